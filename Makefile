@@ -1,0 +1,36 @@
+# make grid | test | lint | bench: each sets up .venv by itself, once.
+
+PYTHON ?= python3
+# A version pin cannot choose torch's CPU build, and the default one for Linux brings
+# gigabytes of CUDA; the CPU build is preferred wherever this index can be reached.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: grid test lint bench clean
+
+grid: $(READY)
+	$(BIN)/python -m ferpipe.grid pipelines/lstm_svm.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "ferpipe needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --retries 1 --timeout 30 -c constraints.txt \
+		--extra-index-url $(TORCH_INDEX) torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,38 @@
+"""Facial expression recognition in which everything is a scikit-learn estimator.
+
+Public names are loaded when they are first used: ``import ferpipe`` brings in
+neither torch nor OpenCV nor dlib.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Augment": "ferpipe.networks.augment",
+    "FrameDeltas": "ferpipe.sequences",
+    "HOGFeatures": "ferpipe.features.hog",
+    "ImageNetwork": "ferpipe.networks.image",
+    "PerFrame": "ferpipe.sequences",
+    "PoolFrames": "ferpipe.sequences",
+    "SequenceNetwork": "ferpipe.networks.sequence",
+    "Training": "ferpipe.networks.training",
+    "load": "ferpipe.persistence",
+    "run": "ferpipe.grid",
+    "save": "ferpipe.persistence",
+}
+_SUBPACKAGES = ("datasets", "features", "networks")
+
+__all__ = ["__version__", *_PUBLIC, *_SUBPACKAGES]
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    if name in _SUBPACKAGES:
+        return import_module(f"ferpipe.{name}")
+    raise AttributeError(f"module 'ferpipe' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,10 @@
+"""``python -m ferpipe`` lists the programs."""
+
+import ferpipe
+
+PROGRAMS = {"ferpipe.grid": "run an experiment file: search, scores, report, model"}
+
+print(f"ferpipe {ferpipe.__version__}: {ferpipe.__doc__.splitlines()[0]}\n")
+for module, purpose in PROGRAMS.items():
+    print(f"  python -m {module:<14} {purpose}")
+print("\nEach takes --help.")

@@ -1,0 +1,225 @@
+"""Checks of images, landmarks and sequences: shape, dtype, finite values.
+
+Each function returns the data in one canonical form or raises an error that
+says what was expected, what came and what to do. scikit-learn's
+``validate_data`` rejects lists and object arrays of images, so these are used
+by every estimator of the package.
+"""
+
+import numpy as np
+
+__all__ = ["check_frame_shape", "check_images", "check_landmarks", "check_sequences"]
+
+
+def check_images(X, *, name="X"):
+    """Check a batch of equally large images.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, h, w) or (n, h, w, 3), or list of such images
+        Grey or RGB images, uint8 or finite float on any scale.
+    name : str, default="X"
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    images : ndarray of shape (n, h, w) or (n, h, w, 3)
+        In the dtype that came; the input itself when it already has this form.
+
+    Raises
+    ------
+    TypeError
+        If the values are not numbers.
+    ValueError
+        If the shape is wrong, there is no image, the images differ in size or a
+        value is not finite.
+    """
+    if _is_collection(X):
+        images = [np.asarray(image) for image in X]
+        if not images:
+            raise ValueError(f"{name} is empty: at least one image is needed.")
+        for index, image in enumerate(images):
+            _check_numeric(image, f"{name}[{index}]")
+            if image.shape != images[0].shape:
+                raise ValueError(
+                    f"{name}[{index}] has shape {image.shape}, but {name}[0] has shape "
+                    f"{images[0].shape}: all images must have one size; crop or resize "
+                    "them first."
+                )
+        X = np.stack(images)
+    images = np.asarray(X)
+    _check_numeric(images, name)
+    if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
+        raise ValueError(
+            f"{name} must hold images of shape (n, h, w) or (n, h, w, 3), got an array of "
+            f"shape {images.shape}.{_image_shape_hint(images)}"
+        )
+    if 0 in images.shape:
+        raise ValueError(f"{name} is empty: got an array of shape {images.shape}.")
+    _check_finite(images, name)
+    return images
+
+
+def check_sequences(X, *, name="X"):
+    """Check a collection of sequences, which may differ in length.
+
+    Parameters
+    ----------
+    X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
+        Sequences with time first. A frame is a feature vector ``(d,)``, a grey
+        image ``(h, w)`` or an RGB image ``(h, w, 3)``.
+    name : str, default="X"
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    sequences : list of ndarray of shape (T_i, ...)
+        One array a sequence; all frames have one shape.
+
+    Raises
+    ------
+    TypeError
+        If the values are not numbers.
+    ValueError
+        If there is no sequence, one has no frame, frames differ in shape or a
+        value is not finite.
+    """
+    if not _is_collection(X):
+        X = np.asarray(X)
+        _check_numeric(X, name)
+        if X.ndim < 3:
+            raise ValueError(
+                f"{name} must hold sequences: a list of arrays (T_i, ...) or one array "
+                f"(n, T, ...), got an array of shape {X.shape}. A single sequence s goes "
+                "in as [s]."
+            )
+    if len(X) == 0:
+        raise ValueError(f"{name} is empty: at least one sequence is needed.")
+    sequences = [_as_frames(sequence, f"{name}[{i}]") for i, sequence in enumerate(X)]
+    for index, sequence in enumerate(sequences):
+        _check_numeric(sequence, f"{name}[{index}]")
+        if sequence.ndim < 2:
+            raise ValueError(
+                f"{name}[{index}] must have time first and then a frame's own axes, got "
+                f"shape {sequence.shape}."
+            )
+        if 0 in sequence.shape:
+            raise ValueError(
+                f"{name}[{index}] is empty: got shape {sequence.shape}; drop sequences "
+                "without frames."
+            )
+        if sequence.shape[1:] != sequences[0].shape[1:]:
+            raise ValueError(
+                f"{name}[{index}] has frames of shape {sequence.shape[1:]}, but {name}[0] "
+                f"has frames of shape {sequences[0].shape[1:]}: all frames must have one "
+                "shape; crop or resize them first."
+            )
+        if sequence.ndim > 4 or (sequence.ndim == 4 and sequence.shape[3] != 3):
+            raise ValueError(
+                f"{name}[{index}] has frames of shape {sequence.shape[1:]}, but a frame "
+                "must be (d,), (h, w) or (h, w, 3), the colour channel last."
+            )
+        _check_finite(sequence, f"{name}[{index}]")
+    return sequences
+
+
+def check_landmarks(X, *, name="X"):
+    """Check landmarks ``(n, p, 2)``: ``(x, y)`` in pixels, y down.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, p, 2)
+        Landmarks of n faces.
+    name : str, default="X"
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    landmarks : ndarray of shape (n, p, 2), float64
+
+    Raises
+    ------
+    TypeError
+        If the values are not numbers.
+    ValueError
+        If the shape is wrong or a value is not finite.
+    """
+    landmarks = np.asarray(X)
+    _check_numeric(landmarks, name)
+    if landmarks.ndim != 3 or landmarks.shape[2] != 2 or 0 in landmarks.shape:
+        raise ValueError(
+            f"{name} must hold landmarks of shape (n, p, 2), got an array of shape "
+            f"{landmarks.shape}. The landmarks l of a single face go in as [l]."
+        )
+    _check_finite(landmarks, name)
+    return landmarks.astype(np.float64, copy=False)
+
+
+def check_frame_shape(got, expected, estimator, *, kind="images"):
+    """Refuse images or frames of another shape than an estimator was fitted on.
+
+    Parameters
+    ----------
+    got, expected : tuple of int
+        Shape of what came and of what was seen in fit.
+    estimator : object
+        The fitted estimator, named in the message.
+    kind : {"images", "frames"}, default="images"
+        What the shapes belong to.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if tuple(got) != tuple(expected):
+        raise ValueError(
+            f"X has {kind} of shape {tuple(got)}, but {type(estimator).__name__} was "
+            f"fitted on {kind} of shape {tuple(expected)}: crop or resize them to that."
+        )
+
+
+def _is_collection(X):
+    return isinstance(X, list | tuple) or (
+        isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+    )
+
+
+def _as_frames(sequence, name):
+    """Stack the frames of a sequence that is itself a list of frames."""
+    if not _is_collection(sequence):
+        return np.asarray(sequence)
+    frames = [np.asarray(frame) for frame in sequence]
+    for index, frame in enumerate(frames):
+        if frame.shape != frames[0].shape:
+            raise ValueError(
+                f"{name} has a frame {index} of shape {frame.shape}, but its frame 0 has "
+                f"shape {frames[0].shape}: all frames must have one shape; crop or resize "
+                "them first."
+            )
+    return np.stack(frames) if frames else np.empty((0, 0))
+
+
+def _check_numeric(array, name):
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} must hold numbers (uint8 or float), got dtype {array.dtype}: read "
+            "image files into arrays first; turn an array of objects into a list."
+        )
+
+
+def _check_finite(array, name):
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(array)))
+        raise ValueError(
+            f"{name} has NaN or infinite values (the first at {place}); drop those "
+            "samples or fill them in."
+        )
+
+
+def _image_shape_hint(images):
+    if images.ndim == 2:
+        return " A single image i goes in as [i]."
+    if images.ndim > 3:
+        return " Three colour channels go last; sequences of images go through PerFrame."
+    return ""

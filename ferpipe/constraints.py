@@ -1,0 +1,39 @@
+"""The one place that touches scikit-learn's private names.
+
+Every estimator takes its parameter constraints from here, so that a change
+inside scikit-learn has to be followed in this file only.
+"""
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+)
+
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "InvalidParameterError",
+    "StrOptions",
+    "fit_context",
+    "validate_parameters",
+]
+
+
+def validate_parameters(estimator):
+    """Check an estimator's parameters against its own constraints without fitting it.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Estimators without constraints pass.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a value is outside what the estimator takes.
+    """
+    if hasattr(estimator, "_parameter_constraints"):
+        estimator._validate_params()

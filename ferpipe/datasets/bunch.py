@@ -1,0 +1,64 @@
+"""What every loader returns: one layout of the Bunch."""
+
+import numpy as np
+from sklearn.utils import Bunch
+
+__all__ = ["as_bunch"]
+
+
+def as_bunch(
+    data,
+    target,
+    *,
+    kind,
+    filenames,
+    description,
+    groups=None,
+    synthetic=False,
+    return_X_y=False,
+    **extra,
+):
+    """Lay out a data set as all loaders return it.
+
+    Parameters
+    ----------
+    data : ndarray or list of ndarray
+        Images or sequences.
+    target : sequence of str
+        Label of each sample.
+    kind : {"images", "sequences"}
+        What a sample is.
+    filenames : list or None
+        The file of each sample, or the list of the files of its frames; None for data
+        that was drawn.
+    description : str
+        Its first line is a title.
+    groups : sequence of str, default=None
+        Subject of each sample, where subjects are known.
+    synthetic : bool, default=False
+        Whether the faces were drawn.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` only.
+    **extra : object
+        Further entries of the Bunch.
+
+    Returns
+    -------
+    bunch : Bunch or (data, target)
+        ``data``, ``target``, ``groups``, ``target_names``, ``filenames``, ``kind``,
+        ``synthetic``, ``DESCR`` and the further entries.
+    """
+    target = np.asarray(target, dtype=str)
+    if return_X_y:
+        return data, target
+    return Bunch(
+        data=data,
+        target=target,
+        groups=None if groups is None else np.asarray(groups, dtype=str),
+        target_names=[str(name) for name in np.unique(target)],
+        filenames=filenames,
+        kind=kind,
+        synthetic=synthetic,
+        DESCR=description,
+        **extra,
+    )

@@ -1,0 +1,178 @@
+"""Find the files of a data set and read them; say which ones are wrong."""
+
+import os
+import re
+import warnings
+from pathlib import Path
+
+from tqdm import tqdm
+
+__all__ = ["class_folders", "existing_path", "read_samples", "visible_files"]
+
+# What desktop programs leave in folders; anything else unexpected is reported.
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+_LARGEST_SHARE = 0.1
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
+
+
+def existing_path(path, layout):
+    """Resolve ``~`` and ``$NAME`` in a path that must exist.
+
+    Parameters
+    ----------
+    path : str or path
+        Folder or file.
+    layout : str
+        What is expected there, for the message.
+
+    Returns
+    -------
+    path : Path
+
+    Raises
+    ------
+    ValueError
+        If the path names an environment variable that is not set.
+    FileNotFoundError
+        If nothing is there.
+    """
+    resolved = Path(os.path.expandvars(os.fspath(path))).expanduser()
+    left = _VARIABLE.search(str(resolved))
+    if left:
+        name = left[1].strip("{}")
+        raise ValueError(
+            f"The path {str(path)!r} names the environment variable {name}, which is not "
+            f"set: export {name}=FOLDER, or give the path itself."
+        )
+    if not resolved.exists():
+        raise FileNotFoundError(f"{resolved}: no such file or folder. Expected: {layout}.")
+    return resolved
+
+
+def class_folders(folder, layout):
+    """List the class folders of a data set.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds one folder a class.
+    layout : str
+        What is expected, for messages.
+
+    Returns
+    -------
+    folders : list of Path
+        In the order of their names.
+    unexpected : list of str
+        A message for each file that lies beside them.
+
+    Raises
+    ------
+    ValueError
+        If it is no folder, or holds none.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: this is a file. Expected a folder: {layout}.")
+    entries = visible_files(folder)
+    folders = [entry for entry in entries if entry.is_dir()]
+    if not folders:
+        raise ValueError(f"{folder}: there is no class folder in it. Expected: {layout}.")
+    unexpected = [f"{entry}: unexpected file" for entry in entries if not entry.is_dir()]
+    return folders, unexpected
+
+
+def visible_files(folder):
+    """List a folder without hidden files and desktop litter, 2 before 10.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    entries : list of Path
+    """
+    return sorted(
+        (
+            entry
+            for entry in folder.iterdir()
+            if not entry.name.startswith(".") and entry.name.lower() not in _LITTER
+        ),
+        key=_natural_order,
+    )
+
+
+def read_samples(samples, labels, read, *, unexpected, layout, on_error):
+    """Read the files of every sample, and report all files that are wrong at once.
+
+    Parameters
+    ----------
+    samples : list
+        One entry a sample, as ``read`` takes it.
+    labels : list of str
+        Class of each sample.
+    read : callable
+        Reads a sample; raises ValueError or OSError naming the file.
+    unexpected : list of str
+        Messages on files that do not belong there.
+    layout : str
+        What is expected, for messages.
+    on_error : {"raise", "warn"}
+        "warn" leaves out the samples that cannot be read, and says so.
+
+    Returns
+    -------
+    values : list
+        What ``read`` returned, None for a sample that cannot be read.
+
+    Raises
+    ------
+    ValueError
+        If ``on_error`` is "raise" and a file is wrong, more than a tenth are, or a class
+        has no sample left.
+    """
+    if on_error not in ("raise", "warn"):
+        raise ValueError(f"on_error must be 'raise' or 'warn', got {on_error!r}.")
+    problems = list(unexpected)
+    if on_error == "raise":
+        _report(problems, len(samples), layout, on_error)
+    values = []
+    for sample in tqdm(samples, desc="reading", unit="sample", disable=None, leave=False):
+        try:
+            values.append(read(sample))
+        except (ValueError, OSError) as error:
+            values.append(None)
+            problems.append(str(error).rstrip("."))
+    _report(problems, len(samples), layout, on_error)
+    read_classes = {
+        label for label, value in zip(labels, values, strict=True) if value is not None
+    }
+    for label in sorted(set(labels) - read_classes):
+        raise ValueError(f"No file of the class {label} can be read. Expected: {layout}.")
+    return values
+
+
+def _report(problems, n_samples, layout, on_error):
+    if not problems:
+        return
+    if on_error == "raise":
+        more = f" ({len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        raise ValueError(
+            f"{problems[0]}{more}. Expected: {layout}. on_error='warn' leaves out a few "
+            "wrong files among many."
+        )
+    if len(problems) > _LARGEST_SHARE * n_samples:
+        raise ValueError(
+            f"{len(problems)} wrong files among {n_samples} samples are too many to leave "
+            f"out (more than {_LARGEST_SHARE:.0%}); the first: {problems[0]}. "
+            f"Expected: {layout}."
+        )
+    warnings.warn(f"Left out {len(problems)}: {'; '.join(problems)}.", stacklevel=4)
+
+
+def _natural_order(path):
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d+)", path.name)
+        if part
+    ], path.name

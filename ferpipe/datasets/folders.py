@@ -1,0 +1,269 @@
+"""Any data set that lies in folders: class/image, class/clip/frame or class/clip.mp4."""
+
+import re
+
+import numpy as np
+
+from ferpipe.datasets.bunch import as_bunch
+from ferpipe.datasets.files import (
+    class_folders,
+    existing_path,
+    read_samples,
+    visible_files,
+)
+from ferpipe.datasets.labels import canonical_label
+from ferpipe.images import read_frames, read_image
+
+__all__ = ["load_image_folder", "load_sequence_folder"]
+
+_IMAGES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
+_IMAGE_LAYOUT = "<folder>/<class>/<image>.png (or .jpg and the like; folders may be deeper)"
+_SEQUENCE_LAYOUT = (
+    "<folder>/<class>/<clip>/<frame>.png (or .jpg and the like) or <folder>/<class>/"
+    "<clip>.mp4 (or .avi and the like)"
+)
+
+
+def load_image_folder(
+    path, *, size=None, grey=True, groups=None, on_error="raise", return_X_y=False
+):
+    r"""Load images from one folder a class.
+
+    Parameters
+    ----------
+    path : str or path
+        Holds a folder for each class, with image files in it at any depth; ``~`` and
+        ``$NAME`` are resolved.
+    size : int or (int, int), default=None
+        Scale every image to this height and width, in pixels.
+    grey : bool, default=True
+        Turn colours into grey; otherwise images are RGB.
+    groups : str, default=None
+        Regular expression that finds the subject in a file's path within ``path``, such
+        as ``"anger/S010_004.png"``: what its first group matches. ``r"/(S\d+)_"`` suits
+        that name, ``"[^/]+/([^/]+)/"`` suits class/subject/image.
+    on_error : {"raise", "warn"}, default="raise"
+        "warn" leaves out broken and unexpected files, if they are few, and names them.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` only.
+
+    Returns
+    -------
+    bunch : Bunch or (data, target)
+        ``data`` : ndarray of shape (n, h, w) or (n, h, w, 3), uint8; a list of such
+        images when they differ in size.
+        ``target`` : ndarray of shape (n,), canonical names for folders that are named by
+        an expression, the folder's name otherwise.
+        ``groups`` : ndarray of shape (n,), or None.
+        ``filenames``, ``target_names``, ``kind``, ``synthetic``, ``DESCR``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing.
+    ValueError
+        If a file is unexpected or broken, a class is empty, or ``groups`` does not match.
+    """
+    folder = existing_path(path, _IMAGE_LAYOUT)
+    pattern, shape = _check_pattern(groups), _check_size(size)
+    folders, unexpected = class_folders(folder, _IMAGE_LAYOUT)
+    samples = []
+    for class_folder in folders:
+        files = list(_files_below(class_folder))
+        images = [file for file in files if file.suffix.lower() in _IMAGES]
+        unexpected += [f"{file}: unexpected file" for file in files if file not in images]
+        samples += _labelled(class_folder, images, _IMAGE_LAYOUT)
+    return _load(
+        samples,
+        lambda file: _resize(read_image(file, grey=grey), shape),
+        folder=folder,
+        pattern=pattern,
+        unexpected=unexpected,
+        layout=_IMAGE_LAYOUT,
+        on_error=on_error,
+        return_X_y=return_X_y,
+        kind="images",
+    )
+
+
+def load_sequence_folder(
+    path, *, size=None, grey=True, groups=None, on_error="raise", return_X_y=False
+):
+    """Load clips, as folders of frames or as videos, from one folder a class.
+
+    Parameters
+    ----------
+    path : str or path
+        Holds a folder for each class; in it lie a folder or a video file for each clip.
+        Frames are taken in the order of their names, 2 before 10.
+    size : int or (int, int), default=None
+        Scale every frame to this height and width, in pixels.
+    grey : bool, default=True
+        Turn colours into grey; otherwise frames are RGB.
+    groups : str, default=None
+        Regular expression that finds the subject in a clip's path within ``path``, such
+        as ``"anger/S010_004.mp4"``: what its first group matches.
+    on_error : {"raise", "warn"}, default="raise"
+        "warn" leaves out clips with a broken file, if they are few, and names them.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` only.
+
+    Returns
+    -------
+    bunch : Bunch or (data, target)
+        ``data`` : list of ndarray of shape (T_i, h, w) or (T_i, h, w, 3), uint8.
+        ``target``, ``groups`` : as :func:`load_image_folder` returns them.
+        ``filenames`` : list of the folder or video of each clip.
+        ``target_names``, ``kind``, ``synthetic``, ``DESCR``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing.
+    ValueError
+        If a file is unexpected or broken, a class or a clip is empty, the frames of a clip
+        differ in size, or ``groups`` does not match.
+    """
+    folder = existing_path(path, _SEQUENCE_LAYOUT)
+    pattern, shape = _check_pattern(groups), _check_size(size)
+    folders, unexpected = class_folders(folder, _SEQUENCE_LAYOUT)
+    samples = []
+    for class_folder in folders:
+        clips = []
+        for entry in visible_files(class_folder):
+            if entry.is_dir() or entry.suffix.lower() in _VIDEOS:
+                clips.append(entry)
+            else:
+                unexpected.append(f"{entry}: unexpected file")
+        samples += _labelled(class_folder, clips, _SEQUENCE_LAYOUT)
+    return _load(
+        samples,
+        lambda clip: _read_clip(clip, grey, shape),
+        folder=folder,
+        pattern=pattern,
+        unexpected=unexpected,
+        layout=_SEQUENCE_LAYOUT,
+        on_error=on_error,
+        return_X_y=return_X_y,
+        kind="sequences",
+    )
+
+
+def _load(
+    samples, read, *, folder, pattern, unexpected, layout, on_error, return_X_y, kind
+):
+    labels = [label for label, _ in samples]
+    values = read_samples(
+        [file for _, file in samples],
+        labels,
+        read,
+        unexpected=unexpected,
+        layout=layout,
+        on_error=on_error,
+    )
+    kept = [
+        (label, file, value)
+        for (label, file), value in zip(samples, values, strict=True)
+        if value is not None
+    ]
+    target, filenames, data = map(list, zip(*kept, strict=True))
+    if kind == "images" and len({image.shape for image in data}) == 1:
+        data = np.stack(data)
+    return as_bunch(
+        data,
+        target,
+        kind=kind,
+        groups=pattern and [_find_group(pattern, folder, file) for file in filenames],
+        filenames=[str(file) for file in filenames],
+        description=(
+            f"{folder.name}, {len(data)} {kind} in folders\n\nRead from {folder}, one "
+            "folder a class."
+        ),
+        return_X_y=return_X_y,
+    )
+
+
+def _labelled(class_folder, files, layout):
+    """Return (label, file) for the files of a class."""
+    if not files:
+        raise ValueError(f"{class_folder}: this class is empty. Expected: {layout}.")
+    try:
+        label = canonical_label(class_folder.name)
+    except ValueError:
+        # Other classes than expressions are welcome under their own name.
+        label = class_folder.name
+    return [(label, file) for file in files]
+
+
+def _files_below(folder):
+    for entry in visible_files(folder):
+        if entry.is_dir():
+            yield from _files_below(entry)
+        else:
+            yield entry
+
+
+def _read_clip(clip, grey, shape):
+    if clip.is_dir():
+        files = visible_files(clip)
+        if not files:
+            raise ValueError(f"{clip}: this clip has no frames")
+        frames = [_resize(read_image(file, grey=grey), shape) for file in files]
+    else:
+        frames = [_resize(frame, shape) for frame in read_frames(clip, grey=grey)]
+    sizes = {frame.shape[:2] for frame in frames}
+    if len(sizes) > 1:
+        listing = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
+        raise ValueError(
+            f"{clip}: the frames of this clip differ in size ({listing} pixels); the "
+            "parameter size scales them"
+        )
+    return np.stack(frames)
+
+
+def _resize(image, shape):
+    import cv2
+
+    if shape is None or image.shape[:2] == shape:
+        return image
+    height, width = shape
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def _check_size(size):
+    if size is None:
+        return None
+    shape = (size, size) if isinstance(size, int) else tuple(size)
+    if len(shape) != 2 or not all(isinstance(side, int) and side > 0 for side in shape):
+        raise ValueError(
+            f"size must be a number of pixels or (height, width), got {size!r}."
+        )
+    return shape
+
+
+def _check_pattern(groups):
+    if groups is None:
+        return None
+    try:
+        pattern = re.compile(groups)
+    except re.error as error:
+        raise ValueError(
+            f"groups={groups!r} is not a regular expression: {error}."
+        ) from error
+    if not pattern.groups:
+        raise ValueError(
+            f"groups={groups!r} has no group in parentheses that marks the subject."
+        )
+    return pattern
+
+
+def _find_group(pattern, folder, file):
+    match = pattern.search(file.relative_to(folder).as_posix())
+    if match is None:
+        raise ValueError(
+            f"{file}: groups={pattern.pattern!r} finds no subject in this path."
+        )
+    return match[1]

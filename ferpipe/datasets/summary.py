@@ -1,0 +1,92 @@
+"""What a data set holds, in a few lines of text."""
+
+from collections import Counter, defaultdict
+from hashlib import sha256
+
+import numpy as np
+
+__all__ = ["summary"]
+
+
+def summary(bunch):
+    """Describe a data set: counts, sizes and exact duplicates.
+
+    Parameters
+    ----------
+    bunch : Bunch
+        As the loaders return it.
+
+    Returns
+    -------
+    text : str
+        Counts a class, a subject and an official split, sizes of images, lengths of
+        sequences, and how many groups of samples are exactly alike, within and across
+        splits.
+
+    Examples
+    --------
+    >>> from ferpipe.datasets import make_expression_sequences
+    >>> faces = make_expression_sequences(4, size=24, classes=["anger", "fear"])
+    >>> print(summary(faces))
+    Synthetic drawn faces, 4 sequences of 3 frames, 24 x 24, 2 classes
+    samples: 4 sequences
+    classes: anger 2, fear 2
+    subjects: 1, with 4 samples each
+    sizes: 24 x 24 (4)
+    lengths: 3 (4)
+    duplicates: none
+    """
+    usage = bunch.get("usage")
+    lines = [
+        bunch.DESCR.splitlines()[0],
+        f"samples: {len(bunch.data)} {bunch.kind}",
+        f"classes: {_listing(Counter(bunch.target.tolist()))}",
+        f"subjects: {_describe_subjects(bunch.groups)}",
+    ]
+    if usage is not None:
+        for split in dict.fromkeys(usage.tolist()):
+            counts = Counter(bunch.target[usage == split].tolist())
+            lines.append(f"{split}: {sum(counts.values())} ({_listing(counts)})")
+    frames = bunch.data
+    if bunch.kind == "sequences":
+        frames = [sequence[0] for sequence in bunch.data]
+    sizes = Counter(f"{frame.shape[0]} x {frame.shape[1]}" for frame in frames)
+    lines.append(f"sizes: {_with_counts(sizes)}")
+    if bunch.kind == "sequences":
+        lines.append(f"lengths: {_with_counts(Counter(map(len, bunch.data)))}")
+    lines.append(f"duplicates: {_describe_duplicates(bunch.data, usage)}")
+    return "\n".join(lines)
+
+
+def _listing(counts):
+    return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
+
+
+def _with_counts(counts):
+    return ", ".join(f"{value} ({count})" for value, count in sorted(counts.items()))
+
+
+def _describe_subjects(groups):
+    if groups is None:
+        return "not known"
+    counts = Counter(groups.tolist()).values()
+    fewest, most = min(counts), max(counts)
+    each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"{len(counts)}, with {each} samples each"
+
+
+def _describe_duplicates(data, usage):
+    alike = defaultdict(list)
+    for index, sample in enumerate(data):
+        shape = np.array(sample.shape).tobytes()
+        alike[sha256(shape + np.ascontiguousarray(sample).tobytes()).digest()].append(index)
+    groups = [indices for indices in alike.values() if len(indices) > 1]
+    if not groups:
+        return "none"
+    text = (
+        f"{len(groups)} groups of samples exactly alike ({sum(map(len, groups))} samples)"
+    )
+    if usage is None:
+        return text
+    across = sum(len(set(usage[indices].tolist())) > 1 for indices in groups)
+    return f"{text}, {across} of them across splits"

@@ -1,0 +1,231 @@
+"""Run an experiment file: ``python -m ferpipe.grid pipelines/lstm_svm.yaml``."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from ferpipe.allocator import keep_freed_memory
+from ferpipe.experiment import load_data, make_plan, run_experiment
+from ferpipe.persistence import save
+from ferpipe.report import text_table, write_report
+from ferpipe.results import Results
+from ferpipe.spec import Spec, SpecError, compile_spec, override, read_mapping
+from ferpipe.statistics import summarise
+from ferpipe.store import Store
+
+__all__ = ["main", "run"]
+
+
+def run(
+    experiment,
+    *,
+    data=None,
+    set: Iterable[str] = (),
+    n_jobs: int = 1,
+    out=None,
+    cache: bool = True,
+    progress: bool = False,
+) -> Results:
+    """Run an experiment and, where a folder is named, write its report and model.
+
+    Parameters
+    ----------
+    experiment : str, path or dict
+        A YAML file or the mapping that one holds.
+    data : Bunch or dict, default=None
+        A data set as the loaders return it, or ``{loader: path}`` as ``--data`` takes it;
+        None takes what the experiment names.
+    set : iterable of str, default=()
+        Values to replace, each ``"a.b.c=value"``.
+    n_jobs : int, default=1
+        Processes, one fold each.
+    out : str or path, default=None
+        Folder of the report; None takes ``report.to``, and writes nothing without it.
+    cache : bool, default=True
+        Keep fitted steps in the store between runs.
+    progress : bool, default=False
+        Show a progress bar.
+
+    Returns
+    -------
+    results : Results
+
+    Raises
+    ------
+    SpecError
+        If the experiment has a mistake; the message names its place in the file.
+    DataError
+        If the experiment cannot be run on the data.
+    """
+    mapping = experiment if isinstance(experiment, Mapping) else read_mapping(experiment)
+    if isinstance(data, dict) and not hasattr(data, "target"):
+        mapping = _with_data(mapping, data)
+        data = None
+    spec = compile_spec(override(mapping, set))
+    bunch = load_data(spec) if data is None else data
+    results = run_experiment(
+        spec, bunch, store=Store() if cache else None, n_jobs=n_jobs, progress=progress
+    )
+    folder = out or spec.to
+    if folder is not None:
+        _write(results, Path(folder).expanduser())
+    return results
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; return its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    try:
+        return _run_program(options, arguments)
+    except (SpecError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nstopped: no report was written. Fitted steps are kept in the store, so the "
+            "same command goes on from here.",
+            file=sys.stderr,
+        )
+        return 130
+
+
+def _run_program(options, arguments):
+    mapping = _with_data(read_mapping(options.file), dict(options.data))
+    spec = compile_spec(override(mapping, options.set))
+    folder = Path(options.out or spec.to or f"reports/{spec.name}").expanduser()
+    bunch = load_data(spec)
+    plan = make_plan(spec, bunch)
+    print(_describe_plan(spec, bunch, plan, options.n_jobs), flush=True)
+    if options.dry_run:
+        return 0
+    _check_writable(folder)
+    words = sys.argv[1:] if arguments is None else arguments
+    results = run_experiment(
+        spec,
+        bunch,
+        store=None if options.no_cache else Store(),
+        n_jobs=options.n_jobs,
+        progress=True,
+        command=shlex.join(["python", "-m", "ferpipe.grid", *words]),
+    )
+    print(text_table(results))
+    for path in _write(results, folder):
+        print(f"wrote {path}")
+    return 0
+
+
+def _write(results, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = list(write_report(results, folder).values())
+    summary = summarise(results)
+    model = save(
+        results.model,
+        folder / "model.joblib",
+        data=f"{results.data['loader']}: {results.data['description'].splitlines()[0]}",
+        protocol=summary["protocol"],
+        scores=summary["headline_scores"],
+    )
+    return [*paths, model]
+
+
+def _with_data(mapping, data):
+    """Replace the loader; parameters of the file stay where it names the same one."""
+    mapping = dict(mapping)
+    for name, path in data.items():
+        present = mapping.get("data")
+        kept = present.get(name) or {} if isinstance(present, dict) else {}
+        mapping["data"] = {name: {**kept, "path": str(path)}}
+    return mapping
+
+
+def _check_writable(folder):
+    """Fail before the work, not after it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder}: this folder cannot be written to; use --out.")
+
+
+def _describe_plan(spec: Spec, bunch, plan, n_jobs) -> str:
+    counts = Counter(str(name) for name in bunch.target)
+    n_groups = 0 if bunch.groups is None else len({str(name) for name in bunch.groups})
+    label = "synthetic data, " if bunch.synthetic else ""
+    outer = (
+        f"{len(plan.by_subject)} by subject and {len(plan.plain)} plain"
+        if plan.by_subject
+        else f"{len(plan.plain)} plain"
+    )
+    return "\n".join(
+        [
+            f"{spec.name}: {label}{spec.loader}: {len(bunch.target)} {bunch.kind}, "
+            f"{n_groups or 'unknown'} subjects, {len(counts)} classes",
+            "  " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)),
+            f"  {plan.candidates} candidates; outer folds: {outer}; {plan.fits} fits",
+            f"  {n_jobs} processes",
+        ]
+    )
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m ferpipe.grid",
+        description="Run an experiment file: nested search, honest scores, report, model.",
+    )
+    parser.add_argument("file", help="experiment file, for example pipelines/lstm_svm.yaml")
+    parser.add_argument(
+        "--data",
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        type=_name_and_path,
+        help="use this loader and folder or file, for example ck48=~/data/CK+48",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="A.B=C",
+        action="append",
+        default=[],
+        help="replace a value of the file, for example data.ck48.classes=5",
+    )
+    parser.add_argument(
+        "--n-jobs",
+        type=_positive,
+        default=joblib.cpu_count(),
+        help="processes, one fold each (default: one a core)",
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder of the report")
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="neither take fitted steps from the store nor leave any there",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, and stop"
+    )
+    return parser
+
+
+def _name_and_path(text: str) -> tuple[str, Any]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, path
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What the processes of one run tell each other: a file to which each appends lines."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from tqdm import tqdm
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Counts events over all processes of a run.
+
+    Parameters
+    ----------
+    path : str or path
+        File that the processes append to; it is created when it is missing.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.touch()
+
+    def add(self, event: str) -> None:
+        """Append one event; a short append is whole or absent on a local disk."""
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(descriptor, f"{event}\n".encode())
+        finally:
+            os.close(descriptor)
+
+    def count(self, event: str) -> int:
+        """Return how often the event was added so far."""
+        return self.path.read_text().splitlines().count(event)
+
+    @contextmanager
+    def progress(self, event: str, total: int, description: str) -> Iterator[None]:
+        """Show one progress bar over an event until the context ends.
+
+        Parameters
+        ----------
+        event : str
+            The event that moves the bar.
+        total : int
+            How many are expected.
+        description : str
+            What stands before the bar.
+        """
+        done = Event()
+        with tqdm(total=total, desc=description, unit="fit", disable=None) as bar:
+
+            def follow():
+                while not done.wait(0.25):
+                    bar.update(self.count(event) - bar.n)
+                bar.update(self.count(event) - bar.n)
+
+            follower = Thread(target=follow, daemon=True)
+            follower.start()
+            try:
+                yield
+            finally:
+                done.set()
+                follower.join()

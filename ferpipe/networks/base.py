@@ -1,0 +1,318 @@
+"""What ImageNetwork and SequenceNetwork share: fit, predict, encode, pickle."""
+
+from contextlib import contextmanager
+
+import numpy as np
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from ferpipe.constraints import fit_context
+from ferpipe.networks.augment import Augment
+from ferpipe.networks.training import Training, check_training, split_validation
+
+__all__ = ["NetworkMixin"]
+
+
+def _has_probabilities(network):
+    if network.loss != "cross_entropy":
+        raise AttributeError(
+            f"loss={network.loss!r} gives no probabilities: use decision_function, or wrap "
+            "the network in CalibratedClassifierCV."
+        )
+    return True
+
+
+def _has_margins(network):
+    if network.loss != "squared_hinge":
+        raise AttributeError(
+            f"loss={network.loss!r} gives probabilities: use predict_proba; "
+            "decision_function belongs to loss='squared_hinge'."
+        )
+    return True
+
+
+class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin):
+    """Fit, predict, encode and pickle a network.
+
+    An estimator gives three methods of its own: ``_check_frames(X, reset)`` checks the
+    data and learns or compares the frame's shape, ``_make_module()`` builds the torch
+    module for that shape and ``classes_``, ``_check_settings()`` refuses parameters that
+    do not go together. The skorch net is ``net_``; pickles hold its weights as numpy
+    arrays and it is built again when it is first used.
+    """
+
+    __metadata_request__fit = {"groups": True}
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, groups=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : images or sequences
+            As the class says.
+        y : array-like of shape (n,)
+            Class labels; at least 2 classes.
+        groups : array-like of shape (n,) or None, default=None
+            Subject of each sample: a validation share is held out by subject.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the data or the settings do not fit, or the loss stops being finite.
+        """
+        import torch
+
+        from ferpipe.networks import loop
+        from ferpipe.networks.modules import initialize
+
+        training = Training() if self.training is None else self.training
+        check_training(training, loss=self.loss)
+        if self.augment is not None:
+            self.augment._validate_params()
+        X = self._check_frames(X, reset=True)
+        self._check_settings()
+        self.classes_, target = _encode_labels(self, X, y)
+        check_consistent_length(X, groups)
+
+        random_state = check_random_state(self.random_state)
+        seed = int(random_state.randint(np.iinfo(np.int32).max))
+        dataset, valid = self._training_and_validation(X, target, groups, training, seed)
+        device = loop.find_device(training.device)
+        with _seeded(seed, device):
+            module = initialize(self._make_module())
+            self._learn_scale(module, dataset)
+            self._net = loop.train(
+                module,
+                dataset,
+                valid,
+                training,
+                self.augment,
+                loss={"kind": self.loss, "l2": self.output_l2},
+                device=device,
+                generator=torch.Generator().manual_seed(seed),
+            )
+        self.history_ = loop.history(self._net)
+        self.weights_ = {
+            name: value.cpu().numpy().copy() for name, value in module.state_dict().items()
+        }
+        self.n_parameters_ = sum(p.numel() for p in module.parameters())
+        return self
+
+    def predict(self, X):
+        """Most likely class of each sample.
+
+        Parameters
+        ----------
+        X : images or sequences
+            As in fit.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+        """
+        best = self._decide(X).argmax(axis=1)
+        return self.classes_[best]
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X):
+        """Probability of each class; there is none with ``loss="squared_hinge"``.
+
+        Parameters
+        ----------
+        X : images or sequences
+            As in fit.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, n_classes), float32
+            Columns in the order of ``classes_``.
+        """
+        return self._decide(X)
+
+    @available_if(_has_margins)
+    def decision_function(self, X):
+        """Scores of the classes, only with ``loss="squared_hinge"``.
+
+        Parameters
+        ----------
+        X : images or sequences
+            As in fit.
+
+        Returns
+        -------
+        scores : ndarray of shape (n, n_classes) or (n,), float32
+            One against the rest; with two classes, how far the second is above the
+            first.
+        """
+        scores = self._decide(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def transform(self, X):
+        """Codes: what the output layer sees.
+
+        Parameters
+        ----------
+        X : images or sequences
+            As in fit.
+
+        Returns
+        -------
+        codes : ndarray of shape (n, n_codes), float32
+        """
+        return self._apply(X, lambda module, *batch: module.codes(*batch))
+
+    @property
+    def net_(self):
+        """The skorch net around the trained torch module."""
+        check_is_fitted(self, "weights_")
+        if "_net" not in vars(self):
+            self._net = self._rebuild_net()
+        return self._net
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        state.pop("_net", None)
+        return state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.non_deterministic = False
+        return tags
+
+    @property
+    def _n_features_out(self):
+        return self.weights_["output.weight"].shape[1]
+
+    def _decide(self, X):
+        from ferpipe.networks.modules import decide
+
+        def method(module, frames, lengths):
+            return decide(
+                module(frames, lengths), self.loss, module.rows_per_sample(lengths)
+            )
+
+        return self._apply(X, method)
+
+    def _apply(self, X, method):
+        check_is_fitted(self, "weights_")
+        from ferpipe.networks import loop
+        from ferpipe.networks.batches import FrameDataset
+
+        X = self._check_frames(X, reset=False)
+        return loop.apply(self.net_, FrameDataset(X), method)
+
+    def _rebuild_net(self):
+        import torch
+
+        from ferpipe.networks import loop
+
+        training = Training() if self.training is None else self.training
+        device = loop.find_device(training.device)
+        with _seeded(0, device):
+            module = self._make_module()
+        module.load_state_dict({name: torch.tensor(w) for name, w in self.weights_.items()})
+        return loop.make_net(module, device)
+
+    def _training_and_validation(self, X, target, groups, training, seed):
+        from ferpipe.networks.batches import FrameDataset
+
+        if training.validation is None:
+            return FrameDataset(X, target), None
+        if isinstance(training.validation, tuple | list):
+            X_valid, y_valid = training.validation
+            X_valid = self._check_frames(X_valid, reset=False)
+            y_valid = column_or_1d(y_valid)
+            check_consistent_length(X_valid, y_valid)
+            unknown = np.setdiff1d(y_valid, self.classes_)
+            if len(unknown):
+                raise ValueError(
+                    f"Training(validation=(X, y)) has the class {str(unknown[0])!r}, which "
+                    f"y in fit has not: {[str(c) for c in self.classes_]}."
+                )
+            codes = np.searchsorted(self.classes_, y_valid)
+            return FrameDataset(X, target), FrameDataset(X_valid, codes)
+        inside, outside = split_validation(target, groups, training.validation, seed)
+        return (
+            FrameDataset(_take(X, inside), target[inside]),
+            FrameDataset(_take(X, outside), target[outside]),
+        )
+
+    def _learn_scale(self, module, dataset):
+        """Networks on images standardise each by itself and have nothing to learn."""
+
+
+NETWORK_CONSTRAINTS: dict = {
+    "training": [Training, None],
+    "augment": [Augment, None],
+    "random_state": ["random_state"],
+}
+
+
+def widths(value):
+    """Widths of layers as a tuple of int, from None, an int or a list."""
+    if value is None:
+        return ()
+    return (value,) if np.isscalar(value) else tuple(value)
+
+
+def check_widths(name, value):
+    """Refuse widths of layers that are not positive integers."""
+    for width in widths(value):
+        if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
+            raise ValueError(
+                f"{name} must hold widths of layers, integers from 1 on, got {value!r}."
+            )
+
+
+def check_large_enough(shape):
+    """Refuse images that three poolings would leave nothing of."""
+    if min(shape[:2]) < 8:
+        raise ValueError(
+            f"Networks need images of at least 8 pixels a side, got {shape[:2]}: resize "
+            "them."
+        )
+
+
+def _encode_labels(network, X, y):
+    if y is None:
+        raise ValueError(
+            f"{type(network).__name__} requires y to be passed, but the target y is None."
+        )
+    y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    check_consistent_length(X, y)
+    classes, target = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{type(network).__name__} needs samples of at least 2 classes; got 1 class: "
+            f"{str(classes[0])!r}."
+        )
+    return classes, target
+
+
+def _take(X, indices):
+    return [X[index] for index in indices] if isinstance(X, list) else X[indices]
+
+
+@contextmanager
+def _seeded(seed, device):
+    """Seed torch inside a block and leave the caller's random state as it was."""
+    import torch
+
+    devices = [torch.cuda.current_device()] if device == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,120 @@
+"""Training data as batches of frames: whole batches at a time, no padding."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+__all__ = ["Batch", "Batches", "FrameDataset", "balanced_order", "count_batches"]
+
+
+@dataclass
+class Batch:
+    """Frames (N, c, h, w) or (N, d) of some samples; lengths is None for single images."""
+
+    frames: torch.Tensor
+    lengths: torch.Tensor | None
+    n_samples: int
+
+    def __len__(self):
+        return self.n_samples
+
+
+class FrameDataset(torch.utils.data.Dataset):
+    """Images or sequences, given out a whole batch at a time.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, h, w) or (n, h, w, 3), or list of ndarray (T_i, ...)
+        Images, or sequences of images or features. uint8 is kept until it is used.
+    y : ndarray of shape (n,) or None, default=None
+        Classes as integers.
+    """
+
+    def __init__(self, X, y=None):
+        self.sequences = isinstance(X, list)
+        self.X = [_compact(x) for x in X] if self.sequences else _compact(X)
+        self.y = torch.zeros(len(X), dtype=torch.int64) if y is None else torch.as_tensor(y)
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitems__(self, indices):
+        if self.sequences:
+            chosen = [self.X[index] for index in indices]
+            lengths = torch.tensor([len(frames) for frames in chosen])
+            batch = Batch(_to_tensor(np.concatenate(chosen)), lengths, len(indices))
+        else:
+            batch = Batch(_to_tensor(self.X[indices]), None, len(indices))
+        return batch, self.y[indices]
+
+
+class Batches:
+    """An epoch of nearly equal batches, in a new order each time.
+
+    Parameters
+    ----------
+    dataset : FrameDataset
+        Samples.
+    batch_size : int
+        Largest number of samples in a batch (one more if one would be left alone).
+    sampling : {None, "shuffle", "balanced"}, default=None
+        None keeps the order.
+    generator : torch.Generator or None, default=None
+        Source of the orders.
+    """
+
+    def __init__(self, dataset, batch_size, sampling=None, generator=None):
+        self.dataset = dataset
+        self.sampling = sampling
+        self.generator = generator
+        self.n_batches = count_batches(len(dataset), batch_size)
+
+    def __len__(self):
+        return self.n_batches
+
+    def __iter__(self):
+        for indices in self._order().tensor_split(self.n_batches):
+            yield self.dataset.__getitems__(indices.numpy())
+
+    def _order(self):
+        if self.sampling == "shuffle":
+            return torch.randperm(len(self.dataset), generator=self.generator)
+        if self.sampling == "balanced":
+            return balanced_order(self.dataset.y, self.generator)
+        return torch.arange(len(self.dataset))
+
+
+def count_batches(n_samples, batch_size):
+    """Batches an epoch; batch norms cannot train on one sample, so none is left alone."""
+    return max(1, min(math.ceil(n_samples / batch_size), n_samples // 2))
+
+
+def balanced_order(target, generator):
+    """As many indices as there are samples, with all classes equally often (±1)."""
+    shares = torch.arange(len(target)).tensor_split(int(target.max()) + 1)
+    lucky = torch.randperm(len(shares), generator=generator)
+    chosen = []
+    for label, place in enumerate(lucky.tolist()):
+        members = torch.nonzero(target == label)[:, 0]
+        wanted = len(shares[place])
+        rounds = [
+            members[torch.randperm(len(members), generator=generator)]
+            for _ in range(math.ceil(wanted / len(members)))
+        ]
+        chosen.append(torch.cat(rounds)[:wanted])
+    order = torch.cat(chosen)
+    return order[torch.randperm(len(order), generator=generator)]
+
+
+def _compact(array):
+    array = np.asarray(array)
+    return array if array.dtype == np.uint8 else np.asarray(array, np.float32)
+
+
+def _to_tensor(frames):
+    frames = torch.from_numpy(frames).float()
+    if frames.ndim == 3:
+        return frames[:, None]
+    return frames.permute(0, 3, 1, 2) if frames.ndim == 4 else frames

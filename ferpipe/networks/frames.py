@@ -1,0 +1,185 @@
+"""Frame networks: convolutional networks that turn each image into features.
+
+Each takes frames (N, c, h, w), standardised, and names its width ``n_outputs``.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, pad, relu
+
+__all__ = [
+    "ACTIVATIONS",
+    "FRAME_NETWORKS",
+    "GradientHistograms",
+    "HogCNN",
+    "Paper000CNN",
+    "SmallCNN",
+]
+
+ACTIVATIONS = {"elu": nn.ELU, "relu": nn.ReLU}
+
+
+class SmallCNN(nn.Module):
+    """A fast CNN for faces of 32 to 96 pixels: 128 features a frame.
+
+    Convolutions of 32 (5×5, every second pixel), 64 and 96 (3×3) filters, each with batch
+    norm and activation; 2×2 max pooling after the first two; pooling to 6×6 cells;
+    dropout 0.4; a dense layer of 128.
+    517,408 parameters for grey images, 519,008 for RGB.
+
+    Parameters
+    ----------
+    n_channels : int
+        1 for grey, 3 for RGB images.
+    activation : {"elu", "relu"}
+        Activation after each convolution and the dense layer.
+    """
+
+    n_outputs = 128
+
+    def __init__(self, n_channels, activation):
+        super().__init__()
+        act = ACTIVATIONS[activation]
+        self.filters = nn.Sequential(
+            *_convolution(n_channels, 32, act, size=5, stride=2),
+            nn.MaxPool2d(2),
+            *_convolution(32, 64, act),
+            nn.MaxPool2d(2),
+            *_convolution(64, 96, act),
+        )
+        self.dense = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.4), nn.Linear(96 * 36, self.n_outputs), act()
+        )
+
+    def forward(self, frames):
+        """Features (N, 128) of frames (N, c, h, w)."""
+        return self.dense(_pool_to(self.filters(frames), 6))
+
+
+class GradientHistograms(nn.Module):
+    """Soft histograms of gradient directions, as HOG has them, on the device.
+
+    Unsigned directions in 9 overlapping bins, summed over windows of 6×6 pixels every 3
+    pixels, divided by the energy of the 3×3 windows around. Nothing is trained.
+    """
+
+    n_bins = 9
+    cell = 3
+
+    def forward(self, frames):
+        """Histograms (N, 9, h / 3, w / 3) of frames (N, c, h, w)."""
+        with torch.autocast(frames.device.type, enabled=False), torch.no_grad():
+            grey = pad(frames.float().mean(dim=1, keepdim=True), [1] * 4, mode="replicate")
+            right = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]
+            down = grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
+            squared = right.square() + down.square() + 1e-8
+            # Twice the angle: opposite directions are the same edge.
+            cos = (right.square() - down.square()) / squared
+            sin = 2 * right * down / squared
+            bins = torch.arange(self.n_bins, device=frames.device) * (
+                2 * math.pi / self.n_bins
+            )
+            bins = bins[:, None, None]
+            votes = relu(cos * bins.cos() + sin * bins.sin()) ** 4 * squared.sqrt()
+            cells = avg_pool2d(
+                votes, 2 * self.cell, self.cell, self.cell // 2, count_include_pad=False
+            )
+            energy = cells.square().sum(dim=1, keepdim=True)
+            energy = avg_pool2d(energy, 3, 1, 1, count_include_pad=False)
+            floor = 0.02 * energy.mean(dim=(2, 3), keepdim=True) + 1e-6
+            return (cells / (energy + floor).sqrt()).clamp(max=0.8).sqrt()
+
+
+class HogCNN(nn.Module):
+    """SmallCNN beside a dense layer on gradient histograms: 256 features a frame.
+
+    On few training faces the histograms generalise better than learnt filters, and both
+    together better than either.
+    776,754 parameters for grey images, 778,354 for RGB.
+
+    Parameters
+    ----------
+    n_channels : int
+        1 for grey, 3 for RGB images.
+    activation : {"elu", "relu"}
+        Activation after each convolution and the dense layers.
+    """
+
+    n_outputs = 256
+
+    def __init__(self, n_channels, activation):
+        super().__init__()
+        self.learnt = SmallCNN(n_channels, activation)
+        self.histograms = nn.Sequential(
+            GradientHistograms(), nn.BatchNorm2d(GradientHistograms.n_bins)
+        )
+        self.dense = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(0.5),
+            nn.Linear(GradientHistograms.n_bins * 225, 128),
+            ACTIVATIONS[activation](),
+        )
+        self.dropout = nn.Dropout(0.2)
+
+    def forward(self, frames):
+        """Features (N, 256) of frames (N, c, h, w)."""
+        histograms = self.dense(_pool_to(self.histograms(frames), 15))
+        return self.dropout(torch.cat([histograms, self.learnt(frames)], dim=1))
+
+
+class Paper000CNN(nn.Module):
+    """The time-distributed CNN of paper 000: 512 features a frame.
+
+    The paper's layer table gives one row for it: output (None, 3, 512), 4,691,904
+    parameters, and the whole network has 4,096 that are not trained. Eight 3×3
+    convolutions of 64, 64, 128, 128, 256, 256, 512 and 512 filters with bias, each with
+    batch norm, and a mean over places have exactly these numbers for grey images.
+    Their pooling is not told: 2×2 max pooling after the second, fourth and sixth.
+
+    torch counts 4,688,064 parameters: Keras also counts the running mean and variance of
+    the batch norms (3,840), which are buffers here.
+
+    Parameters
+    ----------
+    n_channels : int
+        1 for grey, 3 for RGB images.
+    activation : {"elu", "relu"}
+        Activation after each convolution; the paper has "elu".
+    """
+
+    n_outputs = 512
+
+    def __init__(self, n_channels, activation):
+        super().__init__()
+        layers = []
+        for index, width in enumerate((64, 64, 128, 128, 256, 256, 512, 512)):
+            layers += [
+                nn.Conv2d(n_channels, width, 3, padding=1),
+                ACTIVATIONS[activation](),
+                nn.BatchNorm2d(width),
+            ]
+            if index in (1, 3, 5):
+                layers.append(nn.MaxPool2d(2))
+            n_channels = width
+        self.filters = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, frames):
+        """Features (N, 512) of frames (N, c, h, w)."""
+        return self.filters(frames)
+
+
+FRAME_NETWORKS = {"small_cnn": SmallCNN, "hog_cnn": HogCNN, "paper_000": Paper000CNN}
+
+
+def _convolution(n_channels, width, activation, size=3, stride=1):
+    convolution = nn.Conv2d(n_channels, width, size, stride, padding=size // 2, bias=False)
+    return convolution, nn.BatchNorm2d(width), activation()
+
+
+def _pool_to(features, size):
+    """Mean over a grid of cells; torch's pooling is slow even where it changes nothing."""
+    if features.shape[-2:] == (size, size):
+        return features
+    return adaptive_avg_pool2d(features, size)

@@ -1,0 +1,231 @@
+"""SequenceNetwork: a recurrent network that classifies and encodes sequences."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from ferpipe.checks import check_frame_shape, check_sequences
+from ferpipe.constraints import Interval, StrOptions
+from ferpipe.networks.base import (
+    NETWORK_CONSTRAINTS,
+    NetworkMixin,
+    check_large_enough,
+    check_widths,
+    widths,
+)
+
+__all__ = ["SequenceNetwork"]
+
+
+class SequenceNetwork(NetworkMixin, BaseEstimator):
+    """Classify or encode sequences of face images, or of features a frame.
+
+    A convolutional network sees each frame, recurrent layers read the frames in order,
+    dense layers and an output layer decide. ``predict`` and ``predict_proba`` classify;
+    ``transform`` gives the activations before the output layer, for a classifier that
+    follows in a Pipeline. Sequences may differ in length.
+
+    Parameters
+    ----------
+    frames : {"small_cnn", "hog_cnn", "paper_000"} or None, default="small_cnn"
+        Convolutional network that sees each frame, as in ImageNetwork. None when the
+        frames are features already: sequences of shape (T_i, d), each feature being
+        brought to mean 0 and standard deviation 1 of the training frames.
+    cell : {"rnn", "gru", "lstm"}, default="lstm"
+        Kind of the recurrent layers.
+    hidden : int or list of int, default=(64, 32)
+        Width of each recurrent layer, a direction.
+    bidirectional : bool, default=True
+        Read the sequences forwards and backwards. False answers from the past alone.
+    readout : {"last", "mean", "every_frame"}, default="mean"
+        "last" takes the states at the end of reading (forwards after the last frame,
+        backwards after the first), "mean" the mean of the outputs over the frames.
+        "every_frame" decides on each frame, trained with its sequence's label; the
+        frames' probabilities are summed and normalised [2]_.
+    dense : None, int or list of int, default=None
+        Widths of dense layers before the output layer, each with activation, batch norm
+        and dropout.
+    dropout : float, default=0.0
+        Share of activations dropped after each recurrent and each dense layer.
+        "small_cnn" also has a dropout of 0.4 of its own.
+    activation : {"elu", "relu"}, default="relu"
+        Activation of the convolutions and the dense layers.
+    loss : {"cross_entropy", "squared_hinge"}, default="cross_entropy"
+        "squared_hinge" makes the output layer a linear SVM [1]_: ``decision_function``
+        takes the place of ``predict_proba``.
+    output_l2 : float, default=0.0
+        Factor of the sum of the output layer's squared weights in the loss; 0.01 in [1]_.
+    training : Training or None, default=None
+        How to train; None stands for ``Training()``.
+    augment : Augment or None, default=None
+        Random changes of the training images, alike for all frames of a sequence; None
+        for none.
+    random_state : int, RandomState instance or None, default=None
+        Seed of first weights, order, dropout, augmentation and validation share. The
+        same seed and number of threads give the same network on the same machine.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    frame_shape_ : tuple of int
+        ``(d,)``, ``(h, w)`` or ``(h, w, 3)`` seen in fit.
+    n_parameters_ : int
+        Trained parameters of the network.
+    history_ : list of dict
+        One dict an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (under dropout
+        and augmentation), ``valid_loss`` and ``valid_accuracy`` (with validation), ``lr``,
+        ``seconds``.
+    weights_ : dict of str to ndarray
+        Weights and buffers of the network.
+    net_ : skorch.NeuralNet
+        The net around the torch module; it is not pickled but built again from
+        ``weights_`` at first use.
+
+    See Also
+    --------
+    ImageNetwork : The same for single images.
+
+    Notes
+    -----
+    Each sequence of images is brought to mean 0 and standard deviation 1 as a whole, so
+    that uint8 images and the same values as float give the same answer, on any scale,
+    and changes of light within a sequence stay.
+
+    With ``readout="every_frame"`` the loss of a sequence is the mean over its frames: a
+    long sequence weighs no more than a short one. Paper [2]_ does not say.
+
+    The network of [1]_ is ``frames="paper_000", hidden=(128, 64), readout="last",
+    dense=128, dropout=…, activation="elu", loss="squared_hinge", output_l2=0.01``. Its
+    layer table and its text disagree about a last unidirectional LSTM: the table, which
+    has none, is followed. The dropout is not told there.
+
+    References
+    ----------
+    .. [1] Seed paper 000: CNN, bidirectional LSTM and SVM on CK+48, table of layers.
+    .. [2] Seed paper 001: LSTM and bidirectional LSTM on Cohn-Kanade sequences.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import SequenceNetwork, Training
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.normal(size=(length, 6)) for length in (3, 5, 4, 2)]
+    >>> y = ["anger", "fear", "anger", "fear"]
+    >>> network = SequenceNetwork(frames=None, training=Training(max_epochs=1))
+    >>> network.fit(X, y).transform(X).shape
+    (4, 64)
+    """
+
+    _parameter_constraints: dict = {
+        "frames": [StrOptions({"small_cnn", "hog_cnn", "paper_000"}), None],
+        "cell": [StrOptions({"rnn", "gru", "lstm"})],
+        "hidden": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "bidirectional": ["boolean"],
+        "readout": [StrOptions({"last", "mean", "every_frame"})],
+        "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "activation": [StrOptions({"elu", "relu"})],
+        "loss": [StrOptions({"cross_entropy", "squared_hinge"})],
+        "output_l2": [Interval(Real, 0, None, closed="left")],
+        **NETWORK_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        *,
+        frames="small_cnn",
+        cell="lstm",
+        hidden=(64, 32),
+        bidirectional=True,
+        readout="mean",
+        dense=None,
+        dropout=0.0,
+        activation="relu",
+        loss="cross_entropy",
+        output_l2=0.0,
+        training=None,
+        augment=None,
+        random_state=None,
+    ):
+        self.frames = frames
+        self.cell = cell
+        self.hidden = hidden
+        self.bidirectional = bidirectional
+        self.readout = readout
+        self.dense = dense
+        self.dropout = dropout
+        self.activation = activation
+        self.loss = loss
+        self.output_l2 = output_l2
+        self.training = training
+        self.augment = augment
+        self.random_state = random_state
+
+    def _check_frames(self, X, reset):
+        X = check_sequences(X)
+        shape = X[0].shape[1:]
+        if reset:
+            self.frame_shape_ = shape
+        check_frame_shape(shape, self.frame_shape_, self, kind="frames")
+        return X
+
+    def _check_settings(self):
+        check_widths("hidden", self.hidden)
+        check_widths("dense", self.dense)
+        if len(widths(self.hidden)) == 0:
+            raise ValueError("hidden must name at least one recurrent layer, got none.")
+        if self.frames is None:
+            if len(self.frame_shape_) != 1:
+                raise ValueError(
+                    f"frames=None reads features, sequences of shape (T_i, d), but X has "
+                    f"frames of shape {self.frame_shape_}: for images set "
+                    "frames='small_cnn'."
+                )
+            if self.augment is not None:
+                raise ValueError(
+                    "augment changes images, but frames=None reads features: set "
+                    "augment=None."
+                )
+            return
+        is_image = len(self.frame_shape_) == 2 or self.frame_shape_[2:] == (3,)
+        if not is_image:
+            raise ValueError(
+                f"frames={self.frames!r} reads images of shape (h, w) or (h, w, 3), but X "
+                f"has frames of shape {self.frame_shape_}: for features set frames=None."
+            )
+        check_large_enough(self.frame_shape_)
+
+    def _make_module(self):
+        from ferpipe.networks.frames import FRAME_NETWORKS
+        from ferpipe.networks.modules import FeatureScaler, SequenceClassifier
+
+        if self.frames is None:
+            frames = FeatureScaler(self.frame_shape_[0])
+        else:
+            n_channels = 1 if len(self.frame_shape_) == 2 else 3
+            frames = FRAME_NETWORKS[self.frames](n_channels, self.activation)
+        return SequenceClassifier(
+            frames,
+            len(self.classes_),
+            images=self.frames is not None,
+            cell=self.cell,
+            hidden=widths(self.hidden),
+            bidirectional=self.bidirectional,
+            readout=self.readout,
+            dense=widths(self.dense),
+            dropout=self.dropout,
+            activation=self.activation,
+        )
+
+    def _learn_scale(self, module, dataset):
+        if self.frames is not None:
+            return
+        import torch
+
+        features = np.concatenate(dataset.X).astype(np.float64)
+        scale = features.std(axis=0)
+        scale[scale <= 1e-7 * np.abs(features).max(axis=0)] = 1.0
+        module.frames.mean.copy_(torch.from_numpy(features.mean(axis=0)))
+        module.frames.scale.copy_(torch.from_numpy(scale))

@@ -1,0 +1,219 @@
+"""How a network is trained: the parameter object that the estimators take."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
+
+from ferpipe.constraints import Interval, StrOptions
+
+__all__ = ["Training", "check_training", "split_validation"]
+
+
+class Training(BaseEstimator):
+    """Settings of the training of a network.
+
+    The object only holds the settings; they are checked when a network is fitted. In a
+    grid search they are reached as ``training__lr`` and so on.
+
+    Parameters
+    ----------
+    optimizer : {"sgd", "momentum", "adam", "adamw", "nadam", "adamax"}, default="nadam"
+        "momentum" is stochastic gradient descent with Nesterov momentum 0.9.
+    lr : float, default=0.002
+        Learning rate; the highest one under ``schedule="one_cycle"``.
+    weight_decay : float, default=0.0001
+        Decay of weight matrices and filters; biases and batch norms are left alone.
+        It is decoupled from the gradient with "adamw" and "nadam" and an L2 term of the
+        loss with the others.
+    max_epochs : int, default=40
+        Passes over the training data.
+    batch_size : int, default=32
+        Samples a step, at least 2. An epoch is cut in nearly equal batches of at most
+        this size, so that no batch of a single sample is left at its end.
+    schedule : {"constant", "one_cycle", "cosine", "reduce_on_plateau"}, \
+default="one_cycle"
+        Course of the learning rate. "one_cycle" rises for the first quarter of the steps
+        and then falls to nearly 0, "cosine" falls from the start, "reduce_on_plateau"
+        halves it when the validation loss did not improve for 3 epochs.
+    label_smoothing : float, default=0.0
+        Share of the target given to all classes alike, in [0, 1); only for the
+        cross-entropy.
+    class_weight : {None, "balanced"}, default=None
+        "balanced" weights the loss of each sample by ``n / (n_classes * count)``.
+    sampling : {"shuffle", "balanced"}, default="shuffle"
+        "balanced" shows every class equally often in each epoch, which keeps its length:
+        rare classes are repeated, frequent ones are shown in part.
+    validation : None, float or (X, y), default=None
+        Samples held out to watch the training: a share in (0, 0.5], or a fixed set. A
+        share is held out by subject when fit gets ``groups`` (no subject is on both
+        sides), and stratified by class otherwise.
+    patience : int or None, default=None
+        Stop when the validation loss did not improve for so many epochs.
+    best_epoch : bool, default=False
+        Keep the weights of the epoch with the lowest validation loss.
+    device : {"auto", "cpu", "cuda"}, default="auto"
+        "auto" takes a CUDA device if there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Arithmetic of the frame network in training; inference is always float32. "auto"
+        takes bfloat16 on CUDA devices and on processors that have instructions for it.
+    verbose : bool, default=False
+        Show a progress bar over epochs.
+
+    Examples
+    --------
+    >>> from ferpipe import Training
+    >>> Training(optimizer="adam", lr=1e-3).get_params()["lr"]
+    0.001
+    """
+
+    _parameter_constraints: dict = {
+        "optimizer": [StrOptions({"sgd", "momentum", "adam", "adamw", "nadam", "adamax"})],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "schedule": [StrOptions({"constant", "one_cycle", "cosine", "reduce_on_plateau"})],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "class_weight": [StrOptions({"balanced"}), None],
+        "sampling": [StrOptions({"shuffle", "balanced"})],
+        "validation": [Interval(Real, 0, 0.5, closed="right"), tuple, list, None],
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "best_epoch": ["boolean"],
+        "device": [StrOptions({"auto", "cpu", "cuda"})],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "verbose": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        *,
+        optimizer="nadam",
+        lr=0.002,
+        weight_decay=0.0001,
+        max_epochs=40,
+        batch_size=32,
+        schedule="one_cycle",
+        label_smoothing=0.0,
+        class_weight=None,
+        sampling="shuffle",
+        validation=None,
+        patience=None,
+        best_epoch=False,
+        device="auto",
+        precision="auto",
+        verbose=False,
+    ):
+        self.optimizer = optimizer
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.schedule = schedule
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.sampling = sampling
+        self.validation = validation
+        self.patience = patience
+        self.best_epoch = best_epoch
+        self.device = device
+        self.precision = precision
+        self.verbose = verbose
+
+
+def check_training(training, *, loss="cross_entropy"):
+    """Check each setting of a Training, and those that must go together.
+
+    Parameters
+    ----------
+    training : Training
+        The settings.
+    loss : {"cross_entropy", "squared_hinge"}, default="cross_entropy"
+        Loss that the network is trained with.
+
+    Raises
+    ------
+    ValueError
+        If a value is not allowed or a combination makes no sense.
+    """
+    training._validate_params()
+    if training.validation is None:
+        for name, wants_it in (
+            ("patience", training.patience is not None),
+            ("best_epoch", training.best_epoch),
+            ("schedule", training.schedule == "reduce_on_plateau"),
+        ):
+            if wants_it:
+                raise ValueError(
+                    f"Training({name}={getattr(training, name)!r}) watches the validation "
+                    "loss, but validation is None: set validation=0.1 or a fixed (X, y)."
+                )
+    elif not isinstance(training.validation, Real) and len(training.validation) != 2:
+        raise ValueError(
+            "Training(validation=…) must be a share or a pair (X, y), got "
+            f"{len(training.validation)} items."
+        )
+    if training.label_smoothing and loss == "squared_hinge":
+        raise ValueError(
+            f"Training(label_smoothing={training.label_smoothing}) belongs to "
+            "loss='cross_entropy': set label_smoothing=0 for loss='squared_hinge'."
+        )
+    if training.class_weight == "balanced" and training.sampling == "balanced":
+        raise ValueError(
+            "class_weight='balanced' and sampling='balanced' correct twice for rare "
+            "classes: set only one of them."
+        )
+
+
+def split_validation(y, groups, share, seed):
+    """Choose the samples to train on and those held out.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Class of each sample.
+    groups : array-like of shape (n,) or None
+        Subject of each sample; no subject comes on both sides.
+    share : float
+        Share to hold out, in (0, 0.5]. By subject it is rounded to the nearest 1 / k, and
+        whole subjects are held out, so that the share is met only nearly.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    train, valid : ndarray of int
+        Sorted indices.
+
+    Raises
+    ------
+    ValueError
+        If nothing can be held out, or a class would be missing from the training part.
+    """
+    if groups is None:
+        splitter = StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+        train, valid = next(splitter.split(np.zeros(len(y)), y))
+    else:
+        n_subjects = len(np.unique(groups))
+        n_splits = min(
+            round(1 / share), n_subjects, np.unique(y, return_counts=True)[1].max()
+        )
+        if n_splits < 2:
+            raise ValueError(
+                f"validation={share} by subject needs at least 2 subjects, got "
+                f"{n_subjects}; give a fixed (X, y) instead."
+            )
+        splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            # A class too rare for every fold is fine: only one fold is held out.
+            warnings.filterwarnings("ignore", message="The least populated class")
+            train, valid = next(splitter.split(np.zeros(len(y)), y, groups))
+    missing = np.setdiff1d(y, y[train])
+    if len(missing):
+        raise ValueError(
+            f"validation={share} would hold out every sample of class number {missing[0]}: "
+            "lower the share, drop the class or give a fixed (X, y)."
+        )
+    return np.sort(train), np.sort(valid)

@@ -1,0 +1,546 @@
+"""How an estimator of frames serves sequences, and how sequences become rows."""
+
+import numpy as np
+import sklearn
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from ferpipe.checks import check_frame_shape, check_sequences
+from ferpipe.constraints import HasMethods, StrOptions, fit_context
+
+__all__ = ["FrameDeltas", "PerFrame", "PoolFrames", "frame_deltas", "pool_frames"]
+
+
+def pool_frames(sequences, method="mean"):
+    """Turn sequences of feature vectors into one row each.
+
+    Parameters
+    ----------
+    sequences : list of ndarray of shape (T_i, d)
+        Feature vectors, time first.
+    method : {"mean", "max", "last", "concat"}, default="mean"
+        Mean or maximum over time, the last frame, or all frames side by side.
+
+    Returns
+    -------
+    rows : ndarray of shape (n, d), or (n, T * d) for "concat"
+
+    Raises
+    ------
+    ValueError
+        If the frames of sequences that differ in length are to be put side by side.
+    """
+    if method == "mean":
+        return np.stack([sequence.mean(axis=0) for sequence in sequences])
+    if method == "max":
+        return np.stack([sequence.max(axis=0) for sequence in sequences])
+    if method == "last":
+        return np.stack([sequence[-1] for sequence in sequences])
+    lengths = sorted({len(sequence) for sequence in sequences})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"Frames can be put side by side in sequences of one length only, got lengths "
+            f"from {lengths[0]} to {lengths[-1]}: cut the sequences to one length, or pool "
+            "with 'mean', 'max' or 'last'."
+        )
+    return np.stack([sequence.ravel() for sequence in sequences])
+
+
+def frame_deltas(sequences, reference="first", *, append=True):
+    """Differences of each frame to the first or to the previous frame.
+
+    Parameters
+    ----------
+    sequences : list of ndarray of shape (T_i, ...)
+        Frames, time first. Whole numbers are turned into floats, so that nothing
+        wraps round.
+    reference : {"first", "previous"}, default="first"
+        What is subtracted. The first frame is compared with itself either way.
+    append : bool, default=True
+        Put the differences after the features, for frames ``(d,)``; False gives the
+        differences alone.
+
+    Returns
+    -------
+    deltas : list of ndarray of shape (T_i, 2 * d) or (T_i, ...)
+        Float; the first frame's differences are 0.
+    """
+    deltas = []
+    for sequence in sequences:
+        frames = sequence.astype(np.result_type(sequence.dtype, np.float32), copy=False)
+        if reference == "first":
+            delta = frames - frames[0]
+        else:
+            delta = np.diff(frames, axis=0, prepend=frames[:1])
+        deltas.append(np.concatenate([frames, delta], axis=1) if append else delta)
+    return deltas
+
+
+class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Apply a transformer of images or feature vectors to every frame of sequences.
+
+    The frames of all sequences go through the transformer in one batch and are split
+    into sequences again, which may differ in length.
+
+    Parameters
+    ----------
+    transformer : transformer
+        What is applied to frames. A clone of it is fitted on all frames of all
+        sequences, each frame with its sequence's target and group.
+
+    Attributes
+    ----------
+    transformer_ : transformer
+        The fitted clone.
+    frame_shape_ : tuple of int
+        Shape of a frame seen in fit: ``(d,)``, ``(h, w)`` or ``(h, w, 3)``.
+
+    See Also
+    --------
+    PoolFrames : Make one row of each sequence of feature vectors.
+
+    Notes
+    -----
+    Groups are handed on to the transformer if its fit takes them. ``set_output`` has
+    no effect here, as the output is a list of arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import HOGFeatures, PerFrame
+    >>> clips = [np.zeros((3, 48, 48)), np.zeros((5, 48, 48))]
+    >>> [frames.shape for frames in PerFrame(HOGFeatures()).fit_transform(clips)]
+    [(3, 900), (5, 900)]
+    """
+
+    __metadata_request__fit = {"groups": True}
+
+    _parameter_constraints: dict = {"transformer": [HasMethods(["fit", "transform"])]}
+
+    def __init__(self, transformer):
+        self.transformer = transformer
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, groups=None):
+        """Fit the transformer on the frames of all sequences.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
+            Sequences.
+        y : array-like of shape (n,), default=None
+            Target of each sequence; the transformer gets it for each frame.
+        groups : array-like of shape (n,), default=None
+            Group of each sequence, such as its subject.
+
+        Returns
+        -------
+        self : PerFrame
+        """
+        frames, lengths = self._learn_shape(X)
+        self.transformer_ = clone(self.transformer)
+        y, groups = self._repeat_targets(y, groups, lengths)
+        self.transformer_.fit(frames, y, **groups)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit_transform(self, X, y=None, groups=None):
+        """Fit the transformer on all frames and transform them.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
+            Sequences.
+        y : array-like of shape (n,), default=None
+            Target of each sequence; the transformer gets it for each frame.
+        groups : array-like of shape (n,), default=None
+            Group of each sequence, such as its subject.
+
+        Returns
+        -------
+        transformed : list of ndarray of shape (T_i, ...)
+            One array a sequence.
+        """
+        frames, lengths = self._learn_shape(X)
+        self.transformer_ = clone(self.transformer)
+        y, groups = self._repeat_targets(y, groups, lengths)
+        if hasattr(self.transformer_, "fit_transform"):
+            transformed = self.transformer_.fit_transform(frames, y, **groups)
+        else:  # a FrozenEstimator has none
+            transformed = self.transformer_.fit(frames, y, **groups).transform(frames)
+        return _split(transformed, lengths, self.transformer_)
+
+    def transform(self, X):
+        """Transform every frame.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
+            Sequences, with frames of the shape seen in fit.
+
+        Returns
+        -------
+        transformed : list of ndarray of shape (T_i, ...)
+            One array a sequence.
+
+        Raises
+        ------
+        ValueError
+            If the frames are not as in fit, or the transformer does not give one row or
+            image a frame.
+        """
+        check_is_fitted(self)
+        sequences = check_sequences(X)
+        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        lengths = [len(sequence) for sequence in sequences]
+        transformed = self.transformer_.transform(np.concatenate(sequences))
+        return _split(transformed, lengths, self.transformer_)
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the features of a frame, as the transformer names them.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the features that come in; images have none.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        check_is_fitted(self)
+        return self.transformer_.get_feature_names_out(input_features)
+
+    def set_output(self, *, transform=None):
+        """Do nothing: lists of arrays are not put into data frames.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : PerFrame
+        """
+        return self
+
+    def _learn_shape(self, X):
+        sequences = check_sequences(X)
+        self.frame_shape_ = sequences[0].shape[1:]
+        lengths = [len(sequence) for sequence in sequences]
+        return np.concatenate(sequences), lengths
+
+    def _repeat_targets(self, y, groups, lengths):
+        y = None if y is None else _repeat(y, lengths, "y")
+        if groups is None or not _takes_groups(self.transformer_):
+            return y, {}
+        return y, {"groups": _repeat(groups, lengths, "groups")}
+
+    def __sklearn_tags__(self):
+        return _tags_of_sequences(super().__sklearn_tags__())
+
+
+class PoolFrames(TransformerMixin, BaseEstimator):
+    """Make one row of each sequence of feature vectors.
+
+    Parameters
+    ----------
+    method : {"mean", "max", "last", "concat"}, default="mean"
+        Mean or maximum of each feature over time, the last frame, or all frames side
+        by side. The last needs sequences of one length.
+
+    Attributes
+    ----------
+    frame_shape_ : tuple of int
+        Shape ``(d,)`` of a frame seen in fit.
+    n_frames_ : int
+        Length of the sequences seen in fit; with ``method="concat"`` only.
+
+    See Also
+    --------
+    PerFrame : Make feature vectors of frames that are images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import PoolFrames
+    >>> clips = [np.array([[1.0, 2.0], [3.0, 6.0]]), np.array([[5.0, 7.0]])]
+    >>> PoolFrames("mean").fit_transform(clips)
+    array([[2., 4.],
+           [5., 7.]])
+    """
+
+    _parameter_constraints: dict = {
+        "method": [StrOptions({"mean", "max", "last", "concat"})]
+    }
+
+    def __init__(self, method="mean"):
+        self.method = method
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Remember the number of features, and of frames where it matters.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (T_i, d), or ndarray of shape (n, T, d)
+            Sequences of feature vectors.
+        y : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : PoolFrames
+
+        Raises
+        ------
+        ValueError
+            If the frames are images, or lengths differ with ``method="concat"``.
+        """
+        sequences = check_sequences(X)
+        frame_shape = sequences[0].shape[1:]
+        if len(frame_shape) != 1:
+            raise ValueError(
+                f"PoolFrames takes sequences of feature vectors (T_i, d), got frames of "
+                f"shape {frame_shape}: make features of images first, for example with "
+                "PerFrame(HOGFeatures())."
+            )
+        pool_frames(sequences, self.method)  # refuses unequal lengths now, not later
+        self.frame_shape_ = frame_shape
+        if self.method == "concat":
+            self.n_frames_ = len(sequences[0])
+        return self
+
+    def transform(self, X):
+        """Make one row of each sequence.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (T_i, d), or ndarray of shape (n, T, d)
+            Sequences of feature vectors.
+
+        Returns
+        -------
+        rows : ndarray of shape (n, d), or (n, T * d) with ``method="concat"``
+
+        Raises
+        ------
+        ValueError
+            If the frames, or with ``method="concat"`` the lengths, are not as in fit.
+        """
+        check_is_fitted(self)
+        sequences = check_sequences(X)
+        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        rows = pool_frames(sequences, self.method)
+        if self.method == "concat" and len(sequences[0]) != self.n_frames_:
+            raise ValueError(
+                f"X has sequences of {len(sequences[0])} frames, but PoolFrames was fitted "
+                f"on sequences of {self.n_frames_} frames: cut them to that length, or "
+                "pool with 'mean', 'max' or 'last'."
+            )
+        return rows
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the columns: ``mean_x0``, or ``t0_x0`` for frame 0 side by side.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the features of a frame; ``x0``, ``x1``, … if not given.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        check_is_fitted(self)
+        names = _names_of_frame(input_features, self.frame_shape_)
+        if self.method == "concat":
+            prefixes = [f"t{t}" for t in range(self.n_frames_)]
+        else:
+            prefixes = [self.method]
+        return np.asarray(
+            [f"{prefix}_{name}" for prefix in prefixes for name in names], dtype=object
+        )
+
+    def __sklearn_tags__(self):
+        return _tags_of_sequences(super().__sklearn_tags__())
+
+
+class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Differences of each frame to the first or to the previous frame.
+
+    Where a sequence starts with a neutral face, the difference to the first frame
+    takes the person's own looks out; the difference to the previous frame is the
+    motion.
+
+    Parameters
+    ----------
+    reference : {"first", "previous"}, default="first"
+        What is subtracted from each frame.
+    append : bool, default=True
+        Put the differences after the features they come from. False gives the
+        differences alone, and is the only choice for frames that are images.
+
+    Attributes
+    ----------
+    frame_shape_ : tuple of int
+        Shape of a frame seen in fit: ``(d,)``, ``(h, w)`` or ``(h, w, 3)``.
+
+    Notes
+    -----
+    Lengths are kept: the first frame is compared with itself, so its differences are
+    0, and a sequence of one frame has only zeros. Whole numbers (such as uint8
+    images) give float32 or wider. ``set_output`` has no effect here, as the output is
+    a list of arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import FrameDeltas
+    >>> clip = np.array([[1.0], [4.0], [6.0]])
+    >>> FrameDeltas("previous").fit_transform([clip])[0]
+    array([[1., 0.],
+           [4., 3.],
+           [6., 2.]])
+    """
+
+    _parameter_constraints: dict = {
+        "reference": [StrOptions({"first", "previous"})],
+        "append": ["boolean"],
+    }
+
+    def __init__(self, reference="first", *, append=True):
+        self.reference = reference
+        self.append = append
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Remember the shape of a frame; nothing else is learned.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
+            Sequences.
+        y : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : FrameDeltas
+
+        Raises
+        ------
+        ValueError
+            If the frames are images and ``append`` is True.
+        """
+        frame_shape = check_sequences(X)[0].shape[1:]
+        if self.append and len(frame_shape) != 1:
+            raise ValueError(
+                f"FrameDeltas can put differences after feature vectors (d,) only, got "
+                f"frames of shape {frame_shape}: set append=False to have the differences "
+                "alone."
+            )
+        self.frame_shape_ = frame_shape
+        return self
+
+    def transform(self, X):
+        """Compute the differences.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
+            Sequences, with frames of the shape seen in fit.
+
+        Returns
+        -------
+        deltas : list of ndarray of shape (T_i, 2 * d) or (T_i, ...)
+        """
+        check_is_fitted(self)
+        sequences = check_sequences(X)
+        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        return frame_deltas(sequences, self.reference, append=self.append)
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the features of a frame: ``x0``, …, then ``delta_x0``, ….
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the features of a frame; ``x0``, ``x1``, … if not given.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        check_is_fitted(self)
+        names = _names_of_frame(input_features, self.frame_shape_)
+        deltas = [f"delta_{name}" for name in names]
+        return np.asarray([*names, *deltas] if self.append else deltas, dtype=object)
+
+    def set_output(self, *, transform=None):
+        """Do nothing: lists of arrays are not put into data frames.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : FrameDeltas
+        """
+        return self
+
+    def __sklearn_tags__(self):
+        return _tags_of_sequences(super().__sklearn_tags__())
+
+
+def _tags_of_sequences(tags):
+    tags.input_tags.two_d_array = False
+    tags.input_tags.three_d_array = True
+    return tags
+
+
+def _takes_groups(transformer):
+    if sklearn.get_config()["enable_metadata_routing"]:
+        # sees through a Pipeline too, whose fit has no groups in its signature
+        return bool(get_routing_for_object(transformer).consumes("fit", ["groups"]))
+    return has_fit_parameter(transformer, "groups")
+
+
+def _repeat(values, lengths, name):
+    values = np.asarray(values)
+    if values.ndim == 0 or len(values) != len(lengths):
+        raise ValueError(
+            f"{name} must have one entry a sequence: expected {len(lengths)}, got an array "
+            f"of shape {values.shape}."
+        )
+    return np.repeat(values, lengths, axis=0)
+
+
+def _split(transformed, lengths, transformer):
+    frames = np.asarray(transformed)  # a data frame when the transformer is set to pandas
+    if frames.ndim < 2 or len(frames) != sum(lengths):
+        raise ValueError(
+            f"{type(transformer).__name__} must give an array with one row or image for "
+            f"each of the {sum(lengths)} frames, got {type(transformed).__name__} of shape "
+            f"{getattr(transformed, 'shape', None)}."
+        )
+    return np.split(frames, np.cumsum(lengths)[:-1])
+
+
+def _names_of_frame(input_features, frame_shape):
+    if len(frame_shape) != 1:
+        raise ValueError(
+            f"Only feature vectors have names; the frames have shape {frame_shape}."
+        )
+    if input_features is None:
+        return [f"x{index}" for index in range(frame_shape[0])]
+    if len(input_features) != frame_shape[0]:
+        raise ValueError(
+            f"input_features must name the {frame_shape[0]} features of a frame, got "
+            f"{len(input_features)} names."
+        )
+    return list(input_features)

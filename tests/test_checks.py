@@ -1,0 +1,195 @@
+import numpy as np
+import pytest
+
+from ferpipe.checks import (
+    check_frame_shape,
+    check_images,
+    check_landmarks,
+    check_sequences,
+)
+
+GREY = np.arange(2 * 4 * 5, dtype=np.uint8).reshape(2, 4, 5)
+FRAMES = np.arange(6.0).reshape(3, 2)
+
+
+def objects(items):
+    """Put items into a one-dimensional array of objects."""
+    array = np.empty(len(items), object)
+    for index, item in enumerate(items):
+        array[index] = item
+    return array
+
+
+# images
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("shape", [(2, 4, 5), (2, 4, 5, 3), (1, 1, 1), (3, 4, 3)])
+def test_good_images_come_back_as_they_are(shape, dtype):
+    images = np.ones(shape, dtype)
+    assert check_images(images) is images
+
+
+@pytest.mark.parametrize("container", [list, tuple, objects, np.ndarray.tolist])
+def test_images_may_come_in_any_container(container):
+    images = check_images(container(GREY))
+    np.testing.assert_array_equal(images, GREY)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (GREY[0], r"got an array of shape \(4, 5\)\. A single image i goes in as \[i\]"),
+        (np.zeros((2, 3, 4, 5)), r"\(2, 3, 4, 5\)\. Three colour channels go last; seq"),
+        (np.zeros((2, 4, 5, 4)), r"shape \(2, 4, 5, 4\)\. Three colour channels go last"),
+        (np.zeros((2, 6, 4, 5, 3)), "sequences of images go through PerFrame"),
+        (np.zeros(7), r"got an array of shape \(7,\)\.$"),
+        (np.float64(1), r"got an array of shape \(\)\.$"),
+        ([], "X is empty: at least one image"),
+        (np.zeros((0, 4, 5)), r"X is empty: got an array of shape \(0, 4, 5\)"),
+        (np.zeros((2, 0, 5)), r"X is empty: got an array of shape \(2, 0, 5\)"),
+        (
+            [GREY[0], GREY[0, :3]],
+            r"X\[1\] has shape \(3, 5\), but X\[0\] .* \(4, 5\)",
+        ),
+        ([GREY[0], np.zeros((4, 5, 3))], r"all images must have one size"),
+    ],
+)
+def test_images_of_a_wrong_shape(images, message):
+    with pytest.raises(ValueError, match=message):
+        check_images(images)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_images_that_are_not_finite(bad):
+    images = GREY.astype(np.float32)
+    images[1, 2, 3] = bad
+    with pytest.raises(ValueError, match=r"NaN or infinite.*first at \(1, 2, 3\).*drop"):
+        check_images(images)
+
+
+@pytest.mark.parametrize(
+    ("images", "dtype"),
+    [
+        (["a.png", "b.png"], "<U5"),
+        (GREY.astype(object), "object"),
+        (GREY.astype(complex), "complex128"),
+        (None, "object"),
+    ],
+)
+def test_images_that_are_not_numbers(images, dtype):
+    with pytest.raises(TypeError, match=f"numbers .uint8 or float., got dtype {dtype}"):
+        check_images(images)
+
+
+def test_the_name_stands_in_the_message():
+    with pytest.raises(ValueError, match=r"^faces must hold images"):
+        check_images(GREY[0], name="faces")
+    with pytest.raises(ValueError, match=r"^clips\[1\] is empty"):
+        check_sequences([FRAMES, FRAMES[:0]], name="clips")
+    with pytest.raises(ValueError, match=r"^points must hold landmarks"):
+        check_landmarks(GREY[0], name="points")
+
+
+# sequences
+
+
+@pytest.mark.parametrize("frame", [(2,), (4, 5), (4, 5, 3), (68, 2)])
+def test_sequences_of_every_kind_of_frame(frame):
+    clips = [np.ones((length, *frame)) for length in (3, 1, 2)]
+    checked = check_sequences(clips)
+    assert isinstance(checked, list)
+    for one, other in zip(checked, clips, strict=True):
+        assert one is other
+
+
+@pytest.mark.parametrize(
+    "container", [list, tuple, objects, np.array, lambda clips: np.array(clips).tolist()]
+)
+def test_sequences_may_come_in_any_container(container):
+    checked = check_sequences(container([FRAMES, FRAMES + 1]))
+    np.testing.assert_array_equal(checked, [FRAMES, FRAMES + 1])
+
+
+def test_a_sequence_may_be_a_list_of_frames():
+    checked = check_sequences([list(FRAMES), list(FRAMES[:1])])
+    np.testing.assert_array_equal(checked[0], FRAMES)
+    assert checked[1].shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        ([], "X is empty: at least one sequence"),
+        (np.zeros((0, 3, 2)), "X is empty: at least one sequence"),
+        (FRAMES, r"got an array of shape \(3, 2\). A single sequence s goes in as \[s\]"),
+        ([FRAMES, FRAMES[0]], r"X\[1\] must have time first.*got shape \(2,\)"),
+        ([1.0, 2.0], r"X\[0\] must have time first.*got shape \(\)"),
+        ([FRAMES, FRAMES[:0]], r"X\[1\] is empty: got shape \(0, 2\)"),
+        ([[], FRAMES], r"X\[0\] is empty"),
+        (
+            [FRAMES, FRAMES[:, :1]],
+            r"X\[1\] has .* \(1,\), but X\[0\] has .* \(2,\)",
+        ),
+        ([FRAMES, GREY], r"X\[1\] has frames of shape \(4, 5\), but X\[0\]"),
+        (
+            [[FRAMES[0], FRAMES[0, :1]]],
+            r"frame 1 of shape \(1,\), but its frame 0",
+        ),
+        (np.zeros((2, 6, 3, 4, 5)), r"frames of shape \(3, 4, 5\), but a frame must be"),
+        (
+            np.zeros((2, 6, 4, 5, 3, 3)),
+            r"X\[0\] has .* \(4, 5, 3, 3\), but a frame",
+        ),
+        (
+            [FRAMES, FRAMES * np.nan],
+            r"X\[1\] has NaN or infinite.*at \(0, 0\)",
+        ),
+    ],
+)
+def test_sequences_of_a_wrong_shape_or_value(clips, message):
+    with pytest.raises(ValueError, match=message):
+        check_sequences(clips)
+
+
+@pytest.mark.parametrize("clips", [["a.mp4"], [["a.png", "b.png"]], GREY.astype(object)])
+def test_sequences_that_are_not_numbers(clips):
+    with pytest.raises(TypeError, match="must hold numbers"):
+        check_sequences(clips)
+
+
+# landmarks
+
+
+def test_landmarks_become_float64():
+    points = check_landmarks([[[1, 2], [3, 4]]])
+    assert points.dtype == np.float64
+    np.testing.assert_array_equal(points, [[[1, 2], [3, 4]]])
+    assert check_landmarks(points) is points
+
+
+@pytest.mark.parametrize("shape", [(68, 2), (3, 68, 3), (3, 0, 2), (0, 68, 2), (2,)])
+def test_landmarks_of_a_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r"landmarks of shape \(n, p, 2\), got"):
+        check_landmarks(np.zeros(shape))
+
+
+def test_landmarks_that_are_missing():
+    with pytest.raises(ValueError, match=r"NaN or infinite.*first at \(0, 1, 0\)"):
+        check_landmarks([[[0, 1], [np.nan, 2]]])
+    with pytest.raises(TypeError, match="must hold numbers"):
+        check_landmarks([[["left", "right"]]])
+
+
+# frame shape
+
+
+def test_frame_shape_is_compared_with_that_of_fit():
+    class Extractor:
+        pass
+
+    check_frame_shape([48, 48], (48, 48), Extractor())
+    with pytest.raises(ValueError, match=r"images of shape \(40, 48\), but Extractor"):
+        check_frame_shape((40, 48), (48, 48), Extractor())
+    with pytest.raises(ValueError, match=r"fitted on frames of shape \(5,\): crop"):
+        check_frame_shape((4,), (5,), Extractor(), kind="frames")

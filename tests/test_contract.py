@@ -1,0 +1,802 @@
+"""What every public estimator promises: one test for each estimator and promise.
+
+scikit-learn's own suite runs next to nothing on an estimator of images. Here its checks
+that need no rows run on every estimator (A), the whole suite runs on texture extractors
+through an adapter that turns rows into images (B), and our own promises are checked on
+small images and sequences (C). The guards at the end see to it that no estimator is
+forgotten and nothing is skipped (D).
+"""
+
+import inspect
+import pickle
+import pkgutil
+import random
+import tempfile
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import SkipTest
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import estimator_checks, get_tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+import ferpipe
+from ferpipe import (
+    Augment,
+    FrameDeltas,
+    HOGFeatures,
+    ImageNetwork,
+    PerFrame,
+    PoolFrames,
+    SequenceNetwork,
+    Training,
+)
+
+# The estimators and their data
+
+
+@dataclass(frozen=True)
+class Case:
+    """An estimator set up to be quick, and the kind of data that it takes."""
+
+    name: str
+    estimator: BaseEstimator
+    data: str | None = None
+    grid: dict = field(default_factory=dict)
+    gives_lists: bool = False
+    one_length: bool = False
+    tolerance: float = 0.0
+
+    @property
+    def is_sequential(self):
+        return self.data in ("films", "tracks")
+
+    @property
+    def classifies(self):
+        return is_classifier(self.estimator)
+
+
+QUICK = Training(max_epochs=1, batch_size=6, device="cpu", precision="float32")
+CASES = [
+    Case("Augment", Augment(flip=True)),
+    Case("Training", Training(lr=0.01)),
+    Case(
+        "HOGFeatures",
+        HOGFeatures(pixels_per_cell=(5, 4)),
+        "images",
+        grid={"orientations": [4, 9]},
+    ),
+    Case(
+        "HOGFeatures(colour)",
+        HOGFeatures(cells_per_block=[1, 1]),
+        "colour images",
+        grid={"block_norm": ["L1", "L2"]},
+    ),
+    Case(
+        "PerFrame(HOGFeatures)",
+        PerFrame(HOGFeatures()),
+        "films",
+        grid={"transformer__orientations": [4, 9]},
+        gives_lists=True,
+    ),
+    Case(
+        "PerFrame(StandardScaler)",
+        PerFrame(StandardScaler()),
+        "tracks",
+        grid={"transformer__with_std": [False, True]},
+        gives_lists=True,
+        tolerance=1e-6,
+    ),
+    Case(
+        "PerFrame(ImageNetwork)",
+        PerFrame(ImageNetwork(training=QUICK, random_state=0)),
+        "films",
+        grid={"transformer__training__lr": [0.01, 0.001]},
+        gives_lists=True,
+        tolerance=1e-5,
+    ),
+    *(
+        Case(
+            f"PoolFrames({method})",
+            PoolFrames(method),
+            "tracks",
+            grid={"method": [method, "last"]},
+            one_length=method == "concat",
+        )
+        for method in ("mean", "max", "last", "concat")
+    ),
+    Case(
+        "FrameDeltas",
+        FrameDeltas(),
+        "tracks",
+        grid={"reference": ["first", "previous"]},
+        gives_lists=True,
+    ),
+    Case(
+        "FrameDeltas(images)",
+        FrameDeltas("previous", append=False),
+        "films",
+        grid={"reference": ["first", "previous"]},
+        gives_lists=True,
+    ),
+    Case(
+        "ImageNetwork",
+        ImageNetwork(training=QUICK, random_state=0),
+        "images",
+        grid={"training__lr": [0.01, 0.001]},
+        tolerance=1e-5,
+    ),
+    Case(
+        "SequenceNetwork(images)",
+        SequenceNetwork(hidden=(4,), training=QUICK, random_state=0),
+        "films",
+        grid={"training__lr": [0.01, 0.001]},
+        tolerance=1e-5,
+    ),
+    Case(
+        "SequenceNetwork(features)",
+        SequenceNetwork(frames=None, hidden=(4,), training=QUICK, random_state=0),
+        "tracks",
+        grid={"cell": ["gru", "lstm"]},
+        tolerance=1e-5,
+    ),
+]
+EXPECTED_FAILURES = {
+    ("HOGFeatures", "on_rows_array_api_input"): "SCIPY_ARRAY_API must be set at start",
+}
+METHODS = ("transform", "predict", "predict_proba", "decision_function")
+
+
+def make_data(case):
+    """Draw 12 samples of two classes from six subjects; each subject shows both."""
+    rng = np.random.default_rng(7)
+    n = 12
+    shape = {"images": (20, 16), "colour images": (20, 16, 3), "films": (20, 16)}
+    size = shape.get(case.data, (5,))
+    y = np.array(["happiness", "surprise"] * (n // 2))
+    lengths = [3] * n if case.one_length or not case.is_sequential else [3, 2, 4] * (n // 3)
+    X = [rng.integers(0, 200, (length, *size), dtype=np.uint8) for length in lengths]
+    for sequence, label in zip(X, y, strict=True):
+        sequence[:, : size[0] // 2] += 50 * (label == "surprise")
+    if not case.is_sequential:
+        X = np.stack([sequence[0] for sequence in X])
+    return SimpleNamespace(X=X, y=y, groups=np.repeat(np.arange(n // 2), 2))
+
+
+def mapped(function, X):
+    """Apply a function to an array, or to each array of a list."""
+    return [function(x) for x in X] if isinstance(X, list) else function(X)
+
+
+def fitted(case, X=None, y=None):
+    data = make_data(case)
+    return clone(case.estimator).fit(data.X if X is None else X, data.y if y is None else y)
+
+
+def answers(estimator, X):
+    """Everything that a fitted estimator says about X, by method."""
+    return {
+        method: getattr(estimator, method)(X)
+        for method in METHODS
+        if hasattr(estimator, method)
+    }
+
+
+def assert_same(got, expected, tolerance=0.0):
+    assert got.keys() == expected.keys()
+    for method in expected:
+        assert len(got[method]) == len(expected[method])
+        for one, other in zip(got[method], expected[method], strict=True):
+            one, other = np.asarray(one), np.asarray(other)
+            if other.dtype.kind == "f":
+                np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+            else:
+                np.testing.assert_array_equal(one, other)
+
+
+# A. scikit-learn's checks that need no rows
+
+CHECKS_OF_PARAMETERS = (
+    estimator_checks.check_estimator_cloneable,
+    estimator_checks.check_estimator_repr,
+    estimator_checks.check_no_attributes_set_in_init,
+    estimator_checks.check_estimator_tags_renamed,
+    estimator_checks.check_valid_tag_types,
+    estimator_checks.check_mixin_order,
+    estimator_checks.check_do_not_raise_errors_in_init_or_set_params,
+    estimator_checks.check_get_params_invariance,
+    estimator_checks.check_set_params,
+    estimator_checks.check_parameters_default_constructible,
+)
+CHECKS_OF_FITTING = (
+    estimator_checks.check_param_validation,
+    estimator_checks.check_estimators_unfitted,
+    estimator_checks.check_transformers_unfitted,
+)
+
+
+def checks_of_sklearn(case):
+    checks = CHECKS_OF_PARAMETERS + (CHECKS_OF_FITTING if case.data else ())
+    name = type(case.estimator).__name__
+    for check in checks:
+        yield (
+            check.__name__.replace("check", "sklearn"),
+            lambda check=check: check(name, clone(case.estimator)),
+        )
+
+
+# B. scikit-learn's whole suite on rows that become images
+
+
+class FromRows(TransformerMixin, BaseEstimator):
+    """Turn each row into a small image and hand the images to an extractor."""
+
+    def __init__(self, extractor=None):
+        self.extractor = extractor
+
+    def fit(self, X, y=None):
+        images = self._images(validate_data(self, X))
+        self.extractor_ = clone(self.extractor).fit(images, y)
+        return self
+
+    def transform(self, X):
+        check_is_fitted(self)
+        return self.extractor_.transform(self._images(validate_data(self, X, reset=False)))
+
+    def get_feature_names_out(self, input_features=None):
+        check_is_fitted(self)
+        return self.extractor_.get_feature_names_out()
+
+    def _images(self, X):
+        return np.stack([np.resize(row, (16, 16)) for row in X])
+
+
+ON_ROWS = {"HOGFeatures": FromRows(HOGFeatures())}
+
+
+def checks_on_rows(case):
+    adapter = ON_ROWS.get(case.name)
+    if adapter is None:
+        return
+    for estimator, check in estimator_checks.estimator_checks_generator(adapter):
+        yield check.func.__name__.replace("check", "on_rows"), partial(check, estimator)
+
+
+# C. Our own promises
+
+PROMISES = []
+
+
+def promise(applies):
+    """Register a check, and to which cases it applies."""
+
+    def register(check):
+        PROMISES.append((check, applies))
+        return check
+
+    return register
+
+
+def fits(case):
+    return case.data is not None
+
+
+def transforms(case):
+    return hasattr(case.estimator, "transform")
+
+
+def gives_rows(case):
+    return transforms(case) and not case.gives_lists
+
+
+def gives_lists(case):
+    return case.gives_lists
+
+
+def is_sequential(case):
+    return case.is_sequential
+
+
+def classifies(case):
+    return case.classifies
+
+
+def holds_parameters(case):
+    return True
+
+
+@promise(holds_parameters)
+def hash_depends_on_parameters_alone(case):
+    first, second = clone(case.estimator), clone(case.estimator)
+    assert joblib.hash(first) == joblib.hash(second)
+    assert joblib.hash(first) == joblib.hash(pickle.loads(pickle.dumps(first)))
+    name, value = next(iter(first.get_params(deep=False).items()))
+    assert joblib.hash(first.set_params(**{name: (value,)})) != joblib.hash(second)
+
+
+@promise(holds_parameters)
+def parameters_after_the_first_are_keyword_only(case):
+    kinds = [
+        parameter.kind
+        for parameter in inspect.signature(type(case.estimator)).parameters.values()
+    ]
+    assert set(kinds[1:]) <= {inspect.Parameter.KEYWORD_ONLY}
+
+
+@promise(holds_parameters)
+def defaults_are_immutable(case):
+    for parameter in inspect.signature(type(case.estimator)).parameters.values():
+        assert not isinstance(
+            parameter.default, list | dict | set | np.ndarray | BaseEstimator
+        )
+
+
+@promise(holds_parameters)
+def each_parameter_has_a_constraint(case):
+    assert set(type(case.estimator)._parameter_constraints) == set(
+        case.estimator.get_params(deep=False)
+    )
+
+
+@promise(fits)
+def fit_returns_self(case):
+    data = make_data(case)
+    estimator = clone(case.estimator)
+    assert estimator.fit(data.X, data.y) is estimator
+
+
+@promise(fits)
+def input_is_not_changed(case):
+    data = make_data(case)
+    before = joblib.hash(data)
+    answers(clone(case.estimator).fit(data.X, data.y), data.X)
+    assert joblib.hash(data) == before
+
+
+@promise(fits)
+def read_only_memory_will_do(case):
+    data = make_data(case)
+    expected = answers(fitted(case), data.X)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "X.joblib")
+        joblib.dump(data.X, path)
+        X = joblib.load(path, mmap_mode="r")
+        assert_same(answers(fitted(case, X), X), expected)
+
+
+@promise(fits)
+def bytes_and_floats_agree(case):
+    X = make_data(case).X
+    expected = answers(fitted(case), X)
+    for dtype in (np.float32, np.float64):
+        floats = mapped(lambda x, dtype=dtype: x.astype(dtype), X)
+        assert_same(
+            answers(fitted(case, floats), floats), expected, max(case.tolerance, 1e-6)
+        )
+
+
+@promise(fits)
+def one_by_one_equals_batch(case):
+    X = make_data(case).X
+    estimator = fitted(case)
+    together = answers(estimator, X)
+    for i in range(len(X)):
+        alone = answers(estimator, X[i : i + 1])
+        expected = {method: together[method][i : i + 1] for method in together}
+        assert_same(alone, expected, case.tolerance)
+
+
+@promise(fits)
+def order_of_samples_does_not_matter(case):
+    X = make_data(case).X
+    estimator = fitted(case)
+    expected = {method: answer[::-1] for method, answer in answers(estimator, X).items()}
+    assert_same(answers(estimator, X[::-1]), expected, case.tolerance)
+
+
+@promise(fits)
+def list_of_samples_equals_dense_array(case):
+    X = make_data(case).X
+    dense = np.stack([x[:2] for x in X]) if case.is_sequential else X
+    estimator = fitted(case, dense)
+    assert_same(answers(estimator, list(dense)), answers(estimator, dense))
+    assert_same(answers(fitted(case, list(dense)), dense), answers(estimator, dense))
+
+
+@promise(fits)
+def clone_of_fitted_is_unfitted(case):
+    estimator = fitted(case)
+    check_is_fitted(estimator)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(clone(estimator))
+
+
+@promise(fits)
+def pickle_answers_the_same(case):
+    X = make_data(case).X
+    estimator = fitted(case)
+    again = pickle.loads(pickle.dumps(estimator))
+    assert_same(answers(again, X), answers(estimator, X))
+
+
+@promise(fits)
+def same_parameters_and_data_give_the_same(case):
+    X = make_data(case).X
+    assert_same(
+        answers(fitted(case), X), answers(fitted(case), X), min(case.tolerance, 1e-6)
+    )
+
+
+@promise(fits)
+def fitting_again_forgets_the_first_time(case):
+    data = make_data(case)
+    estimator = clone(case.estimator)
+    smaller = mapped(lambda x: x[:, :-1], data.X)
+    estimator.fit(smaller, np.char.upper(data.y))
+    estimator.fit(data.X, data.y)
+    expected = fitted(case)
+    assert_same(
+        answers(estimator, data.X), answers(expected, data.X), min(case.tolerance, 1e-6)
+    )
+    assert vars(estimator).keys() == vars(expected).keys()
+
+
+@promise(fits)
+def use_leaves_the_state_alone(case):
+    estimator = fitted(case)
+    before = joblib.hash(estimator)
+    answers(estimator, make_data(case).X)
+    assert joblib.hash(estimator) == before
+
+
+@promise(fits)
+def fit_leaves_the_parameters_alone(case):
+    data = make_data(case)
+    estimator = clone(case.estimator)
+    before = joblib.hash(estimator.get_params())
+    estimator.fit(data.X, data.y)
+    assert joblib.hash(estimator.get_params()) == before
+
+
+@promise(fits)
+def global_random_states_are_left_alone(case):
+    def states():
+        numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
+        return random.getstate(), str(numpy_state), torch.get_rng_state().tolist()
+
+    before = states()
+    answers(fitted(case), make_data(case).X)
+    assert states() == before
+
+
+@promise(fits)
+def what_is_learned_ends_in_an_underscore(case):
+    estimator = fitted(case)
+    learned = vars(estimator).keys() - estimator.get_params(deep=False).keys()
+    assert any(name.endswith("_") for name in learned)
+    assert all(name.endswith("_") or name.startswith("_") for name in learned)
+
+
+@promise(fits)
+def shape_of_a_sample_is_learned(case):
+    estimator = fitted(case)
+    X = make_data(case).X
+    if case.is_sequential:
+        assert estimator.frame_shape_ == X[0].shape[1:]
+    else:
+        assert estimator.image_shape_ == X.shape[1:]
+    assert not hasattr(estimator, "n_features_in_")
+
+
+@promise(fits)
+def tags_say_that_rows_are_not_meant(case):
+    tags = get_tags(case.estimator)
+    assert not tags.input_tags.two_d_array
+    assert tags.input_tags.three_d_array
+
+
+@promise(fits)
+def unfitted_says_so(case):
+    X = make_data(case).X
+    methods = [name for name in METHODS if hasattr(case.estimator, name)]
+    assert methods
+    for method in methods:
+        with pytest.raises(NotFittedError):
+            getattr(clone(case.estimator), method)(X)
+
+
+def assert_refused(case, bad, error, message):
+    """Both fit and every method of a fitted estimator refuse what is bad."""
+    data = make_data(case)
+    with pytest.raises(error, match=message):
+        clone(case.estimator).fit(bad, data.y[: len(bad)])
+    assert_refused_after_fit(case, bad, error, message)
+
+
+def assert_refused_after_fit(case, bad, error, message):
+    estimator = fitted(case)
+    for method in METHODS:
+        if hasattr(estimator, method):
+            with pytest.raises(error, match=message):
+                getattr(estimator, method)(bad)
+
+
+@promise(fits)
+def another_frame_size_is_refused(case):
+    bad = mapped(lambda x: x[:, :-1], make_data(case).X)
+    assert_refused_after_fit(case, bad, ValueError, "fitted on")
+
+
+@promise(fits)
+def missing_values_are_refused(case):
+    bad = mapped(lambda x: x.astype(float), make_data(case).X)
+    bad[-1][-1, -1] = np.nan
+    assert_refused(case, bad, ValueError, "NaN")
+
+
+@promise(fits)
+def no_samples_are_refused(case):
+    assert_refused(case, [], ValueError, "is empty")
+
+
+@promise(fits)
+def file_names_are_refused(case):
+    bad = [["a.png", "b.png"]] * 12 if case.is_sequential else ["a.png"] * 12
+    assert_refused(case, bad, TypeError, "must hold numbers")
+
+
+@promise(fits)
+def a_single_sample_is_refused(case):
+    sample = make_data(case).X[0]
+    assert_refused_after_fit(case, sample, ValueError, r"goes in as \[|was fitted on")
+    if sample.ndim == 2:  # one of more axes looks like several samples
+        assert_refused(case, sample, ValueError, r"goes in as \[")
+
+
+@promise(is_sequential)
+def a_sequence_without_frames_is_refused(case):
+    X = make_data(case).X
+    X[1] = X[1][:0]
+    assert_refused(case, X, ValueError, r"X\[1\] is empty")
+
+
+@promise(is_sequential)
+def frames_of_two_sizes_are_refused(case):
+    X = make_data(case).X
+    X[1] = X[1][:, :-1]
+    assert_refused(case, X, ValueError, "all frames must have one shape")
+
+
+@promise(is_sequential)
+def one_frame_is_enough_or_refused(case):
+    X = [x[:1] for x in make_data(case).X]
+    if case.one_length:
+        assert_refused_after_fit(case, X, ValueError, "of 1 frames, but .* was fitted on")
+    for estimator in [fitted(case, X)] + [fitted(case)] * (not case.one_length):
+        for method, answer in answers(estimator, X).items():
+            assert len(answer) == len(X)
+            if method != "predict":
+                assert all(np.isfinite(one).all() for one in answer)
+            if case.gives_lists:
+                assert {len(one) for one in answer} == {1}
+
+
+@promise(is_sequential)
+def lengths_may_differ_or_are_refused(case):
+    X = make_data(case).X
+    X[0] = X[0][:1]
+    if case.one_length:
+        assert_refused(case, X, ValueError, "one length only")
+        return
+    for answer in answers(fitted(case, X), X).values():
+        assert len(answer) == len(X)
+        if case.gives_lists:
+            assert [len(one) for one in answer] == [len(x) for x in X]
+
+
+@promise(transforms)
+def fit_transform_is_fit_then_transform(case):
+    data = make_data(case)
+    at_once = clone(case.estimator).fit_transform(data.X, data.y)
+    expected = fitted(case).transform(data.X)
+    assert_same({"transform": at_once}, {"transform": expected}, min(case.tolerance, 1e-6))
+
+
+@promise(transforms)
+def names_match_the_features(case):
+    estimator = fitted(case)
+    output = estimator.transform(make_data(case).X)
+    if output[0].ndim > 2:
+        with pytest.raises(ValueError, match="have names"):
+            estimator.get_feature_names_out()
+        return
+    names = estimator.get_feature_names_out()
+    assert all(isinstance(name, str) for name in names)
+    assert len(set(names)) == len(names) == output[0].shape[-1]
+
+
+@promise(gives_rows)
+def pandas_output_has_the_names_and_values(case):
+    data = make_data(case)
+    estimator = fitted(case)
+    expected = estimator.transform(data.X)
+    estimator.set_output(transform="pandas")
+    for X in (data.X, list(data.X)):
+        frame = estimator.transform(X)
+        assert isinstance(frame, pd.DataFrame)
+        assert list(frame.columns) == list(estimator.get_feature_names_out())
+        np.testing.assert_array_equal(frame, expected)
+    with sklearn.config_context(transform_output="pandas"):
+        assert isinstance(clone(case.estimator).fit_transform(data.X, data.y), pd.DataFrame)
+
+
+@promise(gives_lists)
+def pandas_output_leaves_lists_as_they_are(case):
+    data = make_data(case)
+    estimator = fitted(case)
+    expected = answers(estimator, data.X)
+    assert estimator.set_output(transform="pandas") is estimator
+    assert_same(answers(estimator, data.X), expected)
+    with sklearn.config_context(transform_output="pandas"):
+        assert_same(answers(fitted(case), data.X), expected)
+
+
+def as_rows(samples):
+    return np.stack(
+        [np.asarray(sample).reshape(len(sample), -1).mean(axis=0) for sample in samples]
+    )
+
+
+@promise(fits)
+def is_a_step_of_a_grid_search_with_groups(case):
+    data = make_data(case)
+    steps = [("step", clone(case.estimator)), ("classify", LogisticRegression())]
+    if case.gives_lists:
+        steps.insert(1, ("rows", FunctionTransformer(as_rows)))
+    grid = {f"step__{name}": values for name, values in case.grid.items()}
+    search = GridSearchCV(
+        Pipeline(steps),
+        {**grid, "classify__C": [0.1, 1.0]},
+        cv=StratifiedGroupKFold(2),
+        scoring="accuracy",
+        error_score="raise",
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        search.fit(data.X, data.y, groups=data.groups)
+        score = search.score(data.X, data.y)
+    assert len(search.cv_results_["params"]) == 4
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert 0 <= score <= 1
+
+
+@promise(classifies)
+def answers_are_classes_and_probabilities(case):
+    data = make_data(case)
+    for y in (data.y, (data.y == "surprise").astype(int)):
+        estimator = fitted(case, y=y)
+        np.testing.assert_array_equal(estimator.classes_, np.unique(y))
+        predicted = estimator.predict(data.X)
+        assert predicted.dtype.kind == y.dtype.kind
+        for name in {"predict_proba", "decision_function"} & set(dir(estimator)):
+            scores = getattr(estimator, name)(data.X)
+            if scores.ndim == 2:
+                best = estimator.classes_[scores.argmax(axis=1)]
+            else:
+                best = estimator.classes_[(scores > 0).astype(int)]
+            np.testing.assert_array_equal(best, predicted)
+        if hasattr(estimator, "predict_proba"):
+            np.testing.assert_allclose(
+                estimator.predict_proba(data.X).sum(axis=1), 1, rtol=1e-5
+            )
+
+
+@promise(classifies)
+def one_class_is_refused(case):
+    with pytest.raises(ValueError, match="class"):
+        fitted(case, y=np.array(["happiness"] * 12))
+
+
+@promise(classifies)
+def a_target_is_needed(case):
+    with pytest.raises((ValueError, TypeError), match=r"\by\b"):
+        clone(case.estimator).fit(make_data(case).X)
+
+
+@promise(classifies)
+def a_target_of_another_length_is_refused(case):
+    data = make_data(case)
+    with pytest.raises(ValueError, match=r"12.*11|11.*12"):
+        clone(case.estimator).fit(data.X, data.y[:-1])
+
+
+# All of them
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small networks are quicker on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def all_checks():
+    for case in CASES:
+        yield from ((case, name, check) for name, check in checks_of_sklearn(case))
+        yield from ((case, name, check) for name, check in checks_on_rows(case))
+        for check, applies in PROMISES:
+            if applies(case):
+                yield case, check.__name__, partial(check, case)
+
+
+ALL_CHECKS = list(all_checks())
+
+
+def as_parameter(case, name, check):
+    reason = EXPECTED_FAILURES.get((case.name, name))
+    marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True)]
+    return pytest.param(check, id=f"{case.name}-{name}", marks=marks)
+
+
+@pytest.mark.parametrize("check", [as_parameter(*entry) for entry in ALL_CHECKS])
+def test_contract(check):
+    try:
+        check()
+    except SkipTest as skipped:
+        pytest.fail(f"Nothing may be skipped here: {skipped}")
+
+
+# D. Guards
+
+
+def public_estimators():
+    """Find every estimator that a module of the package names in its ``__all__``."""
+    names = {module.name for module in pkgutil.walk_packages(ferpipe.__path__, "ferpipe.")}
+    modules = [import_module(name) for name in sorted(names - {"ferpipe.__main__"})]
+    public = [
+        getattr(module, name)
+        for module in modules
+        for name in getattr(module, "__all__", ())
+    ]
+    return {
+        value
+        for value in public
+        if inspect.isclass(value) and issubclass(value, BaseEstimator)
+    }
+
+
+def test_every_estimator_is_public_and_has_a_case():
+    found = public_estimators()
+    public = {getattr(ferpipe, name) for name in ferpipe.__all__}
+    assert found <= public
+    assert found == {type(case.estimator) for case in CASES}
+    assert len(found) == 8
+
+
+def test_enough_is_checked():
+    counts: dict[str, int] = {}
+    for case, _, _ in ALL_CHECKS:
+        counts[case.name] = counts.get(case.name, 0) + 1
+    for case in CASES:
+        assert counts[case.name] >= (40 if case.data else 14), case.name
+    assert sum("on_rows" in name for _, name, _ in ALL_CHECKS) >= 40
+    assert len(ALL_CHECKS) >= 700
+
+
+def test_expected_failures_name_checks_that_exist():
+    assert EXPECTED_FAILURES.keys() <= {(case.name, name) for case, name, _ in ALL_CHECKS}

@@ -1,0 +1,171 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import joblib
+import numpy as np
+import pytest
+import yaml
+
+import ferpipe
+from ferpipe.grid import main
+
+PIPELINE = {
+    "name": "small",
+    "data": {"expression_sequences": {"n_sequences": 84, "size": 32}},
+    "pipeline": {
+        "frames": {"PerFrame": {"transformer": "HOGFeatures"}},
+        "pool": {"PoolFrames": {"method": {"try": ["mean", "last"]}}},
+        "classify": {"SVC": {"kernel": "linear", "C": {"try": [0.01, 0.1]}}},
+    },
+    "evaluate": {
+        "folds": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
+        "inner": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
+    },
+}
+WRITTEN = [
+    "confusion_matrix.png",
+    "cv_results.csv",
+    "learning_curves.png",
+    "model.joblib",
+    "model.json",
+    "report.html",
+    "resolved.yaml",
+    "results.json",
+]
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.setenv("FERPIPE_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(PIPELINE, sort_keys=False))
+    return path
+
+
+def start(*words, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "ferpipe.grid", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_the_whole_job(file, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([str(file), "--out", str(out), "--n-jobs", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "synthetic" in printed
+    assert "4 candidates; outer folds: 2 by subject and 2 plain" in printed
+    assert sorted(path.name for path in out.iterdir()) == WRITTEN
+    results = json.loads((out / "results.json").read_text())
+    assert results["name"] == "small"
+    bunch = ferpipe.datasets.make_expression_sequences(
+        n_sequences=84, size=32, random_state=0
+    )
+    model = ferpipe.load(out / "model.joblib")
+    np.testing.assert_array_equal(
+        model.predict(bunch.data), joblib.load(out / "model.joblib").predict(bunch.data)
+    )
+    # The resolved file can be run again and gives the same.
+    again = tmp_path / "again"
+    assert main([str(out / "resolved.yaml"), "--out", str(again), "--n-jobs", "1"]) == 0
+    repeated = json.loads((again / "results.json").read_text())
+    assert repeated["splits"] == results["splits"]
+
+
+def test_run_from_python_gives_the_same(file, tmp_path):
+    results = ferpipe.run(
+        file, set=["evaluate.folds.StratifiedKFold.n_splits=3"], out=tmp_path / "out"
+    )
+    assert sum(fold.split == "by_subject" for fold in results.folds) == 3
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == WRITTEN
+    bunch = ferpipe.datasets.make_expression_sequences(
+        n_sequences=84, size=32, random_state=0
+    )
+    same = ferpipe.run(
+        PIPELINE, data=bunch, set=["evaluate.folds.StratifiedKFold.n_splits=3"]
+    )
+    assert [fold.scores for fold in same.folds] == [fold.scores for fold in results.folds]
+
+
+def test_dry_run_writes_nothing_but_the_plan(file, tmp_path, capsys):
+    assert main([str(file), "--dry-run", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    # (2 folds + all) x (4 x 2 + 1) + 2 plain + 5 sizes x 2 folds
+    assert "39 fits" in printed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "pipeline.classify.SVC.kernal=rbf"], "Did you mean kernel?"),
+        (["--set", "pipeline.classify.SVCC.C=1"], "Did you mean SVC?"),
+        (["--set", "pipeline.classify.SVC.C.try=[]"], "at least one alternative"),
+        (["--set", "evaluate.folds.StratifiedKFold.n_splits=30"], "30 outer folds"),
+        (["--data", "ck48=/nowhere/CK+48"], "/nowhere/CK+48"),
+        (["--data", "ck48=$FERPIPE_NO_SUCH_VARIABLE"], "FERPIPE_NO_SUCH_VARIABLE"),
+    ],
+)
+def test_mistakes_end_with_one_line_and_status_2(file, tmp_path, capsys, words, message):
+    assert main([str(file), "--out", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_missing_file_is_named(capsys):
+    assert main(["nothing.yaml"]) == 2
+    assert "nothing.yaml: cannot read this experiment file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--n-jobs", "0"], ["--data", "ck48"]])
+def test_bad_options_are_refused(file, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([str(file), *words])
+    assert caught.value.code == 2
+    assert "expected" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_no_half_written_file(file, tmp_path):
+    out = tmp_path / "out"
+    process = start(
+        file,
+        "--out",
+        out,
+        "--n-jobs",
+        "2",
+        "--set",
+        "data.expression_sequences.n_sequences=400",
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "cache").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped: no report was written" in error
+    assert "Traceback" not in error
+    assert not out.exists() or not list(out.iterdir())
+    assert not list((tmp_path / "cache").glob("*/*.part"))
+
+
+def test_programs_are_listed():
+    out = subprocess.run(
+        [sys.executable, "-m", "ferpipe"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "python -m ferpipe.grid" in out
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder_fails_before_the_work(file, tmp_path, capsys):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    assert main([str(file), "--out", str(tmp_path / "closed")]) == 2
+    assert "cannot be written to" in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""Every experiment file compiles, says the same when resolved, and runs on small data."""
+
+from pathlib import Path
+
+import pytest
+
+from ferpipe.experiment import make_plan, run_experiment
+from ferpipe.spec import compile_spec, read_mapping
+
+FILES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.yaml"))
+
+
+def shrunk(node):
+    """The same file with one epoch, one alternative a try and two folds."""
+    if isinstance(node, list):
+        return [shrunk(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if set(node) == {"try"}:
+        return {"try": [shrunk(item) for item in node["try"][:2]]}
+    small = {"max_epochs": 1, "n_splits": 2, "n_sequences": 84, "n_frames": 2}
+    return {key: small.get(key, shrunk(value)) for key, value in node.items()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_compiles_and_resolves(path):
+    spec = compile_spec(read_mapping(path))
+    assert spec.name == path.stem
+    again = compile_spec(spec.resolved)
+    assert repr(again.pipeline) == repr(spec.pipeline)
+    assert repr(again.grid) == repr(spec.grid)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_runs_on_small_data(path):
+    from ferpipe.datasets import make_expression_sequences
+
+    spec = compile_spec(shrunk(read_mapping(path)))
+    bunch = make_expression_sequences(n_sequences=84, n_frames=2, random_state=0)
+    results = run_experiment(spec, bunch)
+    assert results.fits["total"] == make_plan(spec, bunch).fits
+    assert set(results.model.predict(bunch.data)) <= set(results.classes)
+
+
+def test_there_are_files():
+    assert len(FILES) >= 3

@@ -1,0 +1,254 @@
+import pytest
+import yaml
+from sklearn.model_selection import ParameterGrid, StratifiedKFold
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.svm import SVC
+
+from ferpipe.spec import SpecError, compile_spec, override, read_mapping
+
+TEXT = """
+name: example
+seed: 7
+data: {ck48: {path: somewhere}}
+pipeline:
+  scale: {try: [StandardScaler, passthrough]}
+  both:
+    union:
+      few: {PCA: {n_components: {try: [2, 3]}}}
+      chosen: {pipeline: {range: MinMaxScaler, best: {SelectKBest: {k: 2}}}}
+  classify:
+    try:
+      - SVC: {C: {try: [1, 10]}, kernel: {try: [linear, rbf]}}
+      - KNeighborsClassifier: {n_neighbors: {try: [1, 3, 5]}}
+      - LogisticRegression
+"""
+
+
+@pytest.fixture
+def mapping():
+    return yaml.safe_load(TEXT)
+
+
+def with_pipeline(steps):
+    return {"data": {"ck48": {}}, "pipeline": steps}
+
+
+def with_evaluate(evaluate):
+    return with_pipeline({"classify": "SVC"}) | {"evaluate": evaluate}
+
+
+def test_file_is_the_search_space(mapping):
+    spec = compile_spec(mapping)
+    assert isinstance(spec.pipeline, Pipeline)
+    assert isinstance(spec.pipeline["both"], FeatureUnion)
+    candidates = list(ParameterGrid(spec.grid))
+    # 2 scalers x 2 sizes x (2 x 2 SVCs + 3 KNNs + 1)
+    assert len(candidates) == 2 * 2 * (4 + 3 + 1)
+    svc = [c for c in candidates if isinstance(c["classify"], SVC)]
+    assert {(c["classify__C"], c["classify__kernel"]) for c in svc} == {
+        (1, "linear"),
+        (1, "rbf"),
+        (10, "linear"),
+        (10, "rbf"),
+    }
+    assert all("classify__n_neighbors" not in c for c in svc)
+
+
+def test_every_candidate_can_be_set(mapping):
+    spec = compile_spec(mapping)
+    for candidate in ParameterGrid(spec.grid):
+        spec.pipeline.set_params(**candidate)
+        for name, value in candidate.items():
+            if not hasattr(value, "fit"):
+                assert spec.pipeline.get_params()[name] == value
+
+
+def test_seed_fills_what_is_left_unset():
+    spec = compile_spec(
+        {
+            "seed": 7,
+            "data": {"ck48": {}},
+            "pipeline": {
+                "few": "PCA",
+                "classify": {"SVC": {"random_state": 3}},
+            },
+            "evaluate": {
+                "folds": {"StratifiedKFold": {"shuffle": True}},
+                "inner": {"StratifiedKFold": {"n_splits": 4}},
+            },
+        }
+    )
+    assert spec.pipeline["few"].random_state == 7
+    assert spec.pipeline["classify"].random_state == 3
+    assert spec.folds.random_state == 7
+    assert repr(spec.inner) == repr(StratifiedKFold(4))
+
+
+def test_resolved_file_is_the_same_experiment(mapping, tmp_path):
+    first = compile_spec(mapping)
+    path = tmp_path / "resolved.yaml"
+    path.write_text(yaml.safe_dump(first.resolved, sort_keys=False))
+    second = compile_spec(read_mapping(path))
+    assert repr(second.pipeline) == repr(first.pipeline)
+    assert repr(second.grid) == repr(first.grid)
+    assert repr(second.folds) == repr(first.folds)
+    assert second.resolved == yaml.safe_load(yaml.safe_dump(first.resolved))
+
+
+def test_estimators_stand_in_parameters_and_in_named_lists():
+    spec = compile_spec(
+        with_pipeline(
+            {
+                "vote": {
+                    "VotingClassifier": {
+                        "estimators": {
+                            "a": {"SVC": {"C": {"try": [1, 2]}}},
+                            "b": {"CalibratedClassifierCV": {"estimator": "LinearSVC"}},
+                        }
+                    }
+                }
+            }
+        )
+    )
+    assert spec.grid == [{"vote__a__C": [1, 2]}]
+    spec.pipeline.set_params(vote__a__C=2)
+    assert dict(spec.pipeline["vote"].estimators)["a"].C == 2
+
+
+def test_a_map_of_values_stays_a_map():
+    spec = compile_spec(
+        with_pipeline({"classify": {"SVC": {"class_weight": {"anger": 2, "fear": 1}}}})
+    )
+    assert spec.pipeline["classify"].class_weight == {"anger": 2, "fear": 1}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"piepline": {}}, r"top of the file: 'piepline' .* Did you mean pipeline\?"),
+        ({"data": {"ck48": {}}}, r"pipeline: this key is missing"),
+        (with_pipeline(["SVC"]), r"pipeline: expected an ordered map"),
+        (with_pipeline({"c": "SCV"}), r"pipeline\.c: 'SCV' .* Did you mean SVC"),
+        (with_pipeline({"c": "os.system"}), r"pipeline\.c: 'os\.system' .* dotted paths"),
+        (with_pipeline({"c": {"os.system": "ls"}}), r"pipeline\.c: 'os\.system'"),
+        (
+            with_pipeline({"c": {"SVC": {"kernal": "rbf"}}}),
+            r"pipeline\.c\.SVC: 'kernal' is not a known parameter. Did you mean kernel\?",
+        ),
+        (
+            with_pipeline({"c": {"SVC": {"kernel": "lineer"}}}),
+            r"pipeline\.c\.SVC\.kernel: .* Got 'lineer' instead",
+        ),
+        (
+            with_pipeline({"c": {"SVC": {"C": {"try": []}}}}),
+            r"pipeline\.c\.SVC\.C\.try: expected a list of at least one alternative",
+        ),
+        (
+            with_pipeline({"c": {"SVC": {"C": {"try": [1, -1]}}}}),
+            r"pipeline\.c\.SVC\.C: .* Got -1 instead",
+        ),
+        (
+            with_pipeline({"c": {"MLPClassifier": {"hidden_layer_sizes": [{"try": [1]}]}}}),
+            r"hidden_layer_sizes\[0\]: try cannot stand inside a list",
+        ),
+        (
+            with_pipeline({"c": {"CalibratedClassifierCV": {"estimator": {"SVCC": {}}}}}),
+            r"CalibratedClassifierCV\.estimator: 'SVCC' .* Did you mean SVC",
+        ),
+        (with_pipeline({"a": "SVC", "c": "SVC"}), r"pipeline\.a: SVC has no transform"),
+        (with_pipeline({"s": "StandardScaler"}), r"pipeline\.s: .* must be a classifier"),
+        (with_pipeline({"t": "Training", "c": "SVC"}), r"pipeline\.t: .* parameter object"),
+        (with_pipeline({"a__b": "SVC"}), r"'a__b' cannot be the name of a step"),
+        (
+            with_evaluate({"folds": {"StratifiedKFold": {"n_split": 3}}}),
+            r"evaluate\.folds\.StratifiedKFold: 'n_split' .* Did you mean n_splits\?",
+        ),
+        (
+            with_evaluate({"folds": {"StratifiedKFold": {"n_splits": 1}}}),
+            r"evaluate\.folds\.StratifiedKFold: .*n_splits=2 or more",
+        ),
+        (with_evaluate({"folds": "KFolds"}), r"evaluate\.folds: .* Did you mean KFold"),
+        (with_evaluate({"scoring": ["acuracy"]}), r"evaluate\.scoring: .* accuracy"),
+        (with_evaluate({"choose_by": "f1"}), r"evaluate\.choose_by: 'f1'"),
+        (with_pipeline({"c": "SVC"}) | {"seed": "x"}, r"seed: expected a whole number"),
+        (with_pipeline({"c": "SVC"}) | {"name": "a/b"}, r"name: expected letters"),
+        (with_pipeline({"c": "SVC"}) | {"search": "halving"}, r"search: expected grid"),
+    ],
+)
+def test_mistakes_name_their_place_and_the_right_word(mapping, message):
+    with pytest.raises(SpecError, match=message):
+        compile_spec(mapping)
+
+
+def test_override_replaces_values_and_leaves_the_original(mapping):
+    changed = override(
+        mapping,
+        [
+            "data.ck48.classes=5",
+            "pipeline.both.union.few.PCA.n_components={try: [4, 5, 6]}",
+            "evaluate.choose_by=accuracy",
+        ],
+    )
+    assert changed["data"]["ck48"] == {"path": "somewhere", "classes": 5}
+    assert changed["evaluate"] == {"choose_by": "accuracy"}
+    assert {4, 5, 6} == {c["both__few__n_components"] for c in candidates(changed)}
+    assert "classes" not in mapping["data"]["ck48"]
+
+
+def test_override_reaches_into_a_bare_name():
+    changed = override(
+        with_pipeline({"scale": "StandardScaler", "c": "SVC"}),
+        ["pipeline.scale.StandardScaler.with_mean=false"],
+    )
+    assert compile_spec(changed).pipeline["scale"].with_mean is False
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("seed", r"expected a\.b\.c=value"),
+        ("pipeline.clasify.SVC.C=3", r"'clasify' .* Did you mean classify"),
+        ("name.first=3", r"name is 'example'; nothing can be set in it"),
+        ("seed=[1", r"not valid YAML"),
+    ],
+)
+def test_override_refuses_paths_that_lead_nowhere(mapping, assignment, message):
+    with pytest.raises(SpecError, match=message):
+        override(mapping, [assignment])
+
+
+def test_numbers_are_those_of_yaml_1_2(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1e-3\nb: 2E5\nc: 1.5\nd: 3\ne: 1e\n")
+    values = read_mapping(path)
+    assert values == {"a": 0.001, "b": 200000.0, "c": 1.5, "d": 3, "e": "1e"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", r"line 2: .*'a' stands twice"),
+        ("a: &x [1]\nb: *x\n", r"line 2: .*aliases"),
+        ("a: [1\nb: 2\n", r"not valid YAML"),
+        ("- a\n", r"an experiment file is a mapping"),
+        ("a: !!python/object/apply:os.system [ls]\n", r"not valid YAML"),
+    ],
+)
+def test_read_mapping_refuses(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=message):
+        read_mapping(path)
+
+
+def test_read_mapping_names_a_missing_or_binary_file(tmp_path):
+    with pytest.raises(SpecError, match=r"nothing\.yaml: cannot read .* No such file"):
+        read_mapping(tmp_path / "nothing.yaml")
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SpecError, match="not a text file"):
+        read_mapping(path)
+
+
+def candidates(mapping):
+    return list(ParameterGrid(compile_spec(mapping).grid))
