@@ -13,7 +13,7 @@ grid: $(READY)
 	$(BIN)/python -m ferpipe.grid pipelines/lstm_svm.yaml
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ the library never does so by itself.
 """
 
 import ctypes
+import os
 import sys
 
 __all__ = ["keep_freed_memory"]
@@ -20,7 +21,7 @@ def keep_freed_memory():
     """Tell glibc's allocator to keep large freed blocks instead of returning them.
 
     Call it before large arrays are made. Memory use stays at its peak for the life of
-    the process.
+    the process. Processes started later read the same settings from the environment.
 
     Returns
     -------
@@ -32,6 +33,8 @@ def keep_freed_memory():
     library = ctypes.CDLL(None)
     if not (hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt")):
         return False
+    os.environ["MALLOC_MMAP_MAX_"] = "0"
+    os.environ["MALLOC_TRIM_THRESHOLD_"] = str(_ONE_GIBIBYTE)
     return bool(library.mallopt(_M_MMAP_MAX, 0)) and bool(
         library.mallopt(_M_TRIM_THRESHOLD, _ONE_GIBIBYTE)
     )

@@ -144,8 +144,9 @@ def make_plan(spec: Spec, bunch) -> Plan:
     Raises
     ------
     DataError
-        If there is one class only, a class has fewer samples than there are folds, or
-        fewer subjects than folds, or the images cannot be used.
+        If there is one class only, a class has fewer samples than there are folds, there
+        are fewer subjects than folds, frames of one sequence would stand on both sides of
+        a fold, or the images cannot be used.
     """
     _check_data(bunch)
     y, groups = bunch.target, bunch.groups
@@ -165,6 +166,7 @@ def make_plan(spec: Spec, bunch) -> Plan:
         by_subject = list(_twin(outer).split(zeros, y, groups))
     if not _needs_groups(outer):
         plain = list(outer.split(zeros, y))
+        _refuse_leak(plain, bunch.get("sequences"))
     candidates = len(ParameterGrid(spec.grid))
     headline = by_subject or plain
     n_inner = inner.get_n_splits(zeros, y, groups) if candidates > 1 else 0
@@ -488,6 +490,21 @@ def _check_counts(y, groups, outer, inner):
             f"there are {len(set(groups))} subjects for {_n_splits(outer)} outer folds; "
             "use fewer folds."
         )
+
+
+def _refuse_leak(folds, sequences):
+    """Refuse folds in which frames of one sequence stand on both sides."""
+    if sequences is None:
+        return
+    for train, test in folds:
+        shared = np.intersect1d(np.asarray(sequences)[train], np.asarray(sequences)[test])
+        if len(shared):
+            raise DataError(
+                f"frames of sequence {str(shared[0])!r} (and of {len(shared) - 1} others) "
+                "stand on both sides of a plain fold: such a score measures memory. Load "
+                "whole sequences (as_sequences: true) or name a splitter by groups in "
+                "evaluate.folds."
+            )
 
 
 def _n_splits(splitter):

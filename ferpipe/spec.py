@@ -12,89 +12,20 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib import import_module
-from inspect import isclass, signature
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import is_classifier
 from sklearn.metrics import get_scorer_names
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-import ferpipe
 from ferpipe.constraints import InvalidParameterError, validate_parameters
+from ferpipe.registry import SPLITTERS, estimator_classes
 
 __all__ = ["Spec", "SpecError", "compile_spec", "override", "read_mapping", "suggest"]
 
-_SKLEARN = {
-    "calibration": ["CalibratedClassifierCV"],
-    "decomposition": [
-        "PCA",
-        "FastICA",
-        "IncrementalPCA",
-        "KernelPCA",
-        "NMF",
-        "TruncatedSVD",
-    ],
-    "discriminant_analysis": [
-        "LinearDiscriminantAnalysis",
-        "QuadraticDiscriminantAnalysis",
-    ],
-    "dummy": ["DummyClassifier"],
-    "ensemble": [
-        "AdaBoostClassifier",
-        "BaggingClassifier",
-        "ExtraTreesClassifier",
-        "GradientBoostingClassifier",
-        "HistGradientBoostingClassifier",
-        "RandomForestClassifier",
-        "StackingClassifier",
-        "VotingClassifier",
-    ],
-    "feature_selection": ["RFE", "SelectFromModel", "SelectKBest", "VarianceThreshold"],
-    "frozen": ["FrozenEstimator"],
-    "kernel_approximation": ["AdditiveChi2Sampler", "Nystroem", "RBFSampler"],
-    "linear_model": [
-        "LogisticRegression",
-        "LogisticRegressionCV",
-        "Perceptron",
-        "RidgeClassifier",
-        "RidgeClassifierCV",
-        "SGDClassifier",
-    ],
-    "multiclass": ["OneVsOneClassifier", "OneVsRestClassifier", "OutputCodeClassifier"],
-    "naive_bayes": ["GaussianNB"],
-    "neighbors": [
-        "KNeighborsClassifier",
-        "NearestCentroid",
-        "NeighborhoodComponentsAnalysis",
-    ],
-    "neural_network": ["MLPClassifier"],
-    "preprocessing": [
-        "MaxAbsScaler",
-        "MinMaxScaler",
-        "Normalizer",
-        "PolynomialFeatures",
-        "PowerTransformer",
-        "QuantileTransformer",
-        "RobustScaler",
-        "StandardScaler",
-    ],
-    "svm": ["LinearSVC", "NuSVC", "SVC"],
-    "tree": ["DecisionTreeClassifier", "ExtraTreeClassifier"],
-}
-_SPLITTERS = [
-    "GroupKFold",
-    "GroupShuffleSplit",
-    "KFold",
-    "LeaveOneGroupOut",
-    "LeavePGroupsOut",
-    "RepeatedStratifiedKFold",
-    "ShuffleSplit",
-    "StratifiedGroupKFold",
-    "StratifiedKFold",
-    "StratifiedShuffleSplit",
-]
 _KEYS = ("name", "seed", "data", "pipeline", "evaluate", "search", "report")
 _EVALUATE_KEYS = ("folds", "inner", "scoring", "choose_by")
 _FOLDS = {"StratifiedKFold": {"n_splits": 5, "shuffle": True}}
@@ -367,8 +298,8 @@ class _Builder:
         """Build a splitter of scikit-learn; the seed goes where samples are shuffled."""
         name, parameters = _name_and_parameters(node)
         module = import_module("sklearn.model_selection")
-        if name not in _SPLITTERS:
-            _refuse(path, name, "splitter", _SPLITTERS)
+        if name not in SPLITTERS:
+            _refuse(path, name, "splitter", SPLITTERS)
         splitter_class = getattr(module, name)
         known = list(signature(splitter_class.__init__).parameters)[1:]
         for key in parameters:
@@ -418,9 +349,9 @@ class _Builder:
         if _is_try(node):
             return self._alternatives(node, path, prefix, self._step)
         name, _ = _name_and_parameters(node)
-        if name not in _registry():
-            _refuse(path, name, "estimator", _registry())
-        if not hasattr(_registry()[name], "fit"):
+        if name not in estimator_classes():
+            _refuse(path, name, "estimator", estimator_classes())
+        if not hasattr(estimator_classes()[name], "fit"):
             raise SpecError(
                 f"{path}: {name} is a parameter object; it goes into a parameter of an "
                 "estimator and cannot be a step."
@@ -438,7 +369,7 @@ class _Builder:
             ]
             return _Built([b.value for b in built], resolved=[b.resolved for b in built])
         name, parameters = _name_and_parameters(node)
-        if name in _registry():
+        if name in estimator_classes():
             return self._estimator(node, path, prefix)
         if isinstance(node, dict):
             if (
@@ -446,7 +377,7 @@ class _Builder:
                 and re.match(r"[A-Z]", str(name))
                 and isinstance(parameters, dict)
             ):
-                _refuse(path, name, "estimator", _registry())
+                _refuse(path, name, "estimator", estimator_classes())
             if path.endswith(".estimators"):
                 built = self._steps(node, path, prefix and prefix.rpartition("__")[0])
                 return _Built(
@@ -480,7 +411,7 @@ class _Builder:
 
     def _estimator(self, node, path, prefix):
         name, parameters = _name_and_parameters(node)
-        estimator_class = _registry()[name]
+        estimator_class = estimator_classes()[name]
         path = f"{path}.{name}"
         if not isinstance(parameters, dict):
             raise SpecError(f"{path}: expected a map of parameters, got {parameters!r}.")
@@ -518,22 +449,6 @@ class _Builder:
         return _Built(
             estimator, _product(b.grids for b in built.values()), {name: resolved}
         )
-
-
-def _registry():
-    """Name -> class of every estimator and parameter object that a file may name."""
-    if not _REGISTRY:
-        for module, names in _SKLEARN.items():
-            for name in names:
-                _REGISTRY[name] = getattr(import_module(f"sklearn.{module}"), name)
-        for name in ferpipe.__all__:
-            value = getattr(ferpipe, name)
-            if isclass(value) and issubclass(value, BaseEstimator):
-                _REGISTRY[name] = value
-    return _REGISTRY
-
-
-_REGISTRY: dict[str, type] = {}
 
 
 def _compile_data(node):

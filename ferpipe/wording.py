@@ -95,10 +95,14 @@ def readable_params(params: dict[str, Any]) -> dict[str, str]:
 def gap_words(gap: dict[str, Any]) -> str:
     """Say what ``summarise`` found as the gap between the splits."""
     low, high = gap["interval"]["low"], gap["interval"]["high"]
+    meaning = (
+        "what knowing the subject is worth"
+        if low > 0
+        else "knowing the subject brings nothing that shows here"
+    )
     return (
         f"{points(gap['accuracy'])} points of pooled accuracy, plain minus by subject "
-        f"(95 % interval {points(low)} to {points(high)}): "
-        "what knowing the subject is worth"
+        f"(95 % interval {points(low)} to {points(high)}): {meaning}"
     )
 
 

@@ -245,6 +245,18 @@ def test_folds_by_group_need_groups():
     assert plan.plain == []
 
 
+def test_frames_of_one_sequence_on_both_sides_are_refused():
+    images = np.random.default_rng(0).normal(size=(60, 8, 8))
+    sequences = np.repeat(np.arange(20), 3)
+    bunch = broken(data=images, kind="images", sequences=sequences, groups=sequences)
+    with pytest.raises(DataError, match=r"frames of sequence .* on both sides"):
+        make_plan(make_spec(), bunch)
+    by_group = make_spec(
+        evaluate={"folds": {"StratifiedGroupKFold": {"n_splits": 4, "shuffle": True}}}
+    )
+    assert len(make_plan(by_group, bunch).by_subject) == 4
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -48,14 +48,14 @@ class SmallCNN(nn.Module):
             *_convolution(32, 64, act),
             nn.MaxPool2d(2),
             *_convolution(64, 96, act),
-        )
+        ).to(memory_format=torch.channels_last)
         self.dense = nn.Sequential(
             nn.Flatten(), nn.Dropout(0.4), nn.Linear(96 * 36, self.n_outputs), act()
         )
 
     def forward(self, frames):
         """Features (N, 128) of frames (N, c, h, w)."""
-        return self.dense(_pool_to(self.filters(frames), 6))
+        return self.dense(_pool_to(self.filters(_channels_last(frames)), 6))
 
 
 class GradientHistograms(nn.Module):
@@ -82,7 +82,8 @@ class GradientHistograms(nn.Module):
                 2 * math.pi / self.n_bins
             )
             bins = bins[:, None, None]
-            votes = relu(cos * bins.cos() + sin * bins.sin()) ** 4 * squared.sqrt()
+            votes = relu(cos * bins.cos() + sin * bins.sin()).square().square()
+            votes = votes * squared.sqrt()
             cells = avg_pool2d(
                 votes, 2 * self.cell, self.cell, self.cell // 2, count_include_pad=False
             )
@@ -163,11 +164,13 @@ class Paper000CNN(nn.Module):
             if index in (1, 3, 5):
                 layers.append(nn.MaxPool2d(2))
             n_channels = width
-        self.filters = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.filters = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(
+            memory_format=torch.channels_last
+        )
 
     def forward(self, frames):
         """Features (N, 512) of frames (N, c, h, w)."""
-        return self.filters(frames)
+        return self.filters(_channels_last(frames))
 
 
 FRAME_NETWORKS = {"small_cnn": SmallCNN, "hog_cnn": HogCNN, "paper_000": Paper000CNN}
@@ -176,6 +179,11 @@ FRAME_NETWORKS = {"small_cnn": SmallCNN, "hog_cnn": HogCNN, "paper_000": Paper00
 def _convolution(n_channels, width, activation, size=3, stride=1):
     convolution = nn.Conv2d(n_channels, width, size, stride, padding=size // 2, bias=False)
     return convolution, nn.BatchNorm2d(width), activation()
+
+
+def _channels_last(frames):
+    """Order in memory in which convolutions and pooling take two thirds of the time."""
+    return frames.contiguous(memory_format=torch.channels_last)
 
 
 def _pool_to(features, size):
