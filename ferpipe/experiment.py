@@ -65,8 +65,6 @@ class Plan:
         Folds of each search.
     candidates : int
         Size of the search space; a single candidate is not searched.
-    searches : int
-        Outer folds of the headline, and one over all the data.
     curve : list of (train, test)
         Folds of the learning curve, for pipelines without a network.
     fits : int
@@ -77,7 +75,6 @@ class Plan:
     plain: list[tuple[np.ndarray, np.ndarray]]
     inner: Any
     candidates: int
-    searches: int
     curve: list[tuple[np.ndarray, np.ndarray]]
     fits: int
 
@@ -163,7 +160,8 @@ def make_plan(spec: Spec, bunch) -> Plan:
     zeros = np.zeros(len(y))
     if groups is not None:
         inner = _twin(inner)
-        by_subject = list(_twin(outer).split(zeros, y, groups))
+        if _needs_groups(_twin(outer)):
+            by_subject = list(_twin(outer).split(zeros, y, groups))
     if not _needs_groups(outer):
         plain = list(outer.split(zeros, y))
         _refuse_leak(plain, bunch.get("sequences"))
@@ -171,11 +169,12 @@ def make_plan(spec: Spec, bunch) -> Plan:
     headline = by_subject or plain
     n_inner = inner.get_n_splits(zeros, y, groups) if candidates > 1 else 0
     curve = [] if _has_network(spec.pipeline) else headline
-    searches = len(headline) + 1
-    fits = searches * (candidates * n_inner + 1) + len(curve) * len(_CURVE_FRACTIONS)
+    # One search a fold of the headline, and one over all the data.
+    fits = (len(headline) + 1) * (candidates * n_inner + 1)
+    fits += len(curve) * len(_CURVE_FRACTIONS)
     if by_subject:
         fits += len(plain)
-    return Plan(by_subject, plain, inner, candidates, searches, curve, fits)
+    return Plan(by_subject, plain, inner, candidates, curve, fits)
 
 
 def run_experiment(
@@ -334,7 +333,7 @@ def _search(work, split, number, train, test):
                 cv=work.plan.inner,
                 error_score="raise",
             )
-            search.fit(X, y, **({} if groups is None else {"groups": groups}))
+            _fit(search, X, y, groups)
             model, best, cv_results = (
                 search.best_estimator_,
                 search.best_params_,

@@ -236,6 +236,18 @@ def test_data_that_cannot_be_used_is_refused(bunch, message):
         make_plan(make_spec(), bunch)
 
 
+def test_folds_without_a_twin_are_never_called_by_subject():
+    spec = make_spec(
+        evaluate={
+            "folds": {"KFold": {"n_splits": 3, "shuffle": True}},
+            "inner": {"KFold": {"n_splits": 2, "shuffle": True}},
+        }
+    )
+    results = run_experiment(spec, make_bunch())
+    assert results.headline == "plain"
+    assert [fold.split for fold in results.folds] == ["plain"] * 3
+
+
 def test_folds_by_group_need_groups():
     spec = make_spec(evaluate={"folds": {"StratifiedGroupKFold": {"n_splits": 4}}})
     with pytest.raises(DataError, match="StratifiedGroupKFold needs groups"):

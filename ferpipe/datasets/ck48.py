@@ -105,7 +105,7 @@ def load_ck48(path, *, classes=7, as_sequences=True, on_error="raise", return_X_
             f"CK+48, {len(names)} classes ({kind})\n\nThe last three frames of the "
             "labelled sequences of CK+ (Lucey et al. 2010), posed expressions of adults "
             "in a laboratory, cut to 48 x 48 grey. Without neutral frames. Research "
-            f"evaluation only. Read from {folder}."
+            "evaluation only."
         ),
         return_X_y=return_X_y,
     )

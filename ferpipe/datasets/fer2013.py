@@ -97,7 +97,7 @@ def load_fer2013(path, *, usage=None, labels="official", return_X_y=False):
             f"FER2013, {usage or 'all official splits'}, {labels} labels\n\n48 x 48 grey "
             "faces collected by image search (Goodfellow et al. 2013). Many images occur "
             "more than once, also across the official splits. Subjects are not known. "
-            f"Research only. Read from {file}."
+            "Research only."
         ),
         return_X_y=return_X_y,
         usage=usages[rows],

@@ -177,8 +177,7 @@ def _load(
         groups=pattern and [_find_group(pattern, folder, file) for file in filenames],
         filenames=[str(file) for file in filenames],
         description=(
-            f"{folder.name}, {len(data)} {kind} in folders\n\nRead from {folder}, one "
-            "folder a class."
+            f"{folder.name}, {len(data)} {kind} in folders\n\nOne folder a class."
         ),
         return_X_y=return_X_y,
     )
