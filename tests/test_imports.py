@@ -32,7 +32,7 @@ LAYERS = (
     {"features"},
     {"sequences", "networks"},
     {"datasets", "protocols"},
-    {"spec", "persistence"},
+    {"registry", "spec", "persistence"},
     {"results", "experiment"},
     {"statistics", "figures", "report", "explain"},
     {"tracking", "recognizer"},

@@ -11,7 +11,17 @@ __all__ = ["Batch", "Batches", "FrameDataset", "balanced_order", "count_batches"
 
 @dataclass
 class Batch:
-    """Frames (N, c, h, w) or (N, d) of some samples; lengths is None for single images."""
+    """Frames of some samples, one after the other.
+
+    Attributes
+    ----------
+    frames : Tensor of shape (N, c, h, w) or (N, d)
+        Frames of all samples.
+    lengths : Tensor of shape (n_samples,) or None
+        Number of frames of each sequence; None for single images.
+    n_samples : int
+        Number of images or sequences.
+    """
 
     frames: torch.Tensor
     lengths: torch.Tensor | None
