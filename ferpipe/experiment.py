@@ -26,6 +26,7 @@ from sklearn.model_selection import (
     StratifiedGroupKFold,
     StratifiedKFold,
 )
+from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 from threadpoolctl import threadpool_limits
 
@@ -143,8 +144,9 @@ def make_plan(spec: Spec, bunch) -> Plan:
     DataError
         If there is one class only, a class has fewer samples than there are folds, there
         are fewer subjects than folds, frames of one sequence would stand on both sides of
-        a fold, or the images cannot be used.
+        a fold, the pipeline takes another kind of data, or the images cannot be used.
     """
+    _check_kind(spec.pipeline, bunch.kind)
     _check_data(bunch)
     y, groups = bunch.target, bunch.groups
     outer, inner = spec.folds, spec.inner
@@ -452,6 +454,23 @@ def _cores():
     return (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
+
+
+def _check_kind(estimator, kind):
+    """Refuse images for a pipeline of sequences, and the other way round."""
+    if isinstance(estimator, Pipeline):
+        steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
+        _check_kind(steps[0], kind)
+    elif isinstance(estimator, FeatureUnion):
+        for _, part in estimator.transformer_list:
+            _check_kind(part, kind)
+    elif getattr(estimator, "input_kind", kind) != kind:
+        raise DataError(
+            f"the data set holds {kind}, but the pipeline begins with "
+            f"{type(estimator).__name__}, which takes {estimator.input_kind}: begin with "
+            "another step (sequences go through PerFrame, images straight into an "
+            "extractor or ImageNetwork) or load other data."
+        )
 
 
 def _check_data(bunch):

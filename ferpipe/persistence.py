@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import ferpipe
 
-__all__ = ["card_path", "input_kind", "load", "package_versions", "save"]
+__all__ = ["card_path", "describe_input", "load", "package_versions", "save"]
 
 FORMAT = 1
 
@@ -137,7 +137,7 @@ def save(model, path, *, data="", protocol="", scores=None, crop_template=None) 
             "format": FORMAT,
             "model": repr(model),
             "classes": [str(name) for name in model.classes_],
-            "input": input_kind(model),
+            "input": describe_input(model),
             "crop_template": crop_template,
             "data": data,
             "protocol": protocol,
@@ -200,7 +200,7 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
             raise ValueError(f"{path}: this is not a saved model: {error!r}.") from error
 
 
-def input_kind(model) -> dict[str, Any]:
+def describe_input(model) -> dict[str, Any]:
     """Return what a fitted model takes: the record of its first step that knows.
 
     Parameters
@@ -217,16 +217,17 @@ def input_kind(model) -> dict[str, Any]:
     if isinstance(model, Pipeline):
         for _, step in model.steps:
             if step not in (None, "passthrough"):
-                return input_kind(step)
+                return describe_input(step)
     if isinstance(model, FeatureUnion):
-        return input_kind(model.transformer_list[0][1])
-    for kind, attribute in (("images", "image_shape_"), ("sequences", "frame_shape_")):
+        return describe_input(model.transformer_list[0][1])
+    for attribute in ("image_shape_", "frame_shape_"):
         if hasattr(model, attribute):
-            return {"kind": kind, "shape": [int(n) for n in getattr(model, attribute)]}
+            shape = [int(n) for n in getattr(model, attribute)]
+            return {"kind": model.input_kind, "shape": shape}
     if hasattr(model, "n_features_in_"):
         return {"kind": "features", "shape": [int(model.n_features_in_)]}
     inner = getattr(model, "estimator", None)
-    return input_kind(inner) if inner is not None else {"kind": "unknown", "shape": []}
+    return describe_input(inner) if inner is not None else {"kind": "unknown", "shape": []}
 
 
 def card_path(path) -> Path:

@@ -25,8 +25,8 @@ class Fold:
     scores : dict of str to float
         Scorer name to score on the part held out.
     best_params : dict
-        Parameters chosen by the search inside the training part ("by_subject"), or
-        by the search over all the data ("plain").
+        Parameters chosen by the search inside the training part (the headline's
+        folds), or by the search over all the data (the other split's).
     step_predictions : dict of str to ndarray of shape (n_test,)
         For each step before the last that is itself a classifier (a network that
         encodes): its own predictions, so that both can be reported.

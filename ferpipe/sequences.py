@@ -116,6 +116,8 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
 
     __metadata_request__fit = {"groups": True}
 
+    input_kind = "sequences"
+
     _parameter_constraints: dict = {"transformer": [HasMethods(["fit", "transform"])]}
 
     def __init__(self, transformer):
@@ -272,6 +274,8 @@ class PoolFrames(TransformerMixin, BaseEstimator):
            [5., 7.]])
     """
 
+    input_kind = "sequences"
+
     _parameter_constraints: dict = {
         "method": [StrOptions({"mean", "max", "last", "concat"})]
     }
@@ -405,6 +409,8 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
            [4., 3.],
            [6., 2.]])
     """
+
+    input_kind = "sequences"
 
     _parameter_constraints: dict = {
         "reference": [StrOptions({"first", "previous"})],

@@ -496,8 +496,10 @@ def shape_of_a_sample_is_learned(case):
     estimator = fitted(case)
     X = make_data(case).X
     if case.is_sequential:
+        assert estimator.input_kind == "sequences"
         assert estimator.frame_shape_ == X[0].shape[1:]
     else:
+        assert estimator.input_kind == "images"
         assert estimator.image_shape_ == X.shape[1:]
     assert not hasattr(estimator, "n_features_in_")
 

@@ -257,14 +257,33 @@ def test_folds_by_group_need_groups():
     assert plan.plain == []
 
 
+@pytest.mark.parametrize(
+    ("first", "kind", "taken"),
+    [("PoolFrames", "images", "sequences"), ("HOGFeatures", "sequences", "images")],
+)
+def test_data_of_another_kind_is_refused(first, kind, taken):
+    spec = make_spec(pipeline={"first": first, "classify": "SVC"})
+    nested = make_spec(
+        pipeline={
+            "both": {"union": {"a": first, "b": {"pipeline": {"c": first}}}},
+            "classify": "SVC",
+        }
+    )
+    for refused in (spec, nested):
+        with pytest.raises(DataError, match=f"holds {kind}.*{first}, which takes {taken}"):
+            make_plan(refused, broken(kind=kind))
+
+
 def test_frames_of_one_sequence_on_both_sides_are_refused():
     images = np.random.default_rng(0).normal(size=(60, 8, 8))
     sequences = np.repeat(np.arange(20), 3)
     bunch = broken(data=images, kind="images", sequences=sequences, groups=sequences)
+    pipeline = {"hog": "HOGFeatures", "classify": "SVC"}
     with pytest.raises(DataError, match=r"frames of sequence .* on both sides"):
-        make_plan(make_spec(), bunch)
+        make_plan(make_spec(pipeline=pipeline), bunch)
     by_group = make_spec(
-        evaluate={"folds": {"StratifiedGroupKFold": {"n_splits": 4, "shuffle": True}}}
+        pipeline=pipeline,
+        evaluate={"folds": {"StratifiedGroupKFold": {"n_splits": 4, "shuffle": True}}},
     )
     assert len(make_plan(by_group, bunch).by_subject) == 4
 

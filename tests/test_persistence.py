@@ -27,7 +27,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import ferpipe
 from ferpipe import HOGFeatures, PerFrame, PoolFrames
-from ferpipe.persistence import FORMAT, card_path, input_kind
+from ferpipe.persistence import FORMAT, card_path, describe_input
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 6))
@@ -80,7 +80,7 @@ def test_a_pipeline_over_sequences_comes_back_in_a_process_with_joblib_only(tmp_
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert out.stdout.decode().split() == list(model.predict(sequences))
-    assert input_kind(model) == {"kind": "sequences", "shape": [16, 16]}
+    assert describe_input(model) == {"kind": "sequences", "shape": [16, 16]}
 
 
 def test_the_card_says_what_the_model_is(saved):

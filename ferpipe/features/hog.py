@@ -154,6 +154,8 @@ class HOGFeatures(TransformerMixin, BaseEstimator):
     'hog_r0c0_b0_o10'
     """
 
+    input_kind = "images"
+
     _parameter_constraints: dict = {
         "orientations": [Interval(Integral, 1, None, closed="left")],
         "pixels_per_cell": [tuple, list],

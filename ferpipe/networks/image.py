@@ -88,6 +88,8 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     (8, 128)
     """
 
+    input_kind = "images"
+
     _parameter_constraints: dict = {
         "frames": [StrOptions({"small_cnn", "hog_cnn", "paper_000"})],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],

@@ -118,6 +118,8 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     (4, 64)
     """
 
+    input_kind = "sequences"
+
     _parameter_constraints: dict = {
         "frames": [StrOptions({"small_cnn", "hog_cnn", "paper_000"}), None],
         "cell": [StrOptions({"rnn", "gru", "lstm"})],
