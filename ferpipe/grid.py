@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ def run(
     experiment : str, path or dict
         A YAML file or the mapping that one holds.
     data : Bunch or dict, default=None
-        A data set as the loaders return it, or ``{loader: path}`` as ``--data`` takes it;
-        None takes what the experiment names.
+        A data set as the loaders and ``datasets.as_bunch`` return it, or
+        ``{loader: path}`` as ``--data`` takes it; None takes what the experiment names.
     set : iterable of str, default=()
         Values to replace, each ``"a.b.c=value"``.
     n_jobs : int, default=1
@@ -69,9 +70,15 @@ def run(
         mapping = _with_data(mapping, data)
         data = None
     spec = compile_spec(override(mapping, set))
-    bunch = load_data(spec) if data is None else data
+    if data is None:
+        data = load_data(spec)
+    else:
+        resolved = {**spec.resolved, "data": {"given_in_python": {}}}
+        spec = replace(
+            spec, loader="given_in_python", data_parameters={}, resolved=resolved
+        )
     results = run_experiment(
-        spec, bunch, store=Store() if cache else None, n_jobs=n_jobs, progress=progress
+        spec, data, store=Store() if cache else None, n_jobs=n_jobs, progress=progress
     )
     folder = out or spec.to
     if folder is not None:

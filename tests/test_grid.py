@@ -92,6 +92,19 @@ def test_run_from_python_gives_the_same(file, tmp_path):
         PIPELINE, data=bunch, set=["evaluate.folds.StratifiedKFold.n_splits=3"]
     )
     assert [fold.scores for fold in same.folds] == [fold.scores for fold in results.folds]
+    assert same.data["loader"] == "given_in_python"
+
+
+def test_run_takes_data_of_your_own(file):
+    faces = ferpipe.datasets.make_expression_sequences(
+        n_sequences=84, size=32, random_state=0
+    )
+    own = ferpipe.datasets.as_bunch(
+        list(faces.data), list(faces.target), kind="sequences", groups=list(faces.groups)
+    )
+    results = ferpipe.run(file, data=own)
+    assert results.headline == "by_subject"
+    assert results.data["synthetic"] is False
 
 
 def test_dry_run_writes_nothing_but_the_plan(file, tmp_path, capsys):

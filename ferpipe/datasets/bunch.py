@@ -11,14 +11,14 @@ def as_bunch(
     target,
     *,
     kind,
-    filenames,
-    description,
     groups=None,
+    filenames=None,
+    description="data of your own",
     synthetic=False,
     return_X_y=False,
     **extra,
 ):
-    """Lay out a data set as all loaders return it.
+    """Lay out a data set as all loaders return it: the way in for data of your own.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ def as_bunch(
         Label of each sample.
     kind : {"images", "sequences"}
         What a sample is.
-    filenames : list or None
-        The file of each sample, or the list of the files of its frames; None for data
-        that was drawn.
-    description : str
-        Its first line is a title.
     groups : sequence of str, default=None
         Subject of each sample, where subjects are known.
+    filenames : list, default=None
+        The file of each sample, or the list of the files of its frames; None for data
+        that has none.
+    description : str, default="data of your own"
+        Its first line is a title.
     synthetic : bool, default=False
         Whether the faces were drawn.
     return_X_y : bool, default=False
