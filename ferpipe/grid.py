@@ -97,11 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "\nstopped: no report was written. Fitted steps are kept in the store, so the "
-            "same command goes on from here.",
-            file=sys.stderr,
-        )
+        kept = "" if options.no_cache else " The same command goes on from here."
+        print(f"\nstopped: no report was written.{kept}", file=sys.stderr)
         return 130
 
 

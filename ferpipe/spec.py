@@ -349,6 +349,11 @@ class _Builder:
         if _is_try(node):
             return self._alternatives(node, path, prefix, self._step)
         name, _ = _name_and_parameters(node)
+        if name is None:
+            raise SpecError(
+                f"{path}: expected an estimator, Name or {{Name: {{parameter: value}}}}, "
+                f"got {node!r}."
+            )
         if name not in estimator_classes():
             _refuse(path, name, "estimator", estimator_classes())
         if not hasattr(estimator_classes()[name], "fit"):
@@ -361,6 +366,8 @@ class _Builder:
     def _parameter(self, node, path, prefix):
         if _is_try(node):
             return self._alternatives(node, path, prefix, self._parameter)
+        if isinstance(node, dict) and "try" in node:
+            raise SpecError(f"{path}: try stands alone, got {node!r}.")
         if isinstance(node, dict) and len(node) == 1 and set(node) <= {"union", "pipeline"}:
             return self._step(node, path, prefix)
         if isinstance(node, list):
@@ -428,9 +435,7 @@ class _Builder:
             if isinstance(defaults[key].default, tuple):
                 b.value, *b.alternatives = map(_as_tuple, [b.value, *b.alternatives])
                 for grid in b.grids:
-                    grid[_join(prefix, key)] = list(
-                        map(_as_tuple, grid[_join(prefix, key)])
-                    )
+                    grid[_join(prefix, key)] = b.alternatives
         values = {key: b.value for key, b in built.items()}
         if "random_state" in known and values.get("random_state") is None:
             values["random_state"] = self.seed

@@ -115,6 +115,21 @@ def test_estimators_stand_in_parameters_and_in_named_lists():
     assert dict(spec.pipeline["vote"].estimators)["a"].C == 2
 
 
+def test_lists_become_tuples_where_the_default_is_one():
+    spec = compile_spec(
+        with_pipeline(
+            {
+                "range": {"MinMaxScaler": {"feature_range": [0, 2]}},
+                "classify": {
+                    "MLPClassifier": {"hidden_layer_sizes": {"try": [[3], [4, 5]]}}
+                },
+            }
+        )
+    )
+    assert spec.pipeline["range"].feature_range == (0, 2)
+    assert spec.grid == [{"classify__hidden_layer_sizes": [(3,), (4, 5)]}]
+
+
 def test_a_map_of_values_stays_a_map():
     spec = compile_spec(
         with_pipeline({"classify": {"SVC": {"class_weight": {"anger": 2, "fear": 1}}}})
@@ -154,6 +169,14 @@ def test_a_map_of_values_stays_a_map():
         (
             with_pipeline({"c": {"CalibratedClassifierCV": {"estimator": {"SVCC": {}}}}}),
             r"CalibratedClassifierCV\.estimator: 'SVCC' .* Did you mean SVC",
+        ),
+        (
+            with_pipeline({"c": {"SVC": None, "C": 1}}),
+            r"pipeline\.c: expected an estimator, Name or",
+        ),
+        (
+            with_pipeline({"c": {"SVC": {"C": {"try": [1], "or": 2}}}}),
+            r"pipeline\.c\.SVC\.C: try stands alone",
         ),
         (with_pipeline({"a": "SVC", "c": "SVC"}), r"pipeline\.a: SVC has no transform"),
         (with_pipeline({"s": "StandardScaler"}), r"pipeline\.s: .* must be a classifier"),
