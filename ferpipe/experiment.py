@@ -26,14 +26,13 @@ from sklearn.model_selection import (
     StratifiedGroupKFold,
     StratifiedKFold,
 )
-from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 from threadpoolctl import threadpool_limits
 
 from ferpipe import datasets
 from ferpipe.checks import check_images, check_sequences
 from ferpipe.journal import Journal
-from ferpipe.persistence import package_versions
+from ferpipe.persistence import first_steps, package_versions
 from ferpipe.results import Fold, Results
 from ferpipe.spec import Spec, SpecError, suggest
 from ferpipe.store import StepMemory, Store
@@ -220,7 +219,6 @@ def run_experiment(
     start = time.perf_counter()
     plan = make_plan(spec, bunch)
     headline = plan.by_subject or plan.plain
-    everything = np.arange(len(bunch.target))
     with tempfile.TemporaryDirectory(prefix="ferpipe-") as folder:
         journal = Journal(Path(folder) / "journal")
         memory = StepMemory(store or Store(Path(folder) / "store"), journal)
@@ -229,17 +227,15 @@ def run_experiment(
         with bar, parallel_config("loky", inner_max_num_threads=work.threads):
             parallel = Parallel(n_jobs=n_jobs)
             split = "by_subject" if plan.by_subject else "plain"
-            *searched, (final, search) = parallel(
+            *folds, (model, best, cv_results) = parallel(
                 [
                     *(
-                        delayed(_search)(work, split, number, train, test)
+                        delayed(_search_fold)(work, split, number, train, test)
                         for number, (train, test) in enumerate(headline)
                     ),
-                    delayed(_search)(work, split, -1, everything, everything[:0]),
+                    delayed(_search_everything)(work),
                 ]
             )
-            folds = [fold for fold, _ in searched]
-            best = final.best_params
             if plan.by_subject:
                 folds += parallel(
                     delayed(_refit)(work, number, train, test, best)
@@ -255,7 +251,6 @@ def run_experiment(
             "steps_computed": journal.count("step_computed"),
             "steps_reused": journal.count("step_reused"),
         }
-    model = search["model"]
     return Results(
         name=spec.name,
         data=_describe(spec, bunch),
@@ -267,7 +262,7 @@ def run_experiment(
         scoring=spec.scoring,
         choose_by=spec.choose_by,
         best_params=best,
-        cv_results=search["cv_results"],
+        cv_results=cv_results,
         model=model,
         settings=spec.resolved,
         history={
@@ -321,36 +316,38 @@ class _Work:
         return scores
 
 
-def _search(work, split, number, train, test):
+def _search(work, X, y, groups):
+    """Search where there is more than one candidate; return the model and the choice."""
+    if work.plan.candidates == 1:
+        return _fit(work.pipeline(), X, y, groups), {}, {}
+    search = GridSearchCV(
+        work.pipeline(),
+        work.spec.grid,
+        scoring=work.score,
+        refit=work.spec.choose_by,
+        cv=work.plan.inner,
+        error_score="raise",
+    )
+    _fit(search, X, y, groups)
+    return search.best_estimator_, search.best_params_, search.cv_results_
+
+
+def _search_fold(work, split, number, train, test):
     """Search inside the training part, refit there, score on the part held out."""
     start = time.perf_counter()
-    X, y, groups = work.take(train)
     with work.settings():
-        if work.plan.candidates > 1:
-            search = GridSearchCV(
-                work.pipeline(),
-                work.spec.grid,
-                scoring=work.score,
-                refit=work.spec.choose_by,
-                cv=work.plan.inner,
-                error_score="raise",
-            )
-            _fit(search, X, y, groups)
-            model, best, cv_results = (
-                search.best_estimator_,
-                search.best_params_,
-                search.cv_results_,
-            )
-        else:
-            model, best, cv_results = _fit(work.pipeline(), X, y, groups), {}, {}
-        if len(test):
-            fold = _score_fold(work, split, number, model, best, train, test, start)
-        else:
-            work.journal.add("fit")
-            fold = Fold(split, number, test, y[:0], {}, best, {}, len(train), 0.0)
-    if number >= 0:
-        return fold, None
-    return fold, {"model": model.set_params(memory=None), "cv_results": cv_results}
+        model, best, _ = _search(work, *work.take(train))
+        return _score_fold(work, split, number, model, best, train, test, start)
+
+
+def _search_everything(work):
+    """Search over all the data; the model is the one to save."""
+    with work.settings():
+        model, best, cv_results = _search(
+            work, *work.take(np.arange(len(work.bunch.target)))
+        )
+    work.journal.add("fit")
+    return model.set_params(memory=None), best, cv_results
 
 
 def _refit(work, number, train, test, best):
@@ -456,21 +453,17 @@ def _cores():
     )
 
 
-def _check_kind(estimator, kind):
+def _check_kind(pipeline, kind):
     """Refuse images for a pipeline of sequences, and the other way round."""
-    if isinstance(estimator, Pipeline):
-        steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
-        _check_kind(steps[0], kind)
-    elif isinstance(estimator, FeatureUnion):
-        for _, part in estimator.transformer_list:
-            _check_kind(part, kind)
-    elif getattr(estimator, "input_kind", kind) != kind:
-        raise DataError(
-            f"the data set holds {kind}, but the pipeline begins with "
-            f"{type(estimator).__name__}, which takes {estimator.input_kind}: begin with "
-            "another step (sequences go through PerFrame, images straight into an "
-            "extractor or ImageNetwork) or load other data."
-        )
+    for step in first_steps(pipeline):
+        taken = getattr(step, "input_kind", kind)
+        if taken != kind:
+            raise DataError(
+                f"the data set holds {kind}, but the pipeline begins with "
+                f"{type(step).__name__}, which takes {taken}: begin with another step "
+                "(sequences go through PerFrame, images straight into an extractor or "
+                "ImageNetwork) or load other data."
+            )
 
 
 def _check_data(bunch):

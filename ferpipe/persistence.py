@@ -11,7 +11,7 @@ import os
 import platform
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import file_digest
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +27,14 @@ from sklearn.utils.validation import check_is_fitted
 
 import ferpipe
 
-__all__ = ["card_path", "describe_input", "load", "package_versions", "save"]
+__all__ = [
+    "card_path",
+    "describe_input",
+    "first_steps",
+    "load",
+    "package_versions",
+    "save",
+]
 
 FORMAT = 1
 
@@ -200,6 +207,19 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
             raise ValueError(f"{path}: this is not a saved model: {error!r}.") from error
 
 
+def first_steps(estimator) -> Iterator[Any]:
+    """Yield the estimators that the input of a Pipeline or FeatureUnion goes to."""
+    if isinstance(estimator, Pipeline):
+        steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
+        for step in steps[:1]:
+            yield from first_steps(step)
+    elif isinstance(estimator, FeatureUnion):
+        for _, part in estimator.transformer_list:
+            yield from first_steps(part)
+    else:
+        yield estimator
+
+
 def describe_input(model) -> dict[str, Any]:
     """Return what a fitted model takes: the record of its first step that knows.
 
@@ -211,23 +231,19 @@ def describe_input(model) -> dict[str, Any]:
     Returns
     -------
     kind : dict
-        ``kind`` ("images", "sequences" or "features") and ``shape``, the shape of one
-        image, of one frame or of one sample.
+        ``kind`` ("images", "sequences", "features" or "unknown") and ``shape``, the shape
+        of one image, of one frame or of one sample.
     """
-    if isinstance(model, Pipeline):
-        for _, step in model.steps:
-            if step not in (None, "passthrough"):
-                return describe_input(step)
-    if isinstance(model, FeatureUnion):
-        return describe_input(model.transformer_list[0][1])
-    for attribute in ("image_shape_", "frame_shape_"):
-        if hasattr(model, attribute):
-            shape = [int(n) for n in getattr(model, attribute)]
-            return {"kind": model.input_kind, "shape": shape}
-    if hasattr(model, "n_features_in_"):
-        return {"kind": "features", "shape": [int(model.n_features_in_)]}
-    inner = getattr(model, "estimator", None)
-    return describe_input(inner) if inner is not None else {"kind": "unknown", "shape": []}
+    for step in first_steps(model):
+        for attribute in ("image_shape_", "frame_shape_"):
+            if hasattr(step, attribute):
+                shape = [int(n) for n in getattr(step, attribute)]
+                return {"kind": step.input_kind, "shape": shape}
+        if hasattr(step, "n_features_in_"):
+            return {"kind": "features", "shape": [int(step.n_features_in_)]}
+        if getattr(step, "estimator", None) is not None:
+            return describe_input(step.estimator)
+    return {"kind": "unknown", "shape": []}
 
 
 def card_path(path) -> Path:

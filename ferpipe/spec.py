@@ -301,13 +301,13 @@ class _Builder:
         if name not in SPLITTERS:
             _refuse(path, name, "splitter", SPLITTERS)
         splitter_class = getattr(module, name)
-        known = list(signature(splitter_class.__init__).parameters)[1:]
+        known = signature(splitter_class).parameters
         for key in parameters:
             if key not in known:
                 _refuse(f"{path}.{name}", key, "parameter", known)
         full = {
             key: parameter.default
-            for key, parameter in signature(splitter_class.__init__).parameters.items()
+            for key, parameter in known.items()
             if parameter.default is not parameter.empty
         } | parameters
         shuffles = full.get("shuffle", "random_state" in full)
@@ -422,7 +422,7 @@ class _Builder:
         path = f"{path}.{name}"
         if not isinstance(parameters, dict):
             raise SpecError(f"{path}: expected a map of parameters, got {parameters!r}.")
-        known = list(signature(estimator_class.__init__).parameters)[1:]
+        known = signature(estimator_class).parameters
         for key in parameters:
             if key not in known:
                 _refuse(path, key, "parameter", known)
@@ -430,12 +430,11 @@ class _Builder:
             key: self._parameter(value, f"{path}.{key}", _join(prefix, key))
             for key, value in parameters.items()
         }
-        defaults = signature(estimator_class.__init__).parameters
         for key, b in built.items():
-            if isinstance(defaults[key].default, tuple):
+            if isinstance(known[key].default, tuple):
                 b.value, *b.alternatives = map(_as_tuple, [b.value, *b.alternatives])
-                for grid in b.grids:
-                    grid[_join(prefix, key)] = b.alternatives
+                if b.alternatives:
+                    b.grids = [{_join(prefix, key): b.alternatives}]
         values = {key: b.value for key, b in built.items()}
         if "random_state" in known and values.get("random_state") is None:
             values["random_state"] = self.seed
