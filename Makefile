@@ -26,6 +26,8 @@ bench: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "ferpipe needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	@echo 'Setting up .venv, once: 1.7 GB and some minutes. Warnings about an index that'
+	@echo 'cannot be reached do no harm: it is only asked for a smaller build of torch.'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --retries 1 --timeout 30 -c constraints.txt \
 		--extra-index-url $(TORCH_INDEX) torch
