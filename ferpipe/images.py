@@ -1,22 +1,40 @@
-"""Read any image file, and the frames of a video one at a time."""
+"""Read any image, and the frames of a video one at a time."""
 
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["read_frames", "read_image"]
+__all__ = ["LARGEST_IMAGE", "as_uint8", "read_frames", "read_image"]
+
+# 100 million pixels: more than any camera of a phone, 300 MB as RGB
+LARGEST_IMAGE = 100_000_000
+
+# named, because Pillow would start other programs for some formats (EPS: Ghostscript)
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+_LUMA = np.array([0.299, 0.587, 0.114])
+_PILLOW_LIMIT = threading.Lock()
 
 
-def read_image(path, grey=True):
-    """Read one image file.
+def read_image(source, *, grey=True, max_pixels=LARGEST_IMAGE):
+    """Read one image from a file, a file object or an array.
+
+    The image comes as a viewer shows it: turned upright by its EXIF orientation, palettes
+    and CMYK as the colours they stand for, transparent parts on white, 16 bits scaled to 8.
+    Of an animation it is the first frame.
 
     Parameters
     ----------
-    path : str or path
-        A file in any format that OpenCV reads (PNG, JPEG, BMP, TIFF, WebP, PGM, …).
+    source : str, path, binary file object or array-like
+        A PNG, JPEG, BMP, GIF, PPM, TIFF, WebP, JPEG 2000 or AVIF file; or an array as
+        :func:`as_uint8` takes it.
     grey : bool, default=True
-        Turn colours into grey; otherwise grey images get three equal channels.
+        Turn colours into grey, Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); otherwise
+        grey images get three equal channels.
+    max_pixels : int, default=100_000_000
+        Files that claim to hold more are refused before they are decoded.
 
     Returns
     -------
@@ -27,23 +45,71 @@ def read_image(path, grey=True):
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If the source is none of these kinds, or an array of something else than numbers.
     ValueError
-        If the file is empty, cut off or no image.
+        If the file is a folder, empty, cut off, no image or too large, or holds values
+        without a known range (32 bits a channel).
     """
-    path = Path(path)
-    content = path.read_bytes()
-    if not content:
-        raise ValueError(f"{path}: the file is empty (0 bytes); an image was expected.")
-    image = _decode(content, grey)
-    if image is None:
-        raise ValueError(
-            f"{path}: this is not an image, or a broken one ({len(content)} bytes, "
-            f"beginning with {content[:8]!r}); a PNG, JPEG or the like was expected."
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.is_dir():
+            raise ValueError(
+                f"{path}: this is a folder; an image file was expected "
+                "(datasets.load_image_folder reads folders)."
+            )
+        with path.open("rb") as file:
+            return _read_file(file, str(path), grey, max_pixels)
+    if hasattr(source, "read"):
+        return _read_file(source, str(getattr(source, "name", source)), grey, max_pixels)
+    if isinstance(source, bytes | bytearray):
+        raise TypeError("An image in bytes goes in as io.BytesIO(content).")
+    return _in_colours(as_uint8(source), grey)
+
+
+def as_uint8(image, *, name="image"):
+    """Check one raw image and return it in uint8, grey or RGB.
+
+    Parameters
+    ----------
+    image : array-like of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)
+        Grey, RGB or RGBA. Integers are 0..255, uint16 0..65535; booleans are black and
+        white. Floats are on the scale 0..1 when none is above 1, on 0..255 otherwise.
+    name : str, default="image"
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    image : ndarray of shape (h, w) or (h, w, 3), uint8
+        Transparent parts on white; the input itself when it already has this form.
+
+    Raises
+    ------
+    TypeError
+        If the values are not numbers.
+    ValueError
+        If the shape is wrong, or a value is not finite or out of range.
+    """
+    image = np.asarray(image)
+    if image.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} must hold numbers, got dtype {image.dtype}; ferpipe.read_image turns "
+            "an image file into an array."
         )
-    return image
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
+        raise ValueError(
+            f"{name} must have the shape (h, w), (h, w, 3) or (h, w, 4), got "
+            f"{image.shape}; the colour channels go last."
+        )
+    if image.size == 0:
+        raise ValueError(f"{name} has no pixels: got the shape {image.shape}.")
+    image = _to_8_bits(image, name)
+    return _on_white(image) if image.ndim == 3 and image.shape[2] == 4 else image
 
 
-def read_frames(path, grey=True) -> Iterator[np.ndarray]:
+def read_frames(path, *, grey=True) -> Iterator[tuple[float, np.ndarray]]:
     """Read the frames of a video file, one at a time.
 
     Parameters
@@ -55,8 +121,11 @@ def read_frames(path, grey=True) -> Iterator[np.ndarray]:
 
     Yields
     ------
+    time : float
+        When the frame is shown, in seconds from the beginning, as the file says it; frames
+        of a video with a variable rate keep their own times.
     frame : ndarray of shape (h, w) or (h, w, 3), uint8
-        Grey values or RGB, in the order of the video.
+        Grey values or RGB, in the order of the video, upright.
 
     Raises
     ------
@@ -78,21 +147,100 @@ def read_frames(path, grey=True) -> Iterator[np.ndarray]:
                 f"{path}: no frame can be read; a video (MP4, AVI, …) was expected."
             )
         while found:
-            yield cv2.cvtColor(frame, code)
+            yield video.get(cv2.CAP_PROP_POS_MSEC) / 1000, cv2.cvtColor(frame, code)
             found, frame = video.read()
     finally:
         video.release()
 
 
-def _decode(content, grey):
-    """Return the image, or None if OpenCV cannot read it."""
-    import cv2
+def _read_file(file, name, grey, max_pixels):
+    from PIL import ImageOps
 
-    flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
-    except cv2.error:
-        return None
-    if image is None or grey:
+        picture = _open(file)
+    except Exception as error:  # Pillow's readers raise many kinds on foreign bytes
+        raise _broken(file, name) from error
+    with picture:
+        width, height = picture.size
+        if width * height > max_pixels:
+            raise ValueError(
+                f"{name}: the image has {width} x {height} pixels, more than the "
+                f"{max_pixels:,} that are read; make it smaller, or raise max_pixels."
+            )
+        if picture.mode in ("I", "F"):
+            raise ValueError(
+                f"{name}: the image has 32 bits a channel, without a known range; scale it "
+                "to 0..255 yourself and pass the array."
+            )
+        try:
+            image = _decode(ImageOps.exif_transpose(picture))
+        except Exception as error:
+            raise _broken(file, name) from error
+    return _in_colours(image, grey)
+
+
+def _open(file):
+    """Read the header only; the pixel limit is ours, so Pillow's own is switched off."""
+    from PIL import Image
+
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _decode(picture):
+    """Return the pixels of an open file, grey or RGB, uint8."""
+    if picture.mode.startswith("I;16"):
+        return _to_8_bits(np.asarray(picture).astype(np.uint16), "image")
+    if picture.has_transparency_data:
+        return _on_white(np.asarray(picture.convert("RGBA")))
+    if picture.mode in ("L", "1"):
+        return np.asarray(picture.convert("L"))
+    return np.asarray(picture.convert("RGB"))
+
+
+def _broken(file, name):
+    file.seek(0)
+    start = file.read(8)
+    if not start:
+        return ValueError(f"{name}: the file is empty (0 bytes); an image was expected.")
+    return ValueError(
+        f"{name}: this is not an image, or a broken one (beginning with {start!r}); a PNG, "
+        "JPEG or the like was expected."
+    )
+
+
+def _to_8_bits(image, name):
+    if image.dtype == np.uint8:
         return image
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if image.dtype == bool:
+        return image.astype(np.uint8) * np.uint8(255)
+    if image.dtype == np.uint16:
+        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    low, high = image.min(), image.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"{name} has NaN or infinite values; fill them in first.")
+    if low < 0 or high > 255:
+        raise ValueError(
+            f"{name} has values from {low:g} to {high:g}; expected 0..255, or floats in "
+            "0..1: scale it first."
+        )
+    scale = 255 if image.dtype.kind == "f" and high <= 1 else 1
+    return np.rint(image * scale).astype(np.uint8)
+
+
+def _on_white(rgba):
+    alpha = rgba[:, :, 3:].astype(np.uint32)
+    mixed = rgba[:, :, :3] * alpha + 255 * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _in_colours(image, grey):
+    if grey and image.ndim == 3:
+        return np.rint(image @ _LUMA).astype(np.uint8)
+    if not grey and image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return image

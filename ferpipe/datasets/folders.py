@@ -210,7 +210,7 @@ def _read_clip(clip, grey, shape):
             raise ValueError(f"{clip}: this clip has no frames")
         frames = [_resize(read_image(file, grey=grey), shape) for file in files]
     else:
-        frames = [_resize(frame, shape) for frame in read_frames(clip, grey=grey)]
+        frames = [_resize(frame, shape) for _, frame in read_frames(clip, grey=grey)]
     sizes = {frame.shape[:2] for frame in frames}
     if len(sizes) > 1:
         listing = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
