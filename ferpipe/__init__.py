@@ -9,15 +9,27 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "AdaptiveHistogramEqualizer": "ferpipe.normalize",
     "Augment": "ferpipe.networks.augment",
+    "Face": "ferpipe.detect",
+    "FaceAligner": "ferpipe.align",
     "FrameDeltas": "ferpipe.sequences",
     "HOGFeatures": "ferpipe.features.hog",
+    "HistogramEqualizer": "ferpipe.normalize",
     "ImageNetwork": "ferpipe.networks.image",
+    "LandmarkPredictor": "ferpipe.landmarks.predictor",
+    "LocalContrastNormalizer": "ferpipe.normalize",
+    "LocalMeanNormalizer": "ferpipe.normalize",
     "PerFrame": "ferpipe.sequences",
+    "PixelNormalizer": "ferpipe.normalize",
     "PoolFrames": "ferpipe.sequences",
     "SequenceNetwork": "ferpipe.networks.sequence",
     "Training": "ferpipe.networks.training",
+    "detect_faces": "ferpipe.detect",
+    "find_face": "ferpipe.detect",
     "load": "ferpipe.persistence",
+    "read_frames": "ferpipe.images",
+    "read_image": "ferpipe.images",
     "run": "ferpipe.grid",
     "save": "ferpipe.persistence",
 }

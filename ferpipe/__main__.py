@@ -2,7 +2,10 @@
 
 import ferpipe
 
-PROGRAMS = {"ferpipe.grid": "run an experiment file: search, scores, report, model"}
+PROGRAMS = {
+    "ferpipe.grid": "run an experiment file: search, scores, report, model",
+    "ferpipe.train": "train what the package ships, on data of your own",
+}
 
 print(f"ferpipe {ferpipe.__version__}: {ferpipe.__doc__.splitlines()[0]}\n")
 for module, purpose in PROGRAMS.items():

@@ -10,6 +10,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from ferpipe import datasets
 from ferpipe.checks import check_images, check_sequences
+from ferpipe.images import check_raw_images
 from ferpipe.journal import Journal
 from ferpipe.persistence import first_steps, package_versions
 from ferpipe.results import Fold, Results
@@ -145,8 +147,8 @@ def make_plan(spec: Spec, bunch) -> Plan:
         are fewer subjects than folds, frames of one sequence would stand on both sides of
         a fold, the pipeline takes another kind of data, or the images cannot be used.
     """
-    _check_kind(spec.pipeline, bunch.kind)
-    _check_data(bunch)
+    taken = _check_kind(spec.pipeline, bunch.kind)
+    _check_data(bunch, taken)
     y, groups = bunch.target, bunch.groups
     outer, inner = spec.folds, spec.inner
     by_subject, plain = [], []
@@ -454,21 +456,34 @@ def _cores():
 
 
 def _check_kind(pipeline, kind):
-    """Refuse images for a pipeline of sequences, and the other way round."""
+    """Refuse images for a pipeline of sequences, and the other way round.
+
+    Returns "raw images" when the first steps take images of any sizes.
+    """
+    kinds = set()
     for step in first_steps(pipeline):
         taken = getattr(step, "input_kind", kind)
-        if taken != kind:
+        kinds.add(taken)
+        if taken.removeprefix("raw ") != kind:
             raise DataError(
                 f"the data set holds {kind}, but the pipeline begins with "
                 f"{type(step).__name__}, which takes {taken}: begin with another step "
                 "(sequences go through PerFrame, images straight into an extractor or "
                 "ImageNetwork) or load other data."
             )
+    return "raw images" if kinds == {"raw images"} else kind
 
 
-def _check_data(bunch):
+_CHECKS: dict[str, Callable] = {
+    "images": check_images,
+    "raw images": check_raw_images,
+    "sequences": check_sequences,
+}
+
+
+def _check_data(bunch, kind):
     names = bunch.get("filenames")
-    check = check_sequences if bunch.kind == "sequences" else check_images
+    check = _CHECKS[kind]
     try:
         check(bunch.data, name="data")
     except (TypeError, ValueError) as error:

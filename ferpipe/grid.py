@@ -12,6 +12,7 @@ from typing import Any
 
 import joblib
 
+from ferpipe.align import TEMPLATES
 from ferpipe.allocator import keep_freed_memory
 from ferpipe.experiment import load_data, make_plan, run_experiment
 from ferpipe.persistence import save
@@ -137,8 +138,16 @@ def _write(results, folder):
         data=f"{results.data['loader']}: {results.data['description'].splitlines()[0]}",
         protocol=summary["protocol"],
         scores=summary["headline_scores"],
+        crop_template=_crop_template(results.data["loader"]),
     )
     return [*paths, model]
+
+
+def _crop_template(loader):
+    """Return where the eyes are in the data set's crops, if that has been measured."""
+    if loader not in TEMPLATES:
+        return None
+    return {"name": loader, "eyes": [list(place) for place in TEMPLATES[loader]]}
 
 
 def _with_data(mapping, data):

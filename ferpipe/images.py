@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["LARGEST_IMAGE", "as_uint8", "read_frames", "read_image"]
+__all__ = [
+    "LARGEST_IMAGE",
+    "as_uint8",
+    "check_raw_images",
+    "read_frames",
+    "read_image",
+]
 
 # 100 million pixels: more than any camera of a phone, 300 MB as RGB
 LARGEST_IMAGE = 100_000_000
@@ -107,6 +113,42 @@ def as_uint8(image, *, name="image"):
         raise ValueError(f"{name} has no pixels: got the shape {image.shape}.")
     image = _to_8_bits(image, name)
     return _on_white(image) if image.ndim == 3 and image.shape[2] == 4 else image
+
+
+def check_raw_images(X, *, name="X") -> list[np.ndarray]:
+    """Check images of any sizes and return them in uint8.
+
+    Parameters
+    ----------
+    X : list of array-like, or ndarray of shape (n, h, w) or (n, h, w, 3)
+        Images as :func:`as_uint8` takes them.
+    name : str, default="X"
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    images : list of ndarray of shape (h_i, w_i) or (h_i, w_i, 3), uint8
+
+    Raises
+    ------
+    TypeError
+        If the values are not numbers.
+    ValueError
+        If there is no image, or one is none.
+    """
+    if not isinstance(X, list | tuple):
+        X = np.asarray(X)
+        # an array (h, w, 3) is one image in colour rather than h images three pixels wide
+        several = X.ndim == 4 or (X.ndim == 3 and X.shape[2] > 4)
+        if X.dtype.kind in "fiub" and not several:
+            raise ValueError(
+                f"{name} must hold images: a list of them, or an array of shape (n, h, w) "
+                f"or (n, h, w, 3); got the shape {X.shape}. A single image i goes in as "
+                "[i]."
+            )
+    if len(X) == 0:
+        raise ValueError(f"{name} is empty: at least one image is needed.")
+    return [as_uint8(image, name=f"{name}[{index}]") for index, image in enumerate(X)]
 
 
 def read_frames(path, *, grey=True) -> Iterator[tuple[float, np.ndarray]]:

@@ -231,8 +231,9 @@ def describe_input(model) -> dict[str, Any]:
     Returns
     -------
     kind : dict
-        ``kind`` ("images", "sequences", "features" or "unknown") and ``shape``, the shape
-        of one image, of one frame or of one sample.
+        ``kind`` ("images", "raw images", "sequences", "features" or "unknown") and
+        ``shape``, the shape of one image, of one frame or of one sample; raw images have
+        any.
     """
     for step in first_steps(model):
         for attribute in ("image_shape_", "frame_shape_"):
@@ -241,6 +242,8 @@ def describe_input(model) -> dict[str, Any]:
                 return {"kind": step.input_kind, "shape": shape}
         if hasattr(step, "n_features_in_"):
             return {"kind": "features", "shape": [int(step.n_features_in_)]}
+        if hasattr(step, "input_kind"):
+            return {"kind": step.input_kind, "shape": []}
         if getattr(step, "estimator", None) is not None:
             return describe_input(step.estimator)
     return {"kind": "unknown", "shape": []}

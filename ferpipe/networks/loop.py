@@ -18,7 +18,16 @@ from ferpipe.networks.augment import augment_batch, mix_batch
 from ferpipe.networks.batches import Batches, count_batches
 from ferpipe.networks.modules import TrainingLoss, decide
 
-__all__ = ["apply", "cosine", "find_device", "history", "make_net", "one_cycle", "train"]
+__all__ = [
+    "apply",
+    "cosine",
+    "find_device",
+    "history",
+    "make_net",
+    "one_cycle",
+    "train",
+    "uses_bfloat16",
+]
 
 _APPLY_BATCH = 128
 _OPTIMIZERS = {
@@ -288,7 +297,7 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
         callbacks=_callbacks(training, len(dataset)),
         augment=augment,
         generator=generator,
-        bfloat16=_uses_bfloat16(training.precision, device),
+        bfloat16=uses_bfloat16(training.precision, device),
         device=device,
         **_QUIET,
     )
@@ -377,7 +386,8 @@ def _class_weights(class_weight, target):
     return len(target) / (len(counts) * counts.float())
 
 
-def _uses_bfloat16(precision, device):
+def uses_bfloat16(precision, device):
+    """Say whether a setting of Training means bfloat16 on a device."""
     if precision != "auto":
         return precision == "bfloat16"
     if device == "cuda":

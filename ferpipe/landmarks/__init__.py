@@ -1,0 +1,1 @@
+"""Where the 68 points of a face are."""

@@ -1,0 +1,190 @@
+"""Find the points of a face with two small networks, the second in the frame of the first.
+
+The coarse network looks at an upright crop round the detector's box. The similarity
+transform from the mean face to its points gives a crop in which the face stands upright,
+centred and at one size; the fine network looks at that one.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ferpipe.geometry import (
+    compose,
+    fit_similarity,
+    invert,
+    similarity,
+    transform_points,
+    warp,
+)
+
+__all__ = [
+    "CROP_SIDE",
+    "PointCascade",
+    "crop_transform",
+    "load_cascade",
+    "place_in_box",
+    "read_facts",
+]
+
+# of a crop, in outer eye distances of the mean face
+CROP_SIDE = 2.35
+
+
+def crop_transform(placement, mean_shape, size):
+    """Return the transform from an image to the crop of a face.
+
+    Parameters
+    ----------
+    placement : ndarray of shape (2, 3)
+        From the mean face to the image.
+    mean_shape : ndarray of shape (68, 2)
+        Points of the mean face; its outer eye distance is 1.
+    size : int
+        Side of the crop, in pixels.
+
+    Returns
+    -------
+    matrix : ndarray of shape (2, 3)
+        The crop's centre is the middle of the mean face's bounding box.
+    """
+    middle = (mean_shape.min(0) + mean_shape.max(0)) / 2
+    to_crop = similarity(size / CROP_SIDE, 0, middle, ((size - 1) / 2, (size - 1) / 2))
+    return compose(to_crop, invert(placement))
+
+
+def place_in_box(box, angle, mean_shape, box_width, box_centre):
+    """Place the mean face in a detector's box.
+
+    Parameters
+    ----------
+    box : (float, float, float, float)
+        ``(x, y, width, height)`` in pixels.
+    angle : float
+        Turn of the face, in radians, clockwise.
+    mean_shape : ndarray of shape (68, 2)
+        Points of the mean face.
+    box_width : float
+        Mean width of boxes, in outer eye distances.
+    box_centre : array-like of shape (2,)
+        Mean centre of boxes, in the frame of the mean face.
+
+    Returns
+    -------
+    placement : ndarray of shape (2, 3)
+        From the mean face to the image.
+    """
+    x, y, width, height = box
+    centre = np.array([x + width / 2, y + height / 2]) - 0.5
+    return similarity(width / box_width, angle, box_centre, centre)
+
+
+@dataclass(frozen=True)
+class PointCascade:
+    """Both networks, and what they must know.
+
+    Attributes
+    ----------
+    coarse, fine : onnxruntime.InferenceSession
+        From one crop, uint8 of shape (1, 1, size, size), to points (1, 68, 2).
+    mean_shape : ndarray of shape (68, 2)
+        Points of the mean face; its outer eye distance is 1.
+    box_width : float
+        Mean width of detectors' boxes, in outer eye distances.
+    box_centre : ndarray of shape (2,)
+        Their mean centre, in the frame of the mean face.
+    """
+
+    coarse: Any
+    fine: Any
+    mean_shape: np.ndarray
+    box_width: float
+    box_centre: np.ndarray
+
+    def predict(self, image, box, angle=0.0):
+        """Find the points of the face in a box.
+
+        Parameters
+        ----------
+        image : ndarray of shape (h, w), uint8
+            Grey.
+        box : (float, float, float, float)
+            ``(x, y, width, height)`` in pixels.
+        angle : float, default=0.0
+            Turn of the face, in radians, clockwise.
+
+        Returns
+        -------
+        landmarks : ndarray of shape (68, 2)
+            ``(x, y)`` in pixels of the image.
+        """
+        placement = place_in_box(
+            box, angle, self.mean_shape, self.box_width, self.box_centre
+        )
+        return self.refine(image, self._look(self.coarse, image, placement))
+
+    def refine(self, image, landmarks):
+        """Find the points again, from where they nearly are.
+
+        Parameters
+        ----------
+        image : ndarray of shape (h, w), uint8
+            Grey.
+        landmarks : ndarray of shape (68, 2)
+            Points of the face, in the last frame of a video for example.
+
+        Returns
+        -------
+        landmarks : ndarray of shape (68, 2)
+        """
+        return self._look(self.fine, image, fit_similarity(self.mean_shape, landmarks))
+
+    def _look(self, session, image, placement):
+        size = session.get_inputs()[0].shape[-1]
+        to_crop = crop_transform(placement, self.mean_shape, size)
+        crop = warp(image, to_crop, (size, size))
+        (points,) = session.run(None, {"crop": crop[None, None]})
+        return transform_points(invert(to_crop), points[0].astype(np.float64))
+
+
+def load_cascade(folder) -> PointCascade:
+    """Load the networks from a folder.
+
+    Parameters
+    ----------
+    folder : str or path
+        Holds ``coarse.onnx`` and ``fine.onnx``.
+    """
+    coarse, fine = Path(folder) / "coarse.onnx", Path(folder) / "fine.onnx"
+    facts = read_facts(coarse)
+    return PointCascade(
+        _session(coarse),
+        _session(fine),
+        np.array(facts["mean_shape"]),
+        facts["box_width"],
+        np.array(facts["box_centre"]),
+    )
+
+
+def read_facts(path) -> dict:
+    """Read what :func:`ferpipe.landmarks.network.export_network` wrote beside a network.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    """
+    written = _session(path).get_modelmeta().custom_metadata_map
+    return {name: json.loads(value) for name, value in written.items()}
+
+
+def _session(path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # one level of parallelism, the outermost
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,100 @@
+"""The 68 points of a face: their numbering, mirroring, eye centres, files."""
+
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["INNER", "MIRRORED", "N_POINTS", "eye_centres", "outer_eye_distance", "read_pts"]
+
+N_POINTS = 68
+# all but the jaw
+INNER = slice(17, 68)
+# the number that each point has in a mirrored face
+MIRRORED = np.array(
+    [
+        *range(16, -1, -1),  # jaw
+        *range(26, 16, -1),  # brows
+        *range(27, 31),  # bridge of the nose
+        *range(35, 30, -1),  # nostrils
+        *(45, 44, 43, 42, 47, 46),  # the eye on the image's left becomes the other
+        *(39, 38, 37, 36, 41, 40),
+        *range(54, 47, -1),  # outer lip, above
+        *range(59, 54, -1),  # outer lip, below
+        *range(64, 59, -1),  # inner lip, above
+        *range(67, 64, -1),  # inner lip, below
+    ]
+)
+
+
+def eye_centres(landmarks):
+    """Return the centres of both eyes: the means of their six points.
+
+    Parameters
+    ----------
+    landmarks : ndarray of shape (..., 68, 2)
+        ``(x, y)`` in pixels.
+
+    Returns
+    -------
+    centres : ndarray of shape (..., 2, 2)
+        First the eye on the image's left.
+    """
+    return np.stack(
+        [landmarks[..., 36:42, :].mean(-2), landmarks[..., 42:48, :].mean(-2)], axis=-2
+    )
+
+
+def outer_eye_distance(landmarks):
+    """Return the distance of the outer corners of the eyes, points 36 and 45.
+
+    Parameters
+    ----------
+    landmarks : ndarray of shape (..., 68, 2)
+        ``(x, y)`` in pixels.
+
+    Returns
+    -------
+    distance : ndarray of shape (...)
+        In pixels. Errors of landmarks are given as a share of it.
+    """
+    return np.linalg.norm(landmarks[..., 36, :] - landmarks[..., 45, :], axis=-1)
+
+
+def read_pts(path):
+    """Read a ``.pts`` file, as the 300-W challenge writes them.
+
+    Parameters
+    ----------
+    path : str or path
+        Text: ``version: 1``, ``n_points: 68``, then one ``x y`` a line within braces.
+
+    Returns
+    -------
+    landmarks : ndarray of shape (p, 2)
+        ``(x, y)`` with the centre of the first pixel at 0; the file counts from 1.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no such text, or the points are not as many as it says.
+    """
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    head, opening, rest = text.partition("{")
+    body, closing, _ = rest.partition("}")
+    try:
+        values = [float(word) for word in body.split()]
+        counts = [line.split(":")[1] for line in head.splitlines() if "n_points" in line]
+        expected = int(counts[0])
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{path}: this is no .pts file of landmarks: {error}.") from error
+    if not (opening and closing) or len(values) != 2 * expected:
+        raise ValueError(
+            f"{path}: expected {expected} points within braces, found {len(values)} "
+            "numbers."
+        )
+    landmarks = np.array(values).reshape(-1, 2) - 1
+    if not np.isfinite(landmarks).all():
+        raise ValueError(f"{path}: a point is not finite.")
+    return landmarks

@@ -1,0 +1,1 @@
+"""Train what the package ships: ``python -m ferpipe.train landmarks FOLDER``."""
