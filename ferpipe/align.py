@@ -11,7 +11,7 @@ from ferpipe.detect import check_detector
 from ferpipe.geometry import fit_similarity, similarity, transform_points, warp
 from ferpipe.images import check_raw_images, read_image
 from ferpipe.landmarks.points import eye_centres
-from ferpipe.landmarks.predictor import check_found, load_model, locate_faces
+from ferpipe.landmarks.predictor import NoFaceError, load_model, locate_faces
 
 __all__ = ["TEMPLATES", "FaceAligner", "align_face", "eye_transform"]
 
@@ -221,15 +221,15 @@ class FaceAligner(TransformerMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError
-            If there is no face in some images and ``missing="raise"``; the message names
-            them.
+        NoFaceError
+            If there is no face in some images and ``missing="raise"``; it is a ValueError,
+            and its message names them.
         """
         images = check_raw_images(X)
         found = self._locate(images)
         missing = np.isnan(found.scores)
-        if self.missing == "raise":
-            check_found(missing)
+        if self.missing == "raise" and missing.any():
+            raise NoFaceError(missing)
         shape = (len(images), self.size, self.size, *((3,) if self.colour else ()))
         if self.missing == "nan":
             crops = np.full(shape, np.nan, np.float32)

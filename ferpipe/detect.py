@@ -95,13 +95,15 @@ def detect_faces(
     return sorted(faces, key=lambda face: -face.score)
 
 
-def find_face(image, *, detector="dlib", min_size=80, threshold=None) -> Face | None:
+def find_face(
+    image, *, detector="dlib", min_size=80, threshold=None, judge=None
+) -> Face | None:
     """Find the face in an image of one person: the largest that is surely one.
 
     The search begins with faces of a third of the image's shorter side and goes on to
     smaller ones only when there is none: a large portrait costs no more than a small one.
-    When nothing reaches the threshold, faces that are turned by 25 degrees to either side
-    are looked for too, and the best of those a little below the threshold is taken.
+    When no score is well above the threshold, faces that are turned by 25 degrees to
+    either side are looked for too, and the best of all that are not far below it is taken.
 
     Parameters
     ----------
@@ -113,7 +115,9 @@ def find_face(image, *, detector="dlib", min_size=80, threshold=None) -> Face | 
         Smallest width of a face, in pixels. In images so small that a third of the
         shorter side is less, it is that third.
     threshold : float, default=None
-        Score from which on a face is sure, as for :func:`detect_faces`.
+        As for :func:`detect_faces`; "dlib" has faces 0.5 above and below it in doubt.
+    judge : callable, default=None
+        Called with each :class:`Face` in doubt; what it returns is added to the score.
 
     Returns
     -------
@@ -126,18 +130,20 @@ def find_face(image, *, detector="dlib", min_size=80, threshold=None) -> Face | 
     """
     image = as_uint8(image)
     kind = check_detector(detector)
-    sure = kind.threshold if threshold is None else threshold
-    unsure: list[Face] = []
+    middle = kind.threshold if threshold is None else threshold
+    in_doubt: list[Face] = []
     for angle in (0.0, -_TILT, _TILT):
         for size in _sizes(min(image.shape[:2]), min_size):
-            faces = _search(image, kind, size, sure - kind.doubt, angle)
-            if angle == 0 and any(face.score >= sure for face in faces):
-                return max(
-                    (face for face in faces if face.score >= sure),
-                    key=lambda face: face.box[2],
-                )
-            unsure += faces
-    return max(unsure, key=lambda face: face.score, default=None)
+            faces = _search(image, kind, size, middle - kind.doubt, angle)
+            sure = [face for face in faces if face.score >= middle + kind.doubt]
+            if angle == 0 and sure:
+                return max(sure, key=lambda face: face.box[2])
+            in_doubt += faces
+
+    def final_score(face):
+        return face.score + (judge(face) if judge else 0.0)
+
+    return max(in_doubt, key=final_score, default=None)
 
 
 _TILT = np.deg2rad(25)

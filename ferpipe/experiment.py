@@ -32,9 +32,11 @@ from threadpoolctl import threadpool_limits
 
 from ferpipe import datasets
 from ferpipe.checks import check_images, check_sequences
-from ferpipe.images import check_raw_images
+from ferpipe.images import check_raw_images, check_raw_sequences
 from ferpipe.journal import Journal
-from ferpipe.persistence import first_steps, package_versions
+from ferpipe.kinds import first_steps, input_kind
+from ferpipe.landmarks.predictor import NoFaceError
+from ferpipe.persistence import package_versions
 from ferpipe.results import Fold, Results
 from ferpipe.spec import Spec, SpecError, suggest
 from ferpipe.store import StepMemory, Store
@@ -147,8 +149,11 @@ def make_plan(spec: Spec, bunch) -> Plan:
         are fewer subjects than folds, frames of one sequence would stand on both sides of
         a fold, the pipeline takes another kind of data, or the images cannot be used.
     """
-    taken = _check_kind(spec.pipeline, bunch.kind)
+    _check_kind(spec.pipeline, bunch.kind)
+    taken = input_kind(spec.pipeline) or bunch.kind
     _check_data(bunch, taken)
+    if taken.startswith("raw "):
+        _check_faces(spec.pipeline, bunch)
     y, groups = bunch.target, bunch.groups
     outer, inner = spec.folds, spec.inner
     by_subject, plain = [], []
@@ -378,18 +383,30 @@ def _score_fold(work, split, number, model, best, train, test, start):
 
 def _curve_scores(work, train, test, best):
     """Scores on training and held-out samples over growing parts of the training part."""
-    order = np.random.default_rng(work.spec.seed).permutation(train)
+    target = np.asarray(work.bunch.target)
+    order = _stratified_order(target, train, np.random.default_rng(work.spec.seed))
+    n_classes = len(np.unique(target[train]))
     X_test, y_test, _ = work.take(test)
     rows = []
     with work.settings():
         for fraction in _CURVE_FRACTIONS:
-            part = order[: round(fraction * len(order))]
+            part = order[: max(n_classes, round(fraction * len(order)))]
             X, y, groups = work.take(part)
             model = _fit(work.pipeline().set_params(**_cloned(best)), X, y, groups)
             scorer = check_scoring(model, scoring=work.spec.choose_by)
             rows.append((len(part), scorer(model, X, y), scorer(model, X_test, y_test)))
             work.journal.add("fit")
     return rows
+
+
+def _stratified_order(y, indices, rng):
+    """Shuffle samples so that the first of them hold the classes in their shares."""
+    order = rng.permutation(indices)
+    share = np.empty(len(order))
+    for name in np.unique(y[order]):
+        own = y[order] == name
+        share[own] = np.arange(own.sum()) / own.sum()
+    return order[np.argsort(share, kind="stable")]
 
 
 def _join_curves(curves):
@@ -456,14 +473,9 @@ def _cores():
 
 
 def _check_kind(pipeline, kind):
-    """Refuse images for a pipeline of sequences, and the other way round.
-
-    Returns "raw images" when the first steps take images of any sizes.
-    """
-    kinds = set()
+    """Refuse images for a pipeline of sequences, and the other way round."""
     for step in first_steps(pipeline):
         taken = getattr(step, "input_kind", kind)
-        kinds.add(taken)
         if taken.removeprefix("raw ") != kind:
             raise DataError(
                 f"the data set holds {kind}, but the pipeline begins with "
@@ -471,13 +483,13 @@ def _check_kind(pipeline, kind):
                 "(sequences go through PerFrame, images straight into an extractor or "
                 "ImageNetwork) or load other data."
             )
-    return "raw images" if kinds == {"raw images"} else kind
 
 
 _CHECKS: dict[str, Callable] = {
     "images": check_images,
     "raw images": check_raw_images,
     "sequences": check_sequences,
+    "raw sequences": check_raw_sequences,
 }
 
 
@@ -491,6 +503,19 @@ def _check_data(bunch, kind):
         index = int(place[1] or place[2]) if place else None
         file = f" ({names[index]})" if names is not None and index is not None else ""
         raise DataError(f"{error}{file}") from error
+
+
+def _check_faces(pipeline, bunch):
+    """Look for the faces once, so that missing ones are named before the long run."""
+    names = bunch.get("filenames")
+    for step in first_steps(pipeline):
+        try:
+            clone(step).fit_transform(bunch.data)
+        except NoFaceError as error:
+            message = str(error)
+            if names is not None:
+                message = re.sub(r"X\[(\d+)\]", lambda at: names[int(at[1])], message)
+            raise DataError(message) from error
 
 
 def _check_counts(y, groups, outer, inner):

@@ -11,6 +11,7 @@ __all__ = [
     "LARGEST_IMAGE",
     "as_uint8",
     "check_raw_images",
+    "check_raw_sequences",
     "read_frames",
     "read_image",
 ]
@@ -138,6 +139,11 @@ def check_raw_images(X, *, name="X") -> list[np.ndarray]:
     """
     if not isinstance(X, list | tuple):
         X = np.asarray(X)
+        if X.ndim == 0:
+            raise TypeError(
+                f"{name} must hold images: a list of them, or an array of shape (n, h, w) "
+                f"or (n, h, w, 3); got {X.item()!r}."
+            )
         # an array (h, w, 3) is one image in colour rather than h images three pixels wide
         several = X.ndim == 4 or (X.ndim == 3 and X.shape[2] > 4)
         if X.dtype.kind in "fiub" and not several:
@@ -149,6 +155,43 @@ def check_raw_images(X, *, name="X") -> list[np.ndarray]:
     if len(X) == 0:
         raise ValueError(f"{name} is empty: at least one image is needed.")
     return [as_uint8(image, name=f"{name}[{index}]") for index, image in enumerate(X)]
+
+
+def check_raw_sequences(X, *, name="X") -> list[list[np.ndarray]]:
+    """Check sequences of images of any sizes and return them in uint8.
+
+    Parameters
+    ----------
+    X : list of lists of images, or ndarray of shape (n, T, h, w) or (n, T, h, w, 3)
+        Sequences; images as :func:`as_uint8` takes them.
+    name : str, default="X"
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    sequences : list of lists of ndarray of shape (h, w) or (h, w, 3), uint8
+
+    Raises
+    ------
+    TypeError
+        If the values are not numbers.
+    ValueError
+        If there is no sequence, one has no frame, or a frame is no image.
+    """
+    if not isinstance(X, list | tuple):
+        X = np.asarray(X)
+        if X.dtype != object and X.ndim < 4:
+            raise ValueError(
+                f"{name} must hold sequences: a list of lists of images, or an array of "
+                f"shape (n, T, h, w) or (n, T, h, w, 3); got the shape {X.shape}. A single "
+                "sequence s goes in as [s]."
+            )
+    if len(X) == 0:
+        raise ValueError(f"{name} is empty: at least one sequence is needed.")
+    return [
+        check_raw_images(sequence, name=f"{name}[{index}]")
+        for index, sequence in enumerate(X)
+    ]
 
 
 def read_frames(path, *, grey=True) -> Iterator[tuple[float, np.ndarray]]:

@@ -11,7 +11,7 @@ import os
 import platform
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from hashlib import file_digest
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -22,15 +22,14 @@ from typing import Any
 import joblib
 from joblib.numpy_pickle import NumpyUnpickler
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 import ferpipe
+from ferpipe.kinds import first_steps
 
 __all__ = [
     "card_path",
     "describe_input",
-    "first_steps",
     "load",
     "package_versions",
     "save",
@@ -207,19 +206,6 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
             raise ValueError(f"{path}: this is not a saved model: {error!r}.") from error
 
 
-def first_steps(estimator) -> Iterator[Any]:
-    """Yield the estimators that the input of a Pipeline or FeatureUnion goes to."""
-    if isinstance(estimator, Pipeline):
-        steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
-        for step in steps[:1]:
-            yield from first_steps(step)
-    elif isinstance(estimator, FeatureUnion):
-        for _, part in estimator.transformer_list:
-            yield from first_steps(part)
-    else:
-        yield estimator
-
-
 def describe_input(model) -> dict[str, Any]:
     """Return what a fitted model takes: the record of its first step that knows.
 
@@ -231,9 +217,9 @@ def describe_input(model) -> dict[str, Any]:
     Returns
     -------
     kind : dict
-        ``kind`` ("images", "raw images", "sequences", "features" or "unknown") and
-        ``shape``, the shape of one image, of one frame or of one sample; raw images have
-        any.
+        ``kind`` ("images", "sequences", "raw images", "raw sequences", "features" or
+        "unknown") and ``shape``, the shape of one image, of one frame or of one sample;
+        raw ones have any.
     """
     for step in first_steps(model):
         for attribute in ("image_shape_", "frame_shape_"):
@@ -257,7 +243,17 @@ def card_path(path) -> Path:
 def package_versions() -> dict[str, str]:
     """Return the versions that a result or a saved model depends on."""
     versions = {"ferpipe": ferpipe.__version__, "python": platform.python_version()}
-    for name in ("scikit-learn", "numpy", "scipy", "torch", "skorch", "scikit-image"):
+    for name in (
+        "scikit-learn",
+        "numpy",
+        "scipy",
+        "torch",
+        "skorch",
+        "scikit-image",
+        "opencv-python-headless",
+        "dlib-bin",
+        "onnxruntime",
+    ):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

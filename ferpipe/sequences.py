@@ -1,5 +1,8 @@
 """How an estimator of frames serves sequences, and how sequences become rows."""
 
+from contextlib import contextmanager
+from itertools import chain
+
 import numpy as np
 import sklearn
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -8,6 +11,9 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ferpipe.checks import check_frame_shape, check_sequences
 from ferpipe.constraints import HasMethods, StrOptions, fit_context
+from ferpipe.images import check_raw_sequences
+from ferpipe.kinds import input_kind
+from ferpipe.landmarks.predictor import NoFaceError
 
 __all__ = ["FrameDeltas", "PerFrame", "PoolFrames", "frame_deltas", "pool_frames"]
 
@@ -81,7 +87,8 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
     """Apply a transformer of images or feature vectors to every frame of sequences.
 
     The frames of all sequences go through the transformer in one batch and are split
-    into sequences again, which may differ in length.
+    into sequences again, which may differ in length. Where the transformer takes raw
+    images (FaceAligner), frames may differ in size.
 
     Parameters
     ----------
@@ -94,7 +101,8 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
     transformer_ : transformer
         The fitted clone.
     frame_shape_ : tuple of int
-        Shape of a frame seen in fit: ``(d,)``, ``(h, w)`` or ``(h, w, 3)``.
+        Shape of a frame seen in fit: ``(d,)``, ``(h, w)`` or ``(h, w, 3)``; missing where
+        frames may differ in size.
 
     See Also
     --------
@@ -116,12 +124,16 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
 
     __metadata_request__fit = {"groups": True}
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {"transformer": [HasMethods(["fit", "transform"])]}
 
     def __init__(self, transformer):
         self.transformer = transformer
+
+    @property
+    def input_kind(self):
+        """Kind of data: "raw sequences" if the transformer takes raw images."""
+        raw = input_kind(self.transformer) == "raw images"
+        return "raw sequences" if raw else "sequences"
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, groups=None):
@@ -140,10 +152,13 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         -------
         self : PerFrame
         """
-        frames, lengths = self._learn_shape(X)
+        frames, lengths = self._frames_of(X)
+        if isinstance(frames, np.ndarray):
+            self.frame_shape_ = frames.shape[1:]
         self.transformer_ = clone(self.transformer)
         y, groups = self._repeat_targets(y, groups, lengths)
-        self.transformer_.fit(frames, y, **groups)
+        with _frames_named(lengths):
+            self.transformer_.fit(frames, y, **groups)
         return self
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -164,13 +179,16 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         transformed : list of ndarray of shape (T_i, ...)
             One array a sequence.
         """
-        frames, lengths = self._learn_shape(X)
+        frames, lengths = self._frames_of(X)
+        if isinstance(frames, np.ndarray):
+            self.frame_shape_ = frames.shape[1:]
         self.transformer_ = clone(self.transformer)
         y, groups = self._repeat_targets(y, groups, lengths)
-        if hasattr(self.transformer_, "fit_transform"):
-            transformed = self.transformer_.fit_transform(frames, y, **groups)
-        else:  # a FrozenEstimator has none
-            transformed = self.transformer_.fit(frames, y, **groups).transform(frames)
+        with _frames_named(lengths):
+            if hasattr(self.transformer_, "fit_transform"):
+                transformed = self.transformer_.fit_transform(frames, y, **groups)
+            else:  # a FrozenEstimator has none
+                transformed = self.transformer_.fit(frames, y, **groups).transform(frames)
         return _split(transformed, lengths, self.transformer_)
 
     def transform(self, X):
@@ -193,10 +211,11 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
             image a frame.
         """
         check_is_fitted(self)
-        sequences = check_sequences(X)
-        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
-        lengths = [len(sequence) for sequence in sequences]
-        transformed = self.transformer_.transform(np.concatenate(sequences))
+        frames, lengths = self._frames_of(X)
+        if isinstance(frames, np.ndarray):
+            check_frame_shape(frames.shape[1:], self.frame_shape_, self, kind="frames")
+        with _frames_named(lengths):
+            transformed = self.transformer_.transform(frames)
         return _split(transformed, lengths, self.transformer_)
 
     def get_feature_names_out(self, input_features=None):
@@ -228,11 +247,12 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         """
         return self
 
-    def _learn_shape(self, X):
+    def _frames_of(self, X):
+        if self.input_kind == "raw sequences":
+            clips = check_raw_sequences(X)
+            return list(chain.from_iterable(clips)), [len(clip) for clip in clips]
         sequences = check_sequences(X)
-        self.frame_shape_ = sequences[0].shape[1:]
-        lengths = [len(sequence) for sequence in sequences]
-        return np.concatenate(sequences), lengths
+        return np.concatenate(sequences), [len(sequence) for sequence in sequences]
 
     def _repeat_targets(self, y, groups, lengths):
         y = None if y is None else _repeat(y, lengths, "y")
@@ -242,6 +262,16 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
 
     def __sklearn_tags__(self):
         return _tags_of_sequences(super().__sklearn_tags__())
+
+
+@contextmanager
+def _frames_named(lengths):
+    """Name frames without a face by their sequence."""
+    try:
+        yield
+    except NoFaceError as error:
+        names = [f"frame {t} of X[{i}]" for i, n in enumerate(lengths) for t in range(n)]
+        raise NoFaceError(error.missing, names) from None
 
 
 class PoolFrames(TransformerMixin, BaseEstimator):

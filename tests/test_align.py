@@ -8,7 +8,7 @@ from skimage.transform import resize
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
-from ferpipe import FaceAligner, HOGFeatures, LandmarkPredictor
+from ferpipe import FaceAligner, HOGFeatures, LandmarkPredictor, PerFrame
 from ferpipe.align import TEMPLATES, align_face, eye_transform
 from ferpipe.geometry import similarity, transform_points, warp
 from ferpipe.landmarks.points import eye_centres
@@ -161,6 +161,18 @@ def test_crops_go_straight_into_a_pipeline():
     images = [FACE, flipped[:400], FACE[:400], flipped]
     model.fit(images[:2], ["happiness", "other"])
     assert model.predict(images[2:]).tolist() == ["happiness", "other"]
+
+
+def test_frames_of_clips_are_aligned_one_by_one(crop):
+    clips = [[FACE, FACE[:400]], [FACE[:, :400]] * 3]
+    aligned = PerFrame(FaceAligner(96)).fit_transform(clips)
+    assert [len(frames) for frames in aligned] == [2, 3]
+    for frames in aligned:
+        for frame in frames:
+            np.testing.assert_allclose(eyes_in(frame), eyes_in(crop), atol=1.5)
+    clips[1][2] = NO_FACE
+    with pytest.raises(ValueError, match=r"1 of 5 images: frame 2 of X\[1\]\. "):
+        PerFrame(make_pipeline(FaceAligner(), HOGFeatures())).fit(clips)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,27 @@ def test_find_face_takes_the_largest():
     assert centre_of(find_face(two_faces(1.3, 0.6), min_size=40))[0] < 320
 
 
+def test_faces_in_doubt_are_judged(monkeypatch):
+    wide, narrow = Face((0, 0, 90, 90), 0.3), Face((5, 5, 60, 60), 0.2)
+
+    def search(image, kind, min_size, threshold, angle):
+        return [] if angle else [wide, narrow]
+
+    monkeypatch.setattr("ferpipe.detect._search", search)
+    image, asked = np.zeros((100, 100), np.uint8), []
+
+    def judge(face):
+        asked.append(face)
+        return -face.box[2] / 100
+
+    assert find_face(image) == wide
+    assert find_face(image, judge=judge) == narrow
+    assert set(asked) == {wide, narrow}
+    asked.clear()
+    assert find_face(image, threshold=-0.3, judge=judge) == wide  # 0.5 above it: sure
+    assert asked == []
+
+
 @pytest.mark.parametrize("degrees", [-60, 60])
 def test_a_turned_face_is_found_at_its_angle(degrees):
     angle = np.deg2rad(degrees)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from skimage.data import astronaut
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import (
     GridSearchCV,
@@ -8,7 +9,13 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import Bunch
 
-from ferpipe.experiment import DataError, load_data, make_plan, run_experiment
+from ferpipe.experiment import (
+    DataError,
+    _stratified_order,
+    load_data,
+    make_plan,
+    run_experiment,
+)
 from ferpipe.spec import SpecError, compile_spec
 from ferpipe.store import Store
 
@@ -286,6 +293,56 @@ def test_frames_of_one_sequence_on_both_sides_are_refused():
         evaluate={"folds": {"StratifiedGroupKFold": {"n_splits": 4, "shuffle": True}}},
     )
     assert len(make_plan(by_group, bunch).by_subject) == 4
+
+
+def test_first_samples_of_a_learning_curve_hold_every_class():
+    y = np.array(["a"] * 20 + ["b"] * 10 + ["c"])
+    order = _stratified_order(y, np.arange(31), np.random.default_rng(0))
+    assert sorted(order) == list(range(31))
+    assert sorted(y[order[:3]]) == ["a", "b", "c"]
+    assert np.unique(y[order[:16]], return_counts=True)[1].tolist() == [10, 5, 1]
+    assert order[:3].tolist() != [0, 20, 30]  # shuffled
+
+
+def make_photos():
+    """One face in 12 photos of different sizes; mirrored, it is of another class."""
+    photos = []
+    for number in range(12):
+        photo = astronaut()[: 300 + 10 * number, 60 : 400 - 8 * number]
+        photos.append(photo if number % 2 else photo[:, ::-1].copy())
+    return Bunch(
+        data=photos,
+        target=np.array(["anger", "fear"] * 6),
+        groups=np.repeat(["a", "b", "c", "d", "e", "f"], 2),
+        target_names=np.array(["anger", "fear"]),
+        filenames=[f"photo{i}" for i in range(12)],
+        kind="images",
+        synthetic=False,
+        DESCR="photos",
+    )
+
+
+def photo_spec():
+    return make_spec(
+        pipeline={"align": "FaceAligner", "hog": "HOGFeatures", "classify": "SVC"},
+        evaluate={"folds": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}}},
+    )
+
+
+def test_photos_of_many_sizes_are_aligned_in_the_pipeline():
+    results = run_experiment(photo_spec(), make_photos())
+    assert results.headline == "by_subject"
+    assert all(fold.scores["accuracy"] == 1 for fold in results.folds)
+
+
+def test_photos_without_a_face_are_named_before_the_search():
+    photos = make_photos()
+    photos.data[4] = np.full((200, 300), 90, np.uint8)
+    with pytest.raises(DataError, match=r"found in 1 of 12 images: photo4\. Leave"):
+        make_plan(photo_spec(), photos)
+    photos.data[4] = photos.data[5].astype(int) - 500
+    with pytest.raises(DataError, match=r"data\[4\] has values from .*\(photo4\)"):
+        make_plan(photo_spec(), photos)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,16 @@ HEAVY = {
 }
 # a module imports from its own row or from a row above it
 LAYERS = (
-    {"allocator", "checks", "constraints", "geometry", "journal", "store", "wording"},
+    {
+        "allocator",
+        "checks",
+        "constraints",
+        "geometry",
+        "journal",
+        "kinds",
+        "store",
+        "wording",
+    },
     {"images", "detect", "landmarks", "align", "normalize"},
     {"candide"},
     {"features"},

@@ -6,7 +6,7 @@ import pytest
 from skimage.color import rgb2gray
 from skimage.data import astronaut
 
-from ferpipe.detect import find_face
+from ferpipe.detect import Face, find_face
 from ferpipe.geometry import similarity, transform_points, warp
 from ferpipe.landmarks.cascade import CROP_SIDE, crop_transform, place_in_box
 from ferpipe.landmarks.points import MIRRORED, eye_centres, outer_eye_distance, read_pts
@@ -118,3 +118,11 @@ def test_shipped_networks_fit_the_faces_that_they_were_trained_on(cascade):
             errors.append(error(found, read_pts(points_file)))
     assert len(errors) > 20
     assert np.mean(errors) < 0.035
+
+
+def test_what_is_no_face_is_judged_worse(cascade):
+    face = find_face(GREY)
+    x, y, width, height = face.box
+    beside = Face((x + 1.5 * width, y + width, width, height), face.score)
+    assert -1 < cascade.judge(GREY, face) <= 0
+    assert cascade.judge(GREY, beside) < 2 * cascade.judge(GREY, face)

@@ -1,7 +1,7 @@
 """LandmarkPredictor: the 68 points of the face in each image."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
@@ -21,7 +21,13 @@ from ferpipe.images import check_raw_images, read_image
 from ferpipe.landmarks.cascade import load_cascade
 from ferpipe.landmarks.points import N_POINTS
 
-__all__ = ["LandmarkPredictor", "central_face", "load_model", "locate_faces"]
+__all__ = [
+    "LandmarkPredictor",
+    "NoFaceError",
+    "central_face",
+    "load_model",
+    "locate_faces",
+]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "landmarks68"
 # dlib's boxes in the framing of FER2013's crops: median width and centre, in sides
@@ -39,9 +45,10 @@ class LandmarkPredictor(TransformerMixin, BaseEstimator):
     ----------
     model : {"ferpipe", "face_recognition_models"} or path, default="ferpipe"
         What finds the points. "ferpipe": two small networks that come with the package
-        (terms: research, as of the 300-W data; see ``card``). A path: a shape predictor
-        of dlib with 68 points, ending in ``.dat``. "face_recognition_models": the one in
-        the installed package of that name (not for commercial use).
+        (terms: research, as of the 300-W data; their ``card.json`` has the scores). A
+        path: a shape predictor of dlib with 68 points, ending in ``.dat``.
+        "face_recognition_models": the one in the installed package of that name (not for
+        commercial use).
     detector : {"dlib", "cascade", None} or path, default="dlib"
         What finds the face, as for :func:`ferpipe.detect.detect_faces`. None: the images
         are crops of faces already, framed about as FER2013's.
@@ -144,9 +151,9 @@ class LandmarkPredictor(TransformerMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError
-            If there is no face in some images and ``missing="raise"``; the message names
-            them.
+        NoFaceError
+            If there is no face in some images and ``missing="raise"``; it is a ValueError,
+            and its message names them.
         """
         images = check_raw_images(X)
         found = locate_faces(
@@ -159,9 +166,9 @@ class LandmarkPredictor(TransformerMixin, BaseEstimator):
             verbose=self.verbose,
         )
         missing = np.isnan(found.scores)
-        if self.missing == "raise":
-            check_found(missing)
-        elif self.missing == "centre":
+        if self.missing == "raise" and missing.any():
+            raise NoFaceError(missing)
+        if self.missing == "centre":
             model = load_model(self.model)
             for index in np.flatnonzero(missing):
                 image = read_image(images[index])
@@ -253,14 +260,19 @@ def locate_faces(
     model = load_model(model)
 
     def locate(image):
+        grey = read_image(image)
         face = central_face(image)
         if detector is not None:
             face = find_face(
-                image, detector=detector, min_size=min_size, threshold=threshold
+                image,
+                detector=detector,
+                min_size=min_size,
+                threshold=threshold,
+                judge=partial(model.judge, grey),
             )
         if face is None:
             return np.full(4, np.nan), np.nan, np.full((N_POINTS, 2), np.nan)
-        landmarks = model.predict(read_image(image), face.box, face.angle)
+        landmarks = model.predict(grey, face.box, face.angle)
         return np.array(face.box), face.score, landmarks
 
     # dlib, OpenCV and ONNX Runtime let other threads run meanwhile
@@ -272,27 +284,31 @@ def locate_faces(
     return Bunch(boxes=boxes, scores=scores, landmarks=landmarks)
 
 
-def check_found(missing):
-    """Raise an error that names the images without a face.
+class NoFaceError(ValueError):
+    """No face was found in some images.
 
     Parameters
     ----------
     missing : ndarray of shape (n,), bool
         Where no face was found.
-
-    Raises
-    ------
-    ValueError
-        If any is missing.
+    names : list of str of length n, default=None
+        What the images are called; None for ``X[index]``.
     """
-    indices = np.flatnonzero(missing)
-    if len(indices):
-        named = ", ".join(str(index) for index in indices[:10])
+
+    def __init__(self, missing, names=None):
+        super().__init__(missing, names)
+        self.missing = missing
+        self.names = names
+
+    def __str__(self):
+        indices = np.flatnonzero(self.missing)
+        first = [f"X[{i}]" if self.names is None else self.names[i] for i in indices[:10]]
         more = f" and {len(indices) - 10} more" if len(indices) > 10 else ""
-        raise ValueError(
-            f"No face was found in {len(indices)} of {len(missing)} images: X[{named}]"
-            f"{more}. Leave them out; or set missing='nan' or 'centre', a lower min_size "
-            "or threshold, or detector=None for images that are crops of faces already."
+        return (
+            f"No face was found in {len(indices)} of {len(self.missing)} images: "
+            f"{', '.join(first)}{more}. Leave them out; or set missing='nan' or 'centre', "
+            "a lower min_size or threshold, or detector=None for images that are crops of "
+            "faces already."
         )
 
 
@@ -312,7 +328,7 @@ def central_face(image) -> Face:
 
 
 def load_model(model):
-    """Load what finds landmarks: it has ``predict(image, box, angle)``.
+    """Load what finds landmarks: it has ``predict`` and ``judge``, as PointCascade.
 
     Parameters
     ----------
@@ -368,6 +384,10 @@ class _DlibPredictor:
         )
         shape = self.predictor(np.ascontiguousarray(image), rectangle)
         return np.array([(point.x, point.y) for point in shape.parts()], np.float64)
+
+    def judge(self, image, face):
+        """Leave the judgement to the detector."""
+        return 0.0
 
 
 @cache

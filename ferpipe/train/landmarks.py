@@ -6,6 +6,7 @@ import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -360,7 +361,7 @@ def find_points(cascade, faces):
     """
     found, missed = [], []
     for image in faces.images:
-        face = find_face(image)
+        face = find_face(image, judge=partial(cascade.judge, image))
         missed.append(face is None)
         face = face or _central_face(image)
         found.append(cascade.predict(image, face.box, face.angle))
