@@ -18,7 +18,7 @@ __all__ = ["TEMPLATES", "FaceAligner", "align_face", "eye_transform"]
 # Mean places of the eye centres, in sides of the crop from its top left corner: first the
 # eye on the image's left. Made level and symmetrical. By benchmarks/crops.py --measure.
 TEMPLATES = {
-    "fer2013": ((0.316, 0.391), (0.684, 0.391)),
+    "fer2013": ((0.315, 0.391), (0.685, 0.391)),
     "ck48": ((0.318, 0.404), (0.682, 0.404)),
 }
 
@@ -104,8 +104,9 @@ class FaceAligner(TransformerMixin, BaseEstimator):
     detector : {"dlib", "cascade", None} or path, default="dlib"
         What finds the face, as for :func:`ferpipe.detect.detect_faces`. None: the images
         are crops of faces already, framed about as FER2013's.
-    min_size : float, default=80
-        Smallest width of a face, in pixels.
+    min_size : float, default=None
+        Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
+        of the image where that is less.
     threshold : float, default=None
         Score from which on a face is sure; None takes the detector's own.
     landmarks : {"ferpipe", "face_recognition_models"} or path, default="ferpipe"
@@ -148,7 +149,7 @@ class FaceAligner(TransformerMixin, BaseEstimator):
         "mask": ["boolean"],
         "missing": [StrOptions({"raise", "nan", "centre"})],
         "detector": [str, Path, None],
-        "min_size": [Interval(Real, 1, None, closed="left")],
+        "min_size": [Interval(Real, 1, None, closed="left"), None],
         "threshold": [Real, None],
         "landmarks": [str, Path],
         "n_jobs": [Integral, None],
@@ -165,7 +166,7 @@ class FaceAligner(TransformerMixin, BaseEstimator):
         mask=False,
         missing="raise",
         detector="dlib",
-        min_size=80,
+        min_size=None,
         threshold=None,
         landmarks="ferpipe",
         n_jobs=None,

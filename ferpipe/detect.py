@@ -12,7 +12,7 @@ import numpy as np
 from ferpipe.geometry import invert, similarity, transform_points, warp
 from ferpipe.images import as_uint8
 
-__all__ = ["Face", "check_detector", "detect_faces", "find_face"]
+__all__ = ["Face", "check_detector", "detect_faces", "find_face", "score_face"]
 
 # Enlarging more shows nothing new, and faces under 20 pixels have no expression to read.
 _LARGEST_SCALE = 4.0
@@ -96,14 +96,15 @@ def detect_faces(
 
 
 def find_face(
-    image, *, detector="dlib", min_size=80, threshold=None, judge=None
+    image, *, detector="dlib", min_size=None, threshold=None, judge=None
 ) -> Face | None:
     """Find the face in an image of one person: the largest that is surely one.
 
     The search begins with faces of a third of the image's shorter side and goes on to
     smaller ones only when there is none: a large portrait costs no more than a small one.
     When no score is well above the threshold, faces that are turned by 25 degrees to
-    either side are looked for too, and the best of all that are not far below it is taken.
+    either side are looked for too, and the best of all that are not far below it is taken;
+    faces smaller than a fifth of the shorter side must be sure.
 
     Parameters
     ----------
@@ -111,13 +112,16 @@ def find_face(
         Grey, RGB or RGBA, as :func:`ferpipe.images.as_uint8` takes it.
     detector : {"dlib", "cascade"} or path, default="dlib"
         As for :func:`detect_faces`.
-    min_size : float, default=80
-        Smallest width of a face, in pixels. In images so small that a third of the
-        shorter side is less, it is that third.
+    min_size : float, default=None
+        Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
+        of the image where that is less.
     threshold : float, default=None
-        As for :func:`detect_faces`; "dlib" has faces 0.5 above and below it in doubt.
+        As for :func:`detect_faces`. For "dlib", faces are in doubt by 0.8 above and below
+        it.
     judge : callable, default=None
-        Called with each :class:`Face` in doubt; what it returns is added to the score.
+        Called with each :class:`Face` in doubt; what it returns takes the place of the
+        score. The best is taken if it is not below the threshold, for "dlib" by not more
+        than 0.5.
 
     Returns
     -------
@@ -131,29 +135,81 @@ def find_face(
     image = as_uint8(image)
     kind = check_detector(detector)
     middle = kind.threshold if threshold is None else threshold
+    shorter_side = min(image.shape[:2])
     in_doubt: list[Face] = []
     for angle in (0.0, -_TILT, _TILT):
-        for size in _sizes(min(image.shape[:2]), min_size):
+        for size in _sizes(shorter_side, min_size):
             faces = _search(image, kind, size, middle - kind.doubt, angle)
             sure = [face for face in faces if face.score >= middle + kind.doubt]
             if angle == 0 and sure:
                 return max(sure, key=lambda face: face.box[2])
-            in_doubt += faces
+            in_doubt += [
+                face
+                for face in faces
+                if face.box[2] >= shorter_side / 5 or face.score >= middle + kind.doubt
+            ]
 
-    def final_score(face):
-        return face.score + (judge(face) if judge else 0.0)
+    scores = [
+        (judge(face) if judge else face.score) - (_TILT_COST if face.angle else 0)
+        for face in in_doubt
+    ]
+    if not scores or max(scores) < middle - kind.slack:
+        return None
+    return in_doubt[int(np.argmax(scores))]
 
-    return max(in_doubt, key=final_score, default=None)
+
+def score_face(image, box, angle=0.0, *, detector="dlib") -> float:
+    """Return the score of a face whose place is known.
+
+    Parameters
+    ----------
+    image : ndarray of shape (h, w) or (h, w, 3), uint8
+        Grey or RGB.
+    box : (float, float, float, float)
+        ``(x, y, width, height)`` in pixels, as of :class:`Face`.
+    angle : float, default=0.0
+        Turn of the face, in radians, clockwise.
+    detector : {"dlib", "cascade"} or path, default="dlib"
+        As for :func:`detect_faces`.
+
+    Returns
+    -------
+    score : float
+        The best of the finds in an upright crop that lie near the box and are about as
+        large; 2 below the threshold if there is none.
+    """
+    kind = check_detector(detector)
+    x, y, width, height = box
+    side = round(_ROOM * kind.window)
+    middle = (side - 1) / 2
+    scale = _LOOK * kind.window / width
+    centre = (x + width / 2 - 0.5, y + height / 2 - 0.5)
+    crop = warp(image, similarity(scale, -angle, centre, (middle, middle)), (side, side))
+    return max(
+        (
+            float(score)
+            for at, size, score in kind.find(crop, kind.threshold - 1.5)
+            if np.abs(at - middle).max() < 0.25 * _LOOK * kind.window
+            and 0.65 < size / (_LOOK * kind.window) < 1.5
+        ),
+        default=kind.threshold - 2.0,
+    )
 
 
+# of score_face's crop, in windows of the detector: the width of the face, and the side
+_LOOK, _ROOM = 1.125, 1.875
 _TILT = np.deg2rad(25)
+# in dlib's scores, as most faces are upright: less than what a turn of 25 degrees costs
+_TILT_COST = 0.25
 
 
 def _sizes(shorter_side, min_size) -> Iterator[float]:
-    size = max(shorter_side / 3, 80 / _LARGEST_SCALE)
+    least = min(80, shorter_side / 6) if min_size is None else min_size
+    least = max(least, 80 / _LARGEST_SCALE)
+    size = max(shorter_side / 3, least)
     yield size
-    while size > min_size:
-        size = max(size / 2, min_size)
+    while size > least:
+        size = max(size / 2, least)
         yield size
 
 
@@ -163,13 +219,15 @@ class _Detector:
 
     ``find(frame, threshold)`` yields (centre, width, score) of faces in a grey or RGB
     frame, in the framing of dlib's boxes; ``window`` is the width of the smallest face
-    that it sees.
+    that it sees. Finds by up to ``doubt`` above or below the threshold are in doubt, and
+    rejected when their final score is more than ``slack`` below it.
     """
 
     find: Callable[[np.ndarray, float], Iterator[tuple[np.ndarray, float, float]]]
     window: float
     threshold: float
     doubt: float
+    slack: float
 
 
 def check_detector(detector) -> _Detector:
@@ -188,9 +246,9 @@ def check_detector(detector) -> _Detector:
         If the name is unknown or the file cannot be read.
     """
     if detector == "dlib":
-        return _Detector(_find_by_dlib, window=80, threshold=0, doubt=0.5)
+        return _Detector(_find_by_dlib, window=80, threshold=0, doubt=0.8, slack=0.5)
     if detector == "cascade":
-        return _Detector(_find_by_cascade, window=36, threshold=0, doubt=0)
+        return _Detector(_find_by_cascade, window=36, threshold=0, doubt=0, slack=0)
     path = Path(str(detector)).expanduser()
     if path.suffix.lower() != ".onnx":
         raise ValueError(
@@ -202,7 +260,7 @@ def check_detector(detector) -> _Detector:
     def find(frame, threshold):
         return _find_by_yunet(str(path), frame, threshold)
 
-    return _Detector(find, window=24, threshold=0.6, doubt=0)
+    return _Detector(find, window=24, threshold=0.6, doubt=0, slack=0)
 
 
 def _search(image, kind, min_size, threshold, angle) -> list[Face]:

@@ -6,7 +6,15 @@ A transform is a matrix of shape (2, 3); it takes a point (x, y), in pixels and 
 
 import numpy as np
 
-__all__ = ["compose", "fit_similarity", "invert", "similarity", "transform_points", "warp"]
+__all__ = [
+    "average_blocks",
+    "compose",
+    "fit_similarity",
+    "invert",
+    "similarity",
+    "transform_points",
+    "warp",
+]
 
 
 def similarity(scale, angle, centre, target):
@@ -27,9 +35,14 @@ def similarity(scale, angle, centre, target):
     -------
     matrix : ndarray of shape (2, 3)
     """
-    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
-    linear = np.array([[cosine, -sine], [sine, cosine]])
-    return np.column_stack([linear, np.asarray(target) - linear @ np.asarray(centre)])
+    cosine, sine = float(scale * np.cos(angle)), float(scale * np.sin(angle))
+    (x, y), (to_x, to_y) = centre, target
+    return np.array(
+        [
+            [cosine, -sine, to_x - cosine * x + sine * y],
+            [sine, cosine, to_y - sine * x - cosine * y],
+        ]
+    )
 
 
 def fit_similarity(source, target):
@@ -64,8 +77,14 @@ def fit_similarity(source, target):
         raise ValueError("A similarity transform needs at least two different points.")
     cosine = (before * after).sum() / size
     sine = (before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]).sum() / size
-    linear = np.array([[cosine, -sine], [sine, cosine]])
-    return np.column_stack([linear, target_mean - linear @ source_mean])
+    x, y = source_mean
+    to_x, to_y = target_mean
+    return np.array(
+        [
+            [cosine, -sine, to_x - cosine * x + sine * y],
+            [sine, cosine, to_y - sine * x - cosine * y],
+        ]
+    )
 
 
 def transform_points(matrix, points):
@@ -96,9 +115,18 @@ def invert(matrix):
     Returns
     -------
     inverse : ndarray of shape (2, 3)
+
+    Raises
+    ------
+    ValueError
+        If there is none.
     """
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
+    (a, b, x), (c, d, y) = matrix.tolist()
+    size = a * d - b * c
+    if size == 0:
+        raise ValueError("The transform takes the plane to a line: nothing undoes it.")
+    a, b, c, d = d / size, -b / size, -c / size, a / size
+    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
 
 
 def compose(second, first):
@@ -113,9 +141,9 @@ def compose(second, first):
     -------
     matrix : ndarray of shape (2, 3)
     """
-    return np.column_stack(
-        [second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]]
-    )
+    matrix = second[:, :2] @ first
+    matrix[:, 2] += second[:, 2]
+    return matrix
 
 
 def warp(image, matrix, size):
@@ -137,24 +165,60 @@ def warp(image, matrix, size):
     Notes
     -----
     Values between pixels are interpolated bilinearly. Where n pixels of the image fall
-    on one of the result, the result is drawn n times larger and averaged down.
+    on one of the result, blocks of n x n pixels of the image are averaged first.
     """
     import cv2
 
     height, width = size
-    shrinks = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    times = max(1, round(shrinks))
+    linear = matrix[:, :2]
+    times = round(abs(linear[0, 0] * linear[1, 1] - linear[0, 1] * linear[1, 0]) ** -0.5)
     if times > 1:
-        # pixel centres: 0 becomes the middle of the first `times` fine pixels
-        finer = similarity(times, 0, (0, 0), ((times - 1) / 2, (times - 1) / 2))
-        matrix = compose(finer, matrix)
-    warped = cv2.warpAffine(
+        corners = np.array([(-1, -1), (-1, height), (width, -1), (width, height)])
+        seen = transform_points(invert(matrix), corners)
+        image, from_blocks = average_blocks(image, seen.min(0), seen.max(0), times)
+        matrix = compose(matrix, from_blocks)
+    return cv2.warpAffine(
         image,
         matrix,
-        (times * width, times * height),
+        (width, height),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    if times > 1:
-        warped = cv2.resize(warped, (width, height), interpolation=cv2.INTER_AREA)
-    return warped
+
+
+def average_blocks(image, low, high, times):
+    """Make a part of an image smaller by averaging blocks of pixels.
+
+    Parameters
+    ----------
+    image : ndarray of shape (h, w) or (h, w, 3), uint8 or float32
+        The image.
+    low, high : array-like of shape (2,)
+        ``(x, y)`` of opposite corners of the part; what lies outside the image is left
+        out, and a strip of the image is kept where all of it does.
+    times : int
+        Side of the blocks, in pixels.
+
+    Returns
+    -------
+    small : ndarray
+        One pixel a block, the dtype that came.
+    matrix : ndarray of shape (2, 3)
+        From pixels of the small image to pixels of the image.
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    border = 2 * times
+    left = max(0, int(min(low[0], width) - border))
+    top = max(0, int(min(low[1], height) - border))
+    right = min(width, int(max(high[0], 0) + border + 1))
+    bottom = min(height, int(max(high[1], 0) + border + 1))
+    part = image[top:bottom, left:right]
+    below, beside = -part.shape[0] % times, -part.shape[1] % times
+    if below or beside:
+        part = cv2.copyMakeBorder(part, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+    blocks = part.shape[1] // times, part.shape[0] // times
+    small = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
+    middle = (times - 1) / 2
+    return small, np.array([[times, 0.0, left + middle], [0.0, times, top + middle]])

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 from skimage.data import astronaut, coffee
 
-from ferpipe.detect import Face, detect_faces, find_face
+from ferpipe.detect import Face, detect_faces, find_face, score_face
 from ferpipe.geometry import similarity, transform_points, warp
 
 # where the face of skimage's astronaut is: between the eyes and the mouth, by eye
@@ -108,7 +108,7 @@ def test_find_face_takes_the_largest():
 
 
 def test_faces_in_doubt_are_judged(monkeypatch):
-    wide, narrow = Face((0, 0, 90, 90), 0.3), Face((5, 5, 60, 60), 0.2)
+    wide, narrow = Face((0, 0, 40, 40), 0.3), Face((5, 5, 30, 30), 0.2)
 
     def search(image, kind, min_size, threshold, angle):
         return [] if angle else [wide, narrow]
@@ -122,10 +122,25 @@ def test_faces_in_doubt_are_judged(monkeypatch):
 
     assert find_face(image) == wide
     assert find_face(image, judge=judge) == narrow
+    assert find_face(image, judge=lambda face: -1) is None
     assert set(asked) == {wide, narrow}
     asked.clear()
-    assert find_face(image, threshold=-0.3, judge=judge) == wide  # 0.5 above it: sure
+    assert find_face(image, threshold=-0.6, judge=judge) == wide  # 0.8 above it: sure
     assert asked == []
+
+
+@pytest.mark.parametrize("detector", ["dlib", "cascade"])
+def test_a_face_is_scored_at_its_place(detector):
+    image = astronaut()
+    x, y, width, height = find_face(image).box
+    assert score_face(image, (x, y, width, height), detector=detector) > 0
+    beside = (x + 1.5 * width, y + height, width, height)
+    assert score_face(image, beside, detector=detector) < -0.5
+    turn = similarity(1.4, np.deg2rad(40), (x + width / 2, y + height / 2), (200, 200))
+    turned = warp(image, turn, (400, 400))
+    box = (200 - 0.7 * width, 200 - 0.7 * width, 1.4 * width, 1.4 * width)
+    score = score_face(turned, box, np.deg2rad(40), detector=detector)
+    assert score > max(0, score_face(turned, box, detector=detector) + 0.5)
 
 
 @pytest.mark.parametrize("degrees", [-60, 60])

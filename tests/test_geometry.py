@@ -2,10 +2,12 @@ import cv2
 import numpy as np
 import pytest
 from scipy.spatial import procrustes
+from skimage.measure import block_reduce
 from skimage.transform import SimilarityTransform, estimate_transform
 from skimage.transform import warp as skimage_warp
 
 from ferpipe.geometry import (
+    average_blocks,
     compose,
     fit_similarity,
     invert,
@@ -113,6 +115,37 @@ def test_warp_does_not_alias(shrinks):
     small = warp(stripes, similarity(1 / shrinks, 0, (0, 0), (2, 2)), (20, 20))
     assert np.ptp(small[:, 3:]) <= 255 / shrinks + 1  # sampling would leave 255
     assert small[:, 3:].mean() == pytest.approx(127.5, abs=2)
+
+
+def test_what_is_beside_a_shrunk_image_looks_like_its_border():
+    image = np.zeros((50, 41, 3), np.uint8)
+    image[:, -5:] = 90
+    image[:, :5] = 30
+    image[-3:, :5] = 50
+    right = warp(image, similarity(1 / 3, 0, (20, 20), (-53, 7)), (8, 15))
+    assert (right == 90).all()
+    left = warp(image, similarity(1 / 3, 0, (20, 20), (67, 7)), (8, 15))
+    assert (left == 30).all()
+    below = warp(image, similarity(1 / 3, 0, (0, 50), (0, -40)), (9, 2))
+    assert (below[:, 0] == 50).all()
+    whole = warp(image, similarity(1 / 4, 0, (20, 25), (50, 50)), (101, 101))
+    assert (whole[:40, :40] == 30).all()
+    assert (whole[90:, :20] == 50).all()
+
+
+def test_blocks_are_averages():
+    image = np.random.default_rng(0).integers(0, 256, (31, 40)).astype(np.float32)
+    small, matrix = average_blocks(image, (13, 9), (25, 14), 3)
+    # 6 more pixels on every side
+    left, top = transform_points(matrix, np.zeros(2)) - 1
+    assert (left, top) == (7, 3)
+    expected = block_reduce(image[3:21, 7:31], 3, np.mean)
+    np.testing.assert_allclose(small[:6, :8], expected, rtol=1e-5)
+    whole, _ = average_blocks(image, (-90, -90), (90, 90), 2)
+    assert whole.shape == (16, 20)
+    beside, matrix = average_blocks(image, (90, 10), (95, 12), 2)
+    assert 0 < beside.shape[1] <= 3
+    assert transform_points(matrix, np.zeros(2))[0] >= 35
 
 
 def test_warp_keeps_colours_and_dtype():

@@ -120,9 +120,27 @@ def test_shipped_networks_fit_the_faces_that_they_were_trained_on(cascade):
     assert np.mean(errors) < 0.035
 
 
-def test_what_is_no_face_is_judged_worse(cascade):
+@pytest.mark.parametrize("degrees", [0, 20, -30])
+def test_box_of_points_is_where_the_detector_has_it(cascade, landmarks, degrees):
+    turn = similarity(1, np.deg2rad(degrees), (256, 256), (256, 256))
+    (x, y, width, height), angle = cascade.box_of(transform_points(turn, landmarks))
+    _, upright = cascade.box_of(landmarks)
+    assert angle - upright == pytest.approx(np.deg2rad(degrees))
+    expected = find_face(GREY).box
+    assert width == height == pytest.approx(expected[2], rel=0.15)
+    centre = transform_points(turn, np.array(expected[:2]) + expected[2] / 2)
+    np.testing.assert_allclose((x + width / 2, y + width / 2), centre, atol=0.1 * width)
+
+
+def test_finds_are_scored_again(cascade, landmarks):
     face = find_face(GREY)
-    x, y, width, height = face.box
-    beside = Face((x + 1.5 * width, y + width, width, height), face.score)
-    assert -1 < cascade.judge(GREY, face) <= 0
-    assert cascade.judge(GREY, beside) < 2 * cascade.judge(GREY, face)
+    turned = similarity(1, np.deg2rad(30), (256, 256), (256, 256))
+    image = warp(GREY, turned, GREY.shape)
+    x, y, width, _ = face.box
+    beside = Face((x + 1.5 * width, y + width, width, width), face.score)
+    assert cascade.judge(GREY, face) == pytest.approx(face.score, abs=1)
+    # scored as if it stood upright
+    box, angle = cascade.box_of(transform_points(turned, landmarks))
+    again = cascade.judge(image, Face(box, 0.0, angle))
+    assert again == pytest.approx(cascade.judge(GREY, face), abs=0.5)
+    assert cascade.judge(GREY, beside) < -0.5

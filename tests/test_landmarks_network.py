@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import onnx
@@ -47,25 +48,39 @@ def test_light_and_contrast_do_not_matter(network):
         assert (network(1.2 * crop) - expected).abs().max() < 1
 
 
-def test_exported_network_gives_the_same(network, tmp_path):
+def crops(n, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, 32, 32), dtype=np.uint8)
+
+
+def test_exported_network_gives_nearly_the_same(network, tmp_path):
     path = tmp_path / "a.onnx"
-    export_network(network, path, mean_shape=[[0, 1]], box_width=1.75)
+    export_network(network, path, crops(50), mean_shape=[[0, 1]], box_width=1.75)
     session = onnxruntime.InferenceSession(path)
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        crop = rng.integers(0, 256, (1, 1, 32, 32), dtype=np.uint8)
-        (points,) = session.run(None, {"crop": crop})
+    errors, spread = [], []
+    for crop in crops(20, seed=1):
+        (points,) = session.run(None, {"crop": crop[None, None]})
         with torch.no_grad():
-            expected = network(torch.from_numpy(crop).float())
-        np.testing.assert_allclose(points, expected, atol=1e-3)
+            expected = network(torch.from_numpy(crop)[None, None].float()).numpy()
+        errors.append(np.abs(points - expected).mean())
+        spread.append(expected)
+    # 8 bits: a small part of what the points differ by from crop to crop
+    assert np.mean(errors) < 0.1 * np.std(spread, axis=0).mean()
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["box_width"]) == 1.75
     assert json.loads(facts["mean_shape"]) == [[0, 1]]
 
 
 def test_exported_file_says_nothing_of_the_machine(network, tmp_path):
-    export_network(network, tmp_path / "a.onnx")
+    export_network(network, tmp_path / "a.onnx", crops(5))
     content = (tmp_path / "a.onnx").read_bytes()
     assert b"site-packages" not in content
-    assert b".py" not in content
-    onnx.checker.check_model(onnx.load(tmp_path / "a.onnx"))
+    assert not re.search(rb"\.py\b", content)
+    model = onnx.load(tmp_path / "a.onnx")
+    onnx.checker.check_model(model)
+    kinds = {item.name: item.data_type for item in model.graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds.values()
+
+
+def test_export_says_nothing(network, tmp_path, capfd):
+    export_network(network, tmp_path / "a.onnx", crops(5))
+    assert capfd.readouterr() == ("", "")

@@ -2,7 +2,8 @@
 
 The coarse network looks at an upright crop round the detector's box. The similarity
 transform from the mean face to its points gives a crop in which the face stands upright,
-centred and at one size; the fine network looks at that one.
+centred and at one size; the fine network looks at that one, twice: the second time from
+where its own points place the face.
 """
 
 import json
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ferpipe.detect import score_face
 from ferpipe.geometry import (
+    average_blocks,
     compose,
     fit_similarity,
     invert,
@@ -33,9 +36,11 @@ __all__ = [
 
 # of a crop, in outer eye distances of the mean face
 CROP_SIDE = 2.35
-# In dlib's scores, for a move of one outer eye distance; set on finds with scores from -0.8
-# in photos of AFW and Helen, a fifth of which were no faces.
+# In dlib's scores, for a move of one outer eye distance, and the move that counts for
+# nothing; set on finds with scores from -0.8 in photos of AFW and Helen and in images
+# without a face.
 _SCORE_OF_MOVES = 40.0
+_NEUTRAL_MOVE = 0.025
 
 
 def crop_transform(placement, mean_shape, size):
@@ -125,10 +130,7 @@ class PointCascade:
         landmarks : ndarray of shape (68, 2)
             ``(x, y)`` in pixels of the image.
         """
-        placement = place_in_box(
-            box, angle, self.mean_shape, self.box_width, self.box_centre
-        )
-        return self.refine(image, self._look(self.coarse, image, placement))
+        return self._passes(image, box, angle)[1]
 
     def refine(self, image, landmarks):
         """Find the points again, from where they nearly are.
@@ -146,11 +148,33 @@ class PointCascade:
         """
         return self._look(self.fine, image, fit_similarity(self.mean_shape, landmarks))
 
-    def judge(self, image, face):
-        """Say how little a face that a detector doubts looks like one, in its scores.
+    def box_of(self, landmarks):
+        """Return the box that a detector would put round a face, and the face's turn.
+
+        Parameters
+        ----------
+        landmarks : ndarray of shape (68, 2)
+            Points of the face.
+
+        Returns
+        -------
+        box : tuple of float
+            ``(x, y, width, height)`` in pixels.
+        angle : float
+            In radians, clockwise.
+        """
+        placement = fit_similarity(self.mean_shape, landmarks)
+        scale = np.hypot(placement[0, 0], placement[1, 0])
+        angle = np.arctan2(placement[1, 0], placement[0, 0])
+        width = float(scale * self.box_width)
+        x, y = transform_points(placement, self.box_centre) + 0.5 - width / 2
+        return (float(x), float(y), width, width), float(angle)
+
+    def judge(self, image, face, *, detector="dlib"):
+        """Score a doubtful find again, where the points say that the face is.
 
         On a face, points that are looked for a second time from where they were found
-        hardly move; elsewhere they wander.
+        hardly move, and a detector finds it again in an upright crop.
 
         Parameters
         ----------
@@ -158,16 +182,34 @@ class PointCascade:
             Grey.
         face : Face
             What the detector found.
+        detector : {"dlib", "cascade"} or path, default="dlib"
+            As for :func:`ferpipe.detect.score_face`.
 
         Returns
         -------
         score : float
-            0 or less, to be added to dlib's score.
+            On the detector's scale.
         """
-        first = self.predict(image, face.box, face.angle)
-        again = self.refine(image, first)
+        first, again = self._passes(image, face.box, face.angle)
         moved = np.linalg.norm(again - first, axis=1).mean() / outer_eye_distance(first)
-        return -_SCORE_OF_MOVES * float(moved)
+        score = score_face(image, *self.box_of(again), detector=detector)
+        return score + _SCORE_OF_MOVES * (_NEUTRAL_MOVE - float(moved))
+
+    def _passes(self, image, box, angle):
+        """Find the points by the coarse network and then by the fine one, twice."""
+        placement = place_in_box(
+            box, angle, self.mean_shape, self.box_width, self.box_centre
+        )
+        size = self.fine.get_inputs()[0].shape[-1]
+        times = max(1, round(CROP_SIDE * box[2] / self.box_width / size))
+        # smaller once rather than for each of the three crops
+        x, y, width, height = box
+        low, high = (x - width, y - height), (x + 2 * width, y + 2 * height)
+        small, from_small = average_blocks(image, low, high, times)
+        points = self._look(self.coarse, small, compose(invert(from_small), placement))
+        first = self.refine(small, points)
+        again = self.refine(small, first)
+        return transform_points(from_small, first), transform_points(from_small, again)
 
     def _look(self, session, image, placement):
         size = session.get_inputs()[0].shape[-1]

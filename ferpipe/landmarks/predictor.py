@@ -52,8 +52,9 @@ class LandmarkPredictor(TransformerMixin, BaseEstimator):
     detector : {"dlib", "cascade", None} or path, default="dlib"
         What finds the face, as for :func:`ferpipe.detect.detect_faces`. None: the images
         are crops of faces already, framed about as FER2013's.
-    min_size : float, default=80
-        Smallest width of a face, in pixels.
+    min_size : float, default=None
+        Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
+        of the image where that is less.
     threshold : float, default=None
         Score from which on a face is sure; None takes the detector's own.
     missing : {"raise", "nan", "centre"}, default="raise"
@@ -89,7 +90,7 @@ class LandmarkPredictor(TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "model": [str, Path],
         "detector": [str, Path, None],
-        "min_size": [Interval(Real, 1, None, closed="left")],
+        "min_size": [Interval(Real, 1, None, closed="left"), None],
         "threshold": [Real, None],
         "missing": [StrOptions({"raise", "nan", "centre"})],
         "n_jobs": [Integral, None],
@@ -101,7 +102,7 @@ class LandmarkPredictor(TransformerMixin, BaseEstimator):
         model="ferpipe",
         *,
         detector="dlib",
-        min_size=80,
+        min_size=None,
         threshold=None,
         missing="raise",
         n_jobs=None,
@@ -268,7 +269,7 @@ def locate_faces(
                 detector=detector,
                 min_size=min_size,
                 threshold=threshold,
-                judge=partial(model.judge, grey),
+                judge=partial(model.judge, grey, detector=detector),
             )
         if face is None:
             return np.full(4, np.nan), np.nan, np.full((N_POINTS, 2), np.nan)
@@ -385,9 +386,9 @@ class _DlibPredictor:
         shape = self.predictor(np.ascontiguousarray(image), rectangle)
         return np.array([(point.x, point.y) for point in shape.parts()], np.float64)
 
-    def judge(self, image, face):
+    def judge(self, image, face, *, detector):
         """Leave the judgement to the detector."""
-        return 0.0
+        return face.score
 
 
 @cache

@@ -180,15 +180,16 @@ def train(faces, folder, recipe=Recipe(), *, seed=0, name="", position=0):
         path = Path(folder) / f"{stage}.onnx"
         if path.is_file() and read_facts(path).get("training") == facts["training"]:
             continue
+        crops = _Crops(faces, mean_shape, size, jitter, np.random.default_rng(seed))
         network = _train_network(
-            _Crops(faces, mean_shape, size, jitter, np.random.default_rng(seed)),
+            crops,
             lambda size=size, channels=channels: PointNetwork(size, channels),
             epochs,
             recipe,
             seed,
             tqdm(desc=f"{name} {stage}", total=epochs, unit="epoch", position=position),
         )
-        export_network(network, path, **facts)
+        export_network(network, path, crops.sample(_N_CALIBRATION), **facts)
 
 
 def train_and_judge(
@@ -430,6 +431,10 @@ def _size(placement):
     return np.hypot(placement[0, 0], placement[1, 0])
 
 
+# crops by which the ranges of 8-bit activations are set
+_N_CALIBRATION = 300
+
+
 class _Crops:
     """Random training crops of annotated faces, mirrored and changed in many ways."""
 
@@ -454,6 +459,12 @@ class _Crops:
             crop = np.ascontiguousarray(crop[:, ::-1])
             points = (points * (-1, 1) + (size - 1, 0))[MIRRORED]
         return _disturb(crop, rng), points
+
+    def sample(self, n):
+        """Return n crops of random faces, uint8 of shape (n, size, size)."""
+        faces = self.rng.integers(0, len(self.faces.images), n)
+        drawn = np.stack([self.draw(index)[0] for index in faces])
+        return np.clip(np.rint(drawn), 0, 255).astype(np.uint8)
 
 
 def _disturb(crop, rng):
