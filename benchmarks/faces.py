@@ -2,8 +2,9 @@
 
 ``python benchmarks/faces.py`` prints milliseconds a face (one thread) beside dlib's own
 predictor where ``--dat`` names its file, frames a second of a video through FaceAligner
-(two threads) in all three ways to treat missing faces, and the faces found in group
-photos. ``--draw FOLDER`` draws the boxes and points, to be looked at.
+(two threads) in all three ways to treat missing faces, how far crops move when photos are
+turned, and the faces found in group photos. ``--draw FOLDER`` draws the boxes and points of
+those, to be looked at.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from ferpipe import (
     read_frames,
     read_image,
 )
+from ferpipe.geometry import compose, similarity, transform_points, warp
+from ferpipe.landmarks.points import eye_centres
 from ferpipe.landmarks.predictor import load_model
 
 # counted by hand: faces whose eyes, nose and mouth can be told apart
@@ -80,6 +83,35 @@ def video(path, n_jobs):
         print(f"  {missing:<7} {len(frames) / seconds:.0f} frames/s, {n_nan} of NaN")
 
 
+def turned(folder, n_faces=200):
+    """Print how far the eyes move in the crop when the photo is turned."""
+    files = sorted(folder.glob("*.jpg"))
+    files = files[:: len(files) // n_faces][:n_faces]
+    images = [read_image(file) for file in files]
+    aligner = FaceAligner(missing="centre", n_jobs=2)
+    upright = aligner.locate(images)
+    print(f"{len(images)} photos turned: move of the eyes in the crop / eye distance")
+    for degrees in (0, 10, 20, 30):
+        middle = [(np.array(image.shape[::-1]) - 1) / 2 for image in images]
+        turns = [similarity(1, np.deg2rad(degrees), at, at) for at in middle]
+        found = aligner.locate(
+            [warp(i, turn, i.shape) for i, turn in zip(images, turns, strict=True)]
+        )
+        eyes = eye_centres(upright.landmarks)
+        moves = []
+        for index, turn in enumerate(turns):
+            again = transform_points(compose(found.transforms[index], turn), eyes[index])
+            before = transform_points(upright.transforms[index], eyes[index])
+            unit = np.linalg.norm(before[1] - before[0])
+            moves.append(np.linalg.norm(again - before, axis=1).mean() / unit)
+        known = ~np.isnan(moves)
+        print(
+            f"  {degrees:>2} degrees: {known.mean():.3f} found, "
+            f"median {np.median(np.array(moves)[known]):.4f}, "
+            f"90 % {np.quantile(np.array(moves)[known], 0.9):.4f}"
+        )
+
+
 def photos(folder, draw):
     """Print the faces found in group photos beside the count by hand."""
     print("group photos, detector dlib: by hand, found")
@@ -112,6 +144,7 @@ def main():
     LandmarkPredictor().transform([read_image(media / "single_face.jpg")])
     for name in ("single_face.mp4", "face_noface.mov"):
         video(media / name, 2)
+    turned(media.parent / "faces68")
     photos(media, options.draw)
     return 0
 

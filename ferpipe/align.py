@@ -77,7 +77,7 @@ def align_face(image, matrix, size, *, landmarks=None):
     return crop
 
 
-class FaceAligner(TransformerMixin, BaseEstimator):
+class FaceAligner(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Find the face in each image and cut it out, eyes level and at fixed places.
 
     Images of any sizes go in, crops of one size come out: what every later step takes. The

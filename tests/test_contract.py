@@ -371,6 +371,18 @@ def takes_any_size(case):
     return case.takes_any_size
 
 
+def takes_one_size(case):
+    return fits(case) and not getattr(case.estimator, "input_kind", "").startswith("raw")
+
+
+def takes_sequences_of_one_size(case):
+    return takes_one_size(case) and is_sequential(case)
+
+
+def takes_sequences_of_any_size(case):
+    return is_sequential(case) and not takes_one_size(case)
+
+
 def transforms(case):
     return hasattr(case.estimator, "transform")
 
@@ -567,7 +579,7 @@ def what_is_learned_ends_in_an_underscore(case):
     assert all(name.endswith("_") or name.startswith("_") for name in learned)
 
 
-@promise(learns)
+@promise(takes_one_size)
 def shape_of_a_sample_is_learned(case):
     estimator = fitted(case)
     X = make_data(case).X
@@ -613,7 +625,7 @@ def assert_refused_after_fit(case, bad, error, message):
                 getattr(estimator, method)(bad)
 
 
-@promise(learns)
+@promise(takes_one_size)
 def another_frame_size_is_refused(case):
     bad = mapped(lambda x: x[:, :-1], make_data(case).X)
     assert_refused_after_fit(case, bad, ValueError, "fitted on")
@@ -652,11 +664,22 @@ def a_sequence_without_frames_is_refused(case):
     assert_refused(case, X, ValueError, r"X\[1\] is empty")
 
 
-@promise(is_sequential)
+@promise(takes_sequences_of_one_size)
 def frames_of_two_sizes_are_refused(case):
     X = make_data(case).X
     X[1] = X[1][:, :-1]
     assert_refused(case, X, ValueError, "all frames must have one shape")
+
+
+@promise(takes_sequences_of_any_size)
+def frames_of_two_sizes_will_do(case):
+    estimator, X = fitted(case), make_data(case).X
+    X[1] = [X[1][0][:-1], *X[1][1:]]
+    first, *_ = answers(estimator, [X[0]])["transform"]
+    transformed = answers(estimator, X)["transform"]
+    assert [len(one) for one in transformed] == [len(one) for one in X]
+    np.testing.assert_array_equal(transformed[0], first)
+    assert not hasattr(estimator, "frame_shape_")
 
 
 @promise(is_sequential)

@@ -35,7 +35,7 @@ _CENTRAL_WIDTH = 0.79
 _CENTRAL_CENTRE = (0.5, 0.57)
 
 
-class LandmarkPredictor(TransformerMixin, BaseEstimator):
+class LandmarkPredictor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """The 68 points of the face in each image.
 
     Images of any sizes go in, in which one person's face is looked for
