@@ -9,8 +9,10 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "ActionUnitRules": "ferpipe.candide.rules",
     "AdaptiveHistogramEqualizer": "ferpipe.normalize",
     "Augment": "ferpipe.networks.augment",
+    "CandideFitter": "ferpipe.candide.fitter",
     "Face": "ferpipe.detect",
     "FaceAligner": "ferpipe.align",
     "FrameDeltas": "ferpipe.sequences",

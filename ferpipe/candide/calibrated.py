@@ -1,0 +1,73 @@
+"""The wireframe that ships: calibrated on annotated faces, with its prior."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+import ferpipe
+from ferpipe.candide.model import CandideModel
+from ferpipe.candide.point_fit import Prior
+from ferpipe.candide.wireframe import drawn_model
+
+__all__ = ["load_calibrated", "save_calibrated"]
+
+_OWN = Path(ferpipe.__file__).parent / "pretrained" / "candide" / "wireframe.npz"
+
+
+@cache
+def load_calibrated(path=_OWN) -> tuple[CandideModel, Prior]:
+    """Load a calibrated wireframe and the prior of its units.
+
+    Parameters
+    ----------
+    path : path
+        What :func:`save_calibrated` wrote; the package's own by default.
+
+    Returns
+    -------
+    model : CandideModel
+        With the names, triangles and landmarks of the one that the tables draw.
+    prior : Prior
+        Of its units.
+    """
+    drawn = drawn_model()
+    with np.load(path, allow_pickle=False) as arrays:
+        model = CandideModel(
+            arrays["vertices"].astype(np.float64),
+            drawn.triangles,
+            arrays["shape_units"].astype(np.float64),
+            arrays["animation_units"].astype(np.float64),
+            drawn.shape_names,
+            drawn.animation_names,
+            drawn.vertex_names,
+            drawn.landmarks,
+            drawn.mirrored_shape,
+            drawn.mirrored_animation,
+        )
+        mean, covariance = arrays["mean"], arrays["covariance"]
+        prior = Prior(mean, covariance, float(arrays["noise"]))
+    return model, prior
+
+
+def save_calibrated(path, model, prior):
+    """Write what calibration changed to a file of plain arrays.
+
+    Parameters
+    ----------
+    path : path
+        An ``.npz`` file.
+    model : CandideModel
+        The wireframe.
+    prior : Prior
+        Of its units.
+    """
+    np.savez_compressed(
+        path,
+        vertices=model.vertices.astype(np.float32),
+        shape_units=model.shape_units.astype(np.float32),
+        animation_units=model.animation_units.astype(np.float32),
+        mean=prior.mean,
+        covariance=prior.covariance,
+        noise=prior.noise,
+    )

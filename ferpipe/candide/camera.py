@@ -1,0 +1,341 @@
+"""The weak-perspective camera of a wireframe: where its vertices are in the image.
+
+A pose is ``(rx, ry, rz, s, tx, ty)``, as :data:`~ferpipe.candide.model.POSE_NAMES` lists
+it. A face is turned by ``R = Rz(rz) @ Ry(ry) @ Rx(rx)``, angles in radians and
+right-handed about the axes of the model: rx > 0 nods it down, ry > 0 turns the nose to the
+right of the image, rz > 0 tilts it counter-clockwise as seen. A vertex g is shown at
+``u = s * (R @ g)[0] + tx`` and ``v = -s * (R @ g)[1] + ty``, in pixels and y down; s is in
+pixels per unit of the model. Pixel centres have whole coordinates.
+"""
+
+import numpy as np
+
+from ferpipe.candide.model import POSE_NAMES
+
+__all__ = [
+    "depths",
+    "fit_pose",
+    "mirror_parameters",
+    "project",
+    "project_with_jacobian",
+    "rotation_matrix",
+]
+
+# between the model's y, which is up, and the image's
+_FLIP = np.array([1.0, -1.0])
+# vertices whose second extent is a smaller share of the first lie on a line
+_LINE = 1e-9
+# Newton's steps converge quadratically: after one as small as this it is done
+_LAST_STEP = 1e-8
+_MOST_STEPS = 30
+# derivatives of exp(growth) * rotation_matrix(angles) where angles and growth are 0
+_FIRST = np.zeros((4, 3, 3))
+_FIRST[0, 2, 1] = _FIRST[1, 0, 2] = _FIRST[2, 1, 0] = 1
+_FIRST[0, 1, 2] = _FIRST[1, 2, 0] = _FIRST[2, 0, 1] = -1
+_FIRST[3] = np.eye(3)
+_SECOND = np.array(
+    [[_FIRST[max(i, j)] @ _FIRST[min(i, j)] for j in range(4)] for i in range(4)]
+)
+
+
+def rotation_matrix(angles):
+    """Make rotations from their angles.
+
+    Parameters
+    ----------
+    angles : array-like of shape (..., 3)
+        rx, ry and rz in radians.
+
+    Returns
+    -------
+    rotation : ndarray of shape (..., 3, 3)
+        ``Rz(rz) @ Ry(ry) @ Rx(rx)``.
+    """
+    angles = np.moveaxis(np.asarray(angles, np.float64), -1, 0)
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    rotation = np.array(
+        [
+            [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
+            [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],
+            [-sy, cy * sx, cy * cx],
+        ]
+    )
+    return np.moveaxis(rotation, (0, 1), (-2, -1))
+
+
+def project(vertices, pose):
+    """Project vertices into the image.
+
+    Parameters
+    ----------
+    vertices : array-like of shape (..., n, 3)
+        Vertices of faces.
+    pose : array-like of shape (..., 6)
+        Their poses.
+
+    Returns
+    -------
+    points : ndarray of shape (..., n, 2)
+        ``(x, y)`` in pixels.
+    """
+    vertices, pose = np.asarray(vertices, np.float64), np.asarray(pose, np.float64)
+    camera = _camera(rotation_matrix(pose[..., :3]), pose)
+    return vertices @ np.swapaxes(camera, -1, -2) + pose[..., None, 4:]
+
+
+def depths(vertices, pose):
+    """Tell how near to the camera vertices are.
+
+    Parameters
+    ----------
+    vertices : array-like of shape (..., n, 3)
+        Vertices of faces.
+    pose : array-like of shape (..., 6)
+        Their poses.
+
+    Returns
+    -------
+    depth : ndarray of shape (..., n)
+        z after the rotation, in units of the model: larger is nearer.
+    """
+    vertices, pose = np.asarray(vertices, np.float64), np.asarray(pose, np.float64)
+    towards = rotation_matrix(pose[..., :3])[..., 2, :]
+    return (vertices @ towards[..., None])[..., 0]
+
+
+def project_with_jacobian(model, parameters, vertices=None):
+    """Project the vertices of a model and differentiate the points in all parameters.
+
+    Parameters
+    ----------
+    model : CandideModel
+        The wireframe.
+    parameters : array-like of shape (..., n_parameters)
+        As the model's ``parameter_names`` lists them.
+    vertices : array-like of shape (k,), int, optional
+        Indices of the vertices that are wanted; all by default.
+
+    Returns
+    -------
+    points : ndarray of shape (..., k, 2)
+        ``(x, y)`` in pixels.
+    jacobian : ndarray of shape (..., k, 2, n_parameters)
+        Derivative of each coordinate in each parameter.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer parameters than the model has.
+    """
+    parameters = np.asarray(parameters, np.float64)
+    pose, _, _ = model.split(parameters)
+    chosen = slice(None) if vertices is None else np.asarray(vertices, np.intp)
+    units = np.concatenate([model.shape_units[:, chosen], model.animation_units[:, chosen]])
+    n_pose, n_units, k = len(POSE_NAMES), len(units), units.shape[1]
+    flat = parameters[..., n_pose:] @ units.reshape(n_units, 3 * k)
+    shown = model.vertices[chosen] + flat.reshape(*flat.shape[:-1], k, 3)
+    rotation = rotation_matrix(pose[..., :3])
+    camera = _camera(rotation, pose)
+    points = shown @ np.swapaxes(camera, -1, -2) + pose[..., None, 4:]
+
+    jacobian = np.empty((*points.shape, n_pose + n_units))
+    moved = _camera_derivatives(rotation, pose)
+    rows = moved.reshape(*moved.shape[:-3], 8, 3)
+    jacobian[..., :4] = (shown @ np.swapaxes(rows, -1, -2)).reshape(*points.shape, 4)
+    jacobian[..., 4:6] = np.eye(2)
+    jacobian[..., 6:] = camera[..., None, :, :] @ np.moveaxis(units, 0, -1)
+    return points, jacobian
+
+
+def fit_pose(vertices, points, weights=None):
+    """Fit the pose in which known vertices are seen at given points, by least squares.
+
+    Parameters
+    ----------
+    vertices : array-like of shape (k, 3)
+        Vertices of a face.
+    points : array-like of shape (k, 2)
+        Where they are seen, in pixels.
+    weights : array-like of shape (k,), optional
+        How much the squared distance of each point counts; equally by default. At least
+        four must be positive.
+
+    Returns
+    -------
+    pose : ndarray of shape (6,)
+        Minimises the weighted sum of squared distances between the projected vertices and
+        the points. s is positive, ry from -pi / 2 to pi / 2, rx and rz above -pi and up to
+        pi.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than four points with a weight, a weight is negative, a number
+        is not finite, the vertices lie on a line or the points show nothing of their shape,
+        as when all are equal.
+
+    Notes
+    -----
+    The plane that passes nearest to the vertices looks the same in two poses, which the
+    affine camera that fits best gives in closed form. Newton's method goes from each to an
+    optimum, and the better one is returned. Where the vertices lie exactly in a plane both
+    are equally good: either may be returned.
+    """
+    vertices = np.asarray(vertices, np.float64)
+    upward = np.asarray(points, np.float64) * _FLIP
+    weights = np.asarray(np.ones(len(vertices)) if weights is None else weights, np.float64)
+    if not all(np.isfinite(array).all() for array in (vertices, upward, weights)):
+        raise ValueError("Vertices, points and weights must be finite numbers.")
+    if (weights < 0).any():
+        raise ValueError(f"Weights must not be negative, the least is {weights.min():g}.")
+    n_used = np.count_nonzero(weights)
+    if n_used < 4:
+        raise ValueError(f"A pose needs at least 4 points with a weight, got {n_used}.")
+
+    # the error depends on the points only by their regression on the principal axes
+    weights = weights / weights.sum()
+    root = np.sqrt(weights)[:, None]
+    middle, seen_middle = weights @ vertices, weights @ upward
+    spread = root * (vertices - middle)
+    directions, extents, axes = np.linalg.svd(spread, full_matrices=False)
+    if extents[1] <= _LINE * extents[0]:
+        raise ValueError("The vertices lie on a line: their pose is not determined.")
+    if np.linalg.det(axes) < 0:
+        directions[:, 2] *= -1
+        axes[2] *= -1
+    seen = (root * (upward - seen_middle)).T @ directions
+    if np.linalg.norm(seen[:, :2]) <= 1e-12 * np.linalg.norm(root * upward):
+        raise ValueError(
+            "The points show nothing of the shape of the vertices, as when all are equal: "
+            "their pose is not determined."
+        )
+
+    starts = _flat_cameras(seen[:, :2] / extents[:2])
+    optima = [_refine(start, extents, seen) for start in starts]
+    camera = min(optima, key=lambda optimum: _error(optimum, extents, seen)) @ axes
+    scale = np.linalg.norm(camera[0])
+    shift = seen_middle - camera[:2] @ middle
+    return np.array([*_angles(camera / scale), scale, *(shift * _FLIP)])
+
+
+def mirror_parameters(model, parameters, width):
+    """Return the parameters of faces in the horizontally mirrored image.
+
+    Parameters
+    ----------
+    model : CandideModel
+        The wireframe, symmetrical about x = 0.
+    parameters : array-like of shape (..., n_parameters)
+        As the model's ``parameter_names`` lists them.
+    width : int
+        Width of the image in pixels.
+
+    Returns
+    -------
+    mirrored : ndarray of shape (..., n_parameters)
+        With them each vertex is projected to where its partner on the other side of the
+        face was seen, mirrored.
+
+    Raises
+    ------
+    ValueError
+        If the model does not know which units are each other's mirror images, or there
+        are more or fewer parameters than it has.
+    """
+    pose, sigma, alpha = model.split(np.asarray(parameters, np.float64))
+    partners = model.mirrored_shape, model.mirrored_animation
+    names = model.shape_names, model.animation_names
+    if [*map(len, partners)] != [*map(len, names)]:
+        raise ValueError(
+            "This model does not know the mirror image of each of its units: give "
+            "mirrored_shape and mirrored_animation."
+        )
+    pose = pose * (1, -1, -1, 1, -1, 1)
+    pose[..., 4] += width - 1
+    of_shape, of_animation = (np.array(indices, np.intp) for indices in partners)
+    return np.concatenate([pose, sigma[..., of_shape], alpha[..., of_animation]], axis=-1)
+
+
+def _camera(rotation, pose):
+    """Return the matrices (..., 2, 3) that take vertices to points, but for the shift."""
+    return rotation[..., :2, :] * pose[..., 3, None, None] * _FLIP[:, None]
+
+
+def _camera_derivatives(rotation, pose):
+    """Differentiate `_camera` in rx, ry, rz and s: of shape (..., 2, 4, 3)."""
+    derivatives = np.empty((*pose.shape[:-1], 2, 4, 3))
+    rz, towards = pose[..., 2, None], rotation[..., 2, :]
+    derivatives[..., 0, 0] = 0
+    derivatives[..., 0, 1] = rotation[..., :2, 2]
+    derivatives[..., 0, 2] = -rotation[..., :2, 1]
+    derivatives[..., 0, 1, :] = np.cos(rz) * towards
+    derivatives[..., 1, 1, :] = np.sin(rz) * towards
+    derivatives[..., 0, 2, :] = -rotation[..., 1, :]
+    derivatives[..., 1, 2, :] = rotation[..., 0, :]
+    derivatives[..., :3, :] *= pose[..., 3, None, None, None]
+    derivatives[..., 3, :] = rotation[..., :2, :]
+    derivatives[..., 1, :, :] *= -1
+    return derivatives
+
+
+# The fit: cameras are scaled rotations (3, 3) from the principal axes of the vertices, and
+# y is up
+
+
+def _flat_cameras(linear):
+    """Return the two cameras that show the plane of the first two axes like `linear`."""
+    _, (scale, less), axes = np.linalg.svd(linear)
+    depth = np.sqrt(scale**2 - less**2) * axes[1]
+    cameras = []
+    for third in (depth, -depth):
+        first = np.vstack([linear, third])
+        cameras.append(np.column_stack([first, np.cross(*first.T) / scale]))
+    return cameras
+
+
+def _error(camera, extents, seen):
+    return ((camera[:2] * extents - seen) ** 2).sum()
+
+
+def _refine(camera, extents, seen):
+    """Go from a camera down to an optimum."""
+    for _ in range(_MOST_STEPS):
+        residual = camera[:2] * extents - seen
+        first = (_FIRST @ camera)[:, :2] * extents
+        second = (_SECOND @ camera)[..., :2, :] * extents
+        gradient = (first * residual).sum((-1, -2))
+        hessian = np.tensordot(first, first, ((1, 2), (1, 2)))
+        hessian += (second * residual).sum((-1, -2))
+        curvatures, directions = np.linalg.eigh(hessian)
+        # magnitudes lead away from saddles; turning a flat frontal face has no curvature
+        curvatures = np.abs(curvatures)
+        curvatures = np.maximum(curvatures, 1e-15 * curvatures.max())
+        step = -directions @ (directions.T @ gradient / curvatures)
+        length = np.linalg.norm(step)
+        if length < _LAST_STEP:
+            return _moved(camera, step)
+        step /= max(1.0, length)
+        error = _error(camera, extents, seen)
+        while _error(_moved(camera, step), extents, seen) >= error:
+            step /= 2
+            if np.linalg.norm(step) < _LAST_STEP:
+                return camera
+        camera = _moved(camera, step)
+    return camera
+
+
+def _moved(camera, step):
+    return np.exp(step[3]) * rotation_matrix(step[:3]) @ camera
+
+
+def _angles(rotation):
+    """Return the angles that `rotation_matrix` makes a rotation from."""
+    across = np.hypot(rotation[0, 0], rotation[1, 0])
+    ry = np.arctan2(-rotation[2, 0], across)
+    if across > 1e-8:
+        rx = np.arctan2(rotation[2, 1], rotation[2, 2])
+        rz = np.arctan2(rotation[1, 0], rotation[0, 0])
+    else:  # in profile rx and rz turn about one axis
+        rx, rz = 0.0, np.arctan2(-rotation[0, 1], rotation[1, 1])
+    angles = np.array([rx, ry, rz])
+    return np.where(angles == -np.pi, np.pi, angles)

@@ -1,0 +1,357 @@
+"""CandideFitter: from images of faces to the parameters of the wireframe."""
+
+from dataclasses import replace
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+
+from ferpipe.candide.calibrated import load_calibrated
+from ferpipe.candide.camera import project
+from ferpipe.candide.model import POSE_NAMES
+from ferpipe.candide.point_fit import fit_points, visible_points
+from ferpipe.candide.sequence_fit import fit_sequence
+from ferpipe.constraints import Interval, StrOptions, fit_context
+from ferpipe.detect import check_detector
+from ferpipe.images import check_raw_images, check_raw_sequences, read_image
+from ferpipe.landmarks.predictor import (
+    NoFaceError,
+    central_face,
+    load_model,
+    locate_faces,
+)
+
+__all__ = ["CandideFitter"]
+
+_N_POSE = len(POSE_NAMES)
+# of landmarks that are predicted, in outer eye distances: those set by hand, on which the
+# prior was learned, lie nearer to the wireframe
+_NOISE = 0.03
+# distance of points from the wireframe, in outer eye distances, at which quality is 0
+_WORST = 0.1
+
+
+class CandideFitter(TransformerMixin, BaseEstimator):
+    """Fit a wireframe to the face in each image: how it is turned, who it is, what it does.
+
+    The 68 landmarks are found (:class:`ferpipe.LandmarkPredictor`) and the wireframe is
+    fitted to them by Gauss-Newton, with a Gaussian prior of its units that was learned from
+    annotated faces. Given sequences instead of images, one sigma is fitted to all frames of
+    a sequence and an alpha to each.
+
+    Parameters
+    ----------
+    output : {"units", "actions", "pose", "parameters", "vertices"}, default="units"
+        What comes out: sigma and alpha; alpha alone; rx, ry, rz, s, tx, ty; all of these
+        parameters; or the vertices, x and y in pixels of the image.
+    detector : {"dlib", "cascade", None} or path, default="dlib"
+        What finds the face, as for :func:`ferpipe.detect.detect_faces`. None: the images
+        are crops of faces already, framed about as FER2013's.
+    missing : {"raise", "nan", "centre"}, default="centre"
+        What an image without a face gives: an error that names it; NaN; or a fit to the
+        middle of the image.
+    smoothing : float, default=0.0
+        Standard deviation, in frames, of a Gaussian over time by which pose and alpha of
+        sequences are smoothed; 0 for none.
+    subtract_first : bool, default=False
+        Subtract the first frame's alpha from all frames of a sequence: for sequences that
+        begin with a neutral face.
+    min_size : float, default=None
+        As for :class:`ferpipe.FaceAligner`.
+    threshold : float, default=None
+        As for :class:`ferpipe.FaceAligner`.
+    landmarks : {"ferpipe", "face_recognition_models"} or path, default="ferpipe"
+        What finds the points, as :class:`ferpipe.LandmarkPredictor`'s ``model``.
+    n_jobs : int, default=None
+        Images at a time, one thread each; None means 1, -1 all processors.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    takes_sequences_ : bool
+        Whether sequences were seen in fit, or images.
+
+    See Also
+    --------
+    LandmarkPredictor : The points alone.
+
+    Notes
+    -----
+    A list of lists of images, a list of arrays (T, h, w) or (T, h, w, 3), or an array of
+    shape (n, T, h, w) are sequences; a list of images or an array (n, h, w) are not, and
+    colour goes last in both.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import CandideFitter
+    >>> crops = np.random.default_rng(0).integers(0, 255, (2, 48, 48), dtype=np.uint8)
+    >>> CandideFitter(detector=None).fit_transform(crops).shape  # 14 sigma, 65 alpha
+    (2, 79)
+    """
+
+    _parameter_constraints: dict = {
+        "output": [StrOptions({"units", "actions", "pose", "parameters", "vertices"})],
+        "detector": [str, Path, None],
+        "missing": [StrOptions({"raise", "nan", "centre"})],
+        "smoothing": [Interval(Real, 0, None, closed="left")],
+        "subtract_first": ["boolean"],
+        "min_size": [Interval(Real, 1, None, closed="left"), None],
+        "threshold": [Real, None],
+        "landmarks": [str, Path],
+        "n_jobs": [Integral, None],
+        "verbose": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        output="units",
+        *,
+        detector="dlib",
+        missing="centre",
+        smoothing=0.0,
+        subtract_first=False,
+        min_size=None,
+        threshold=None,
+        landmarks="ferpipe",
+        n_jobs=None,
+        verbose=False,
+    ):
+        self.output = output
+        self.detector = detector
+        self.missing = missing
+        self.smoothing = smoothing
+        self.subtract_first = subtract_first
+        self.min_size = min_size
+        self.threshold = threshold
+        self.landmarks = landmarks
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the images and remember whether they are sequences.
+
+        Parameters
+        ----------
+        X : list of images or of sequences, or ndarray
+            Images of faces, of any sizes, or sequences of them.
+        y : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : CandideFitter
+        """
+        load_model(self.landmarks)
+        if self.detector is not None:
+            check_detector(self.detector)
+        self.takes_sequences_ = _are_sequences(X)
+        # lists of arrays are not put into data frames
+        keys = set() if self.takes_sequences_ else {"transform"}
+        self._sklearn_auto_wrap_output_keys = keys
+        _frames_of(X)
+        return self
+
+    def transform(self, X):
+        """Fit the wireframe to faces.
+
+        Parameters
+        ----------
+        X : list of images or of sequences, or ndarray
+            As seen in fit.
+
+        Returns
+        -------
+        features : ndarray of shape (n, d), or list of ndarray of shape (T_i, d)
+            A row an image; for sequences an array each. NaN where there is no face and
+            ``missing="nan"``.
+
+        Raises
+        ------
+        NoFaceError
+            If there is no face in some images and ``missing="raise"``; it is a ValueError,
+            and its message names them.
+        """
+        check_is_fitted(self)
+        if len(X) and _are_sequences(X) != self.takes_sequences_:
+            seen, got = ("sequences", "images")[:: 1 if self.takes_sequences_ else -1]
+            raise ValueError(
+                f"X holds {got}, but this CandideFitter was fitted on {seen}. A single "
+                "image or sequence x goes in as [x]."
+            )
+        found = self.locate(X)
+        if not self.takes_sequences_:
+            return self._output_of(found.parameters)
+        return [self._output_of(parameters) for parameters in found.parameters]
+
+    def locate(self, X):
+        """Fit the wireframe and return everything that was found.
+
+        Parameters
+        ----------
+        X : list of images or of sequences, or ndarray
+            Images of faces or sequences of them.
+
+        Returns
+        -------
+        found : Bunch
+            ``parameters`` (n, 85), as ``model.parameter_names`` lists them; ``landmarks``
+            (n, 68, 2), ``boxes`` (n, 4), ``scores`` (n,) of the detector, and ``quality``
+            (n,): 1 for points that lie on the wireframe, 0 for points that are 0.1 outer
+            eye distances from it on average. For sequences a list of arrays each. NaN
+            where there is no face.
+        """
+        sequential = _are_sequences(X)
+        frames, lengths = _frames_of(X)
+        found = self._find(frames, lengths if sequential else None)
+        model, prior = load_calibrated()
+        prior = replace(prior, noise=_NOISE)
+        seen = np.flatnonzero(~np.isnan(found.landmarks[:, 0, 0]))
+        vertices, points = visible_points(model, found.landmarks)
+        parameters = np.full((len(frames), len(model.parameter_names)), np.nan)
+        if sequential:
+            ends = np.cumsum(lengths)
+            for start, end in zip(ends - lengths, ends, strict=True):
+                part = seen[(seen >= start) & (seen < end)]
+                if len(part):
+                    fitted = fit_sequence(model, prior, vertices, points[part])
+                    parameters[part] = self._over_time(fitted)
+        elif len(seen):
+            parameters[seen] = fit_points(model, prior, vertices, points[seen])
+        pose, sigma, alpha = model.split(parameters)
+        shown = project(model.shape(sigma, alpha)[:, vertices], pose)
+        off = np.linalg.norm(shown - points, axis=2).mean(1) / parameters[:, 3]
+        found.parameters = parameters
+        found.quality = np.clip(1 - off / _WORST, 0, 1)
+        if sequential:
+            cuts = np.cumsum(lengths)[:-1]
+            found = Bunch(**{name: np.split(found[name], cuts) for name in found})
+        return found
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the columns.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        model, _ = load_calibrated()
+        if self.output == "vertices":
+            named = {index: name for name, index in model.vertex_names.items()}
+            names = [
+                f"{named[index]}_{axis}" for index in sorted(named) for axis in ("x", "y")
+            ]
+            return np.array(names, dtype=object)
+        names = np.array(model.parameter_names, dtype=object)
+        return self._columns(names)
+
+    def set_output(self, *, transform=None):
+        """Set what images give: an array or a data frame; sequences always give lists.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            As in scikit-learn.
+
+        Returns
+        -------
+        self : CandideFitter
+        """
+        if getattr(self, "takes_sequences_", False):
+            return self
+        return super().set_output(transform=transform)
+
+    def _find(self, frames, lengths):
+        found = locate_faces(
+            frames,
+            model=self.landmarks,
+            detector=self.detector,
+            min_size=self.min_size,
+            threshold=self.threshold,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+        missing = np.isnan(found.scores)
+        if self.missing == "raise" and missing.any():
+            names = None
+            if lengths is not None:
+                names = [
+                    f"frame {t} of X[{i}]" for i, n in enumerate(lengths) for t in range(n)
+                ]
+            raise NoFaceError(missing, names)
+        if self.missing == "centre":
+            finder = load_model(self.landmarks)
+            for index in np.flatnonzero(missing):
+                image = read_image(frames[index])
+                box = central_face(image).box
+                found.landmarks[index] = finder.predict(image, box)
+        return found
+
+    def _over_time(self, parameters):
+        """Smooth pose and alpha of a sequence, and compare with its first frame."""
+        n_shape = len(load_calibrated()[0].shape_names)
+        changing = np.r_[0:_N_POSE, _N_POSE + n_shape : parameters.shape[1]]
+        if self.smoothing:
+            parameters[:, changing] = gaussian_filter1d(
+                parameters[:, changing], self.smoothing, axis=0, mode="nearest"
+            )
+        if self.subtract_first:
+            parameters[:, _N_POSE + n_shape :] -= parameters[0, _N_POSE + n_shape :].copy()
+        return parameters
+
+    def _output_of(self, parameters):
+        if self.output != "vertices":
+            return self._columns(parameters)
+        model, _ = load_calibrated()
+        pose, sigma, alpha = model.split(parameters)
+        shown = project(model.shape(sigma, alpha), pose)
+        return shown[:, sorted(model.vertex_names.values())].reshape(len(parameters), -1)
+
+    def _columns(self, parameters):
+        """Choose the columns that come out among all parameters."""
+        n_shape = len(load_calibrated()[0].shape_names)
+        parts = {
+            "units": slice(_N_POSE, None),
+            "actions": slice(_N_POSE + n_shape, None),
+            "pose": slice(_N_POSE),
+            "parameters": slice(None),
+        }
+        return parameters[..., parts[self.output]]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _are_sequences(X):
+    """Tell sequences of images from images."""
+    if isinstance(X, np.ndarray) and X.dtype != object:
+        return X.ndim == 5 or (X.ndim == 4 and X.shape[3] > 4)
+    first = X[0] if isinstance(X, list | tuple | np.ndarray) and len(X) else None
+    if isinstance(first, np.ndarray):
+        return first.ndim == 4 or (first.ndim == 3 and first.shape[2] > 4)
+    if not isinstance(first, list | tuple) or not len(first):
+        return False
+    return isinstance(first[0], str) or np.ndim(first[0]) > 1
+
+
+def _frames_of(X):
+    """Return all images, and the lengths of the sequences (1 for an image alone)."""
+    if _are_sequences(X):
+        clips = check_raw_sequences(X)
+        return [frame for clip in clips for frame in clip], [len(clip) for clip in clips]
+    images = check_raw_images(X)
+    return images, [1] * len(images)

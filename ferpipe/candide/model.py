@@ -1,0 +1,133 @@
+"""CandideModel: a wireframe face whose shape is linear in its units."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["POSE_NAMES", "CandideModel"]
+
+POSE_NAMES = ("rx", "ry", "rz", "s", "tx", "ty")
+
+
+@dataclass(frozen=True, eq=False)
+class CandideModel:
+    """A wireframe of the face after Candide [1]_.
+
+    Its vertices are ``rest + sum(sigma * shape units) + sum(alpha * animation units)``:
+    shape units say who the person is and stay the same over time, animation units say what
+    the face does. x points to the subject's left (the right of the image when the face
+    looks into the camera), y up and z to the camera.
+
+    Attributes
+    ----------
+    vertices : ndarray of shape (n, 3)
+        The rest shape: all parameters 0.
+    triangles : ndarray of shape (m, 3), int
+        Indices of vertices, counter-clockwise as seen from outside.
+    shape_units : ndarray of shape (n_shape, n, 3)
+        Displacement of every vertex when the parameter is 1.
+    animation_units : ndarray of shape (n_animation, n, 3)
+        The same for the animation units.
+    shape_names, animation_names : tuple of str
+        Names of the units.
+    vertex_names : dict of str to int
+        Vertices that have a name.
+    landmarks : dict of int to tuple of int
+        For a vertex, the points of the 68 that show it; where two do, their mean.
+    mirrored_shape, mirrored_animation : tuple of int
+        Index of each unit's partner on the other side of the face; its own for those that
+        are symmetrical. Empty when not known.
+
+    References
+    ----------
+    .. [1] J. Ahlberg, "CANDIDE-3 - an updated parameterised face", report LiTH-ISY-R-2326,
+       Linköping University, 2001.
+    """
+
+    vertices: np.ndarray
+    triangles: np.ndarray
+    shape_units: np.ndarray
+    animation_units: np.ndarray
+    shape_names: tuple[str, ...]
+    animation_names: tuple[str, ...]
+    vertex_names: dict[str, int] = field(default_factory=dict)
+    landmarks: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    mirrored_shape: tuple[int, ...] = ()
+    mirrored_animation: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        n = len(self.vertices)
+        _check_shape("vertices", self.vertices, (n, 3))
+        _check_shape("triangles", self.triangles, (len(self.triangles), 3))
+        corners = self.triangles.ravel()
+        if len(corners) and not 0 <= corners.min() <= corners.max() < n:
+            raise ValueError(f"triangles must hold indices of vertices, 0 to {n - 1}.")
+        _check_shape("shape_units", self.shape_units, (len(self.shape_names), n, 3))
+        _check_shape(
+            "animation_units", self.animation_units, (len(self.animation_names), n, 3)
+        )
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Names of all parameters p: pose, then shape units, then animation units."""
+        return (*POSE_NAMES, *self.shape_names, *self.animation_names)
+
+    def split(self, parameters) -> tuple[Any, Any, Any]:
+        """Split parameters into pose, sigma and alpha.
+
+        Parameters
+        ----------
+        parameters : ndarray of shape (..., 6 + n_shape + n_animation)
+            As :attr:`parameter_names` lists them.
+
+        Returns
+        -------
+        pose, sigma, alpha : ndarray
+            Views of shape (..., 6), (..., n_shape) and (..., n_animation).
+
+        Raises
+        ------
+        ValueError
+            If there are more or fewer parameters than the model has.
+        """
+        n_pose, n_shape = len(POSE_NAMES), len(self.shape_names)
+        expected = len(self.parameter_names)
+        if parameters.shape[-1] != expected:
+            raise ValueError(
+                f"This model has {expected} parameters (6 of the pose, {n_shape} shape "
+                f"units and {len(self.animation_names)} animation units), got "
+                f"{parameters.shape[-1]}: they are of another model."
+            )
+        n_person = n_pose + n_shape
+        return (
+            parameters[..., :n_pose],
+            parameters[..., n_pose:n_person],
+            parameters[..., n_person:],
+        )
+
+    def shape(self, sigma, alpha) -> np.ndarray:
+        """Return the vertices of faces.
+
+        Parameters
+        ----------
+        sigma : array-like of shape (..., n_shape)
+            Shape parameters.
+        alpha : array-like of shape (..., n_animation)
+            Animation parameters.
+
+        Returns
+        -------
+        vertices : ndarray of shape (..., n, 3)
+        """
+        sigma, alpha = np.asarray(sigma), np.asarray(alpha)
+        n = len(self.vertices)
+        person = sigma @ self.shape_units.reshape(-1, 3 * n)
+        action = alpha @ self.animation_units.reshape(-1, 3 * n)
+        flat = self.vertices.ravel() + person + action
+        return flat.reshape(*flat.shape[:-1], n, 3)
+
+
+def _check_shape(name, array, expected):
+    if np.shape(array) != expected:
+        raise ValueError(f"{name} must have the shape {expected}, got {np.shape(array)}.")
