@@ -148,11 +148,7 @@ def _mirrored_name(name):
 
 def _triangles():
     left = np.array(_numbers(tables.TRIANGLES))
-    return np.concatenate([left, _mirrored_triangles(left), _ACROSS])
-
-
-# on both sides of the middle, where the left half has corners beside it only
-_ACROSS = np.array([(0, 34, 1), (1, 34, 2)])
+    return np.concatenate([left, _mirrored_triangles(left)])
 
 
 def _mirrored_triangles(triangles):

@@ -62,6 +62,7 @@ def _train_landmarks(options):
         n_folds=options.folds,
         seed=options.seed,
         n_jobs=options.n_jobs,
+        keep_folds=options.keep_folds,
     )
     scores, protocol = {}, "not judged"
     if found is not None:
@@ -142,6 +143,9 @@ def _parser():
     landmarks.add_argument("--epochs", type=int, help="of both networks, for a quick look")
     landmarks.add_argument(
         "--n-jobs", type=int, default=joblib.cpu_count(), help="trainings at a time"
+    )
+    landmarks.add_argument(
+        "--keep-folds", action="store_true", help="keep the networks of the folds"
     )
     candide = assets.add_parser(
         "candide",

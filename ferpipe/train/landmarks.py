@@ -200,6 +200,7 @@ def train_and_judge(
     n_folds=5,
     seed=0,
     n_jobs=1,
+    keep_folds=False,
 ):
     """Train on all the faces, and on the other folds to measure on each.
 
@@ -218,6 +219,8 @@ def train_and_judge(
         Of the folds and of the trainings.
     n_jobs : int, default=1
         Trainings at a time, one process each.
+    keep_folds : bool, default=False
+        Keep the networks of the folds, for other judgements.
 
     Returns
     -------
@@ -243,7 +246,8 @@ def train_and_judge(
     missed = np.empty(len(faces.images), bool)
     for (_, test), (part, part_missed) in zip(splits, parts, strict=True):
         found[test], missed[test] = part, part_missed
-    shutil.rmtree(Path(folder) / "folds")
+    if not keep_folds:
+        shutil.rmtree(Path(folder) / "folds")
     return found, missed
 
 
