@@ -8,6 +8,7 @@ import numpy as np
 
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import depths, project
+from ferpipe.candide.render import Appearance, render
 
 __all__ = ["plot_fit", "plot_parameters", "plot_units"]
 
@@ -109,21 +110,21 @@ def plot_units(model=None, *, names=None, amounts=(-1, 0, 1), columns=3):
             f"The model has no unit {unknown[0]!r}; it has {', '.join(known)}."
         )
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(1.15 * columns * len(amounts), 1.75 * rows))
+    figure = Figure(figsize=(1.1 * columns * len(amounts), 1.3 * rows))
     grid = figure.subplots(rows, columns * len(amounts), squeeze=False)
-    figure.subplots_adjust(0, 0, 1, 0.985, 0.02, 0.14)
+    figure.subplots_adjust(0, 0, 1, 0.985, 0.02, 0.12)
     for axes in grid.ravel():
         axes.axis("off")
+    look = Appearance(background_tone=0.9, noise=0.0)
     for place, name in enumerate(names):
         row, column = divmod(place, columns)
         for step, amount in enumerate(amounts):
-            units = np.zeros(len(known))
-            units[known.index(name)] = amount
+            parameters = np.zeros(len(model.parameter_names))
+            parameters[:6] = 0, 0.25, 0, 58, 80, 72
+            parameters[6 + known.index(name)] = amount
             axes = grid[row, column * len(amounts) + step]
-            turned = np.array([0.05, -0.25, 0, 1, 0, 0])
-            _draw_mesh(axes, model, np.concatenate([turned, units]), "#1d5f94", 0.4)
-            axes.set(xlim=(-0.95, 0.95), ylim=(1.45, -1.25), aspect="equal")
-            axes.set_title(f"{name} {amount:+g}" if amount else name, fontsize=6, pad=1)
+            axes.imshow(render(model, parameters, look, 160), cmap="gray", vmin=0, vmax=255)
+            axes.set_title(f"{name} {amount:+g}" if amount else name, fontsize=7, pad=1)
     return figure
 
 
