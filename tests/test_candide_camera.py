@@ -13,6 +13,7 @@ from ferpipe.candide.camera import (
     project,
     project_with_jacobian,
     rotation_matrix,
+    rough_poses,
 )
 from ferpipe.candide.model import CandideModel
 
@@ -446,3 +447,21 @@ def test_mirroring_needs_the_partners(symmetric, missing):
 def test_parameters_of_another_model_are_not_mirrored(symmetric):
     with pytest.raises(ValueError, match="of another model"):
         mirror_parameters(symmetric, np.zeros(13), WIDTH)
+
+
+def test_rough_poses_are_exact_without_noise():
+    rng = np.random.default_rng(3)
+    vertices = rng.normal(size=(12, 3))
+    poses = np.column_stack(
+        [rng.uniform(-1, 1, (20, 3)), rng.uniform(20, 90, 20), rng.uniform(0, 200, (20, 2))]
+    )
+    points = project(vertices, poses)
+    weights = rng.uniform(0.5, 2, points.shape[:2])
+    np.testing.assert_allclose(rough_poses(vertices, points, weights), poses, atol=1e-8)
+    # a point without weight does not matter
+    weights[:, 4] = 0
+    points[:, 4] += 50
+    np.testing.assert_allclose(rough_poses(vertices, points, weights), poses, atol=1e-8)
+    points[7] = points[7, 0]
+    with pytest.raises(ValueError, match="pose is not determined"):
+        rough_poses(vertices, points, weights)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ferpipe.candide.camera import fit_pose, mirror_parameters, project
+from ferpipe.candide.camera import fit_pose, mirror_parameters, project, rough_poses
 from ferpipe.candide.point_fit import Prior, fit_points, visible_points
 from ferpipe.candide.wireframe import drawn_model, partners
 from ferpipe.landmarks.points import MIRRORED
@@ -66,9 +66,9 @@ def residuals_of(model, visible, prior, points, weights=None):
     weights = np.ones(len(visible)) if weights is None else weights
     units = np.concatenate([model.shape_units, model.animation_units])[:, visible]
     root = np.linalg.cholesky(np.linalg.inv(prior.covariance))
-    # the noise is that many pixels as the scale of the mean face says
+    # the noise is that many pixels as the scale of the mean face says where the fit starts
     mean = model.shape(prior.mean[:N_SHAPE], prior.mean[N_SHAPE:])[visible]
-    noise = prior.noise * fit_pose(mean, points, weights)[3]
+    noise = prior.noise * rough_poses(mean, points[None], weights[None])[0, 3]
 
     def residuals(parameters):
         rotation = Rotation.from_euler("xyz", parameters[:3]).as_matrix()

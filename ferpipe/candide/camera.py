@@ -18,6 +18,7 @@ __all__ = [
     "mirror_parameters",
     "project",
     "project_with_jacobian",
+    "rough_poses",
     "rotation_matrix",
 ]
 
@@ -216,6 +217,49 @@ def fit_pose(vertices, points, weights=None):
     scale = np.linalg.norm(camera[0])
     shift = seen_middle - camera[:2] @ middle
     return np.array([*_angles(camera / scale), scale, *(shift * _FLIP)])
+
+
+def rough_poses(vertices, points, weights):
+    """Estimate the poses of many faces at once, near enough to start a fit from.
+
+    Parameters
+    ----------
+    vertices : ndarray of shape (k, 3)
+        Vertices of a face that are not all in a plane.
+    points : ndarray of shape (n, k, 2)
+        Where each face shows them, in pixels.
+    weights : ndarray of shape (n, k)
+        How much the squared distance of each point counts.
+
+    Returns
+    -------
+    poses : ndarray of shape (n, 6)
+        The turned and scaled cameras nearest to the affine ones that fit best.
+
+    Raises
+    ------
+    ValueError
+        If the points of a face show nothing of the shape, as when all are equal.
+    """
+    shares = (weights / weights.sum(1, keepdims=True))[:, :, None]
+    upward = points * _FLIP
+    middle = (shares * vertices).sum(1, keepdims=True)
+    seen_middle = (shares * upward).sum(1, keepdims=True)
+    off = vertices - middle
+    weighted = np.swapaxes(shares * off, 1, 2)
+    affine = np.linalg.solve(weighted @ off, weighted @ (upward - seen_middle))
+    left, scales, right = np.linalg.svd(np.swapaxes(affine, 1, 2), full_matrices=False)
+    rows = left @ right
+    rotations = np.concatenate([rows, np.cross(rows[:, :1], rows[:, 1:])], axis=1)
+    scale = scales.mean(1)
+    if (scale <= 1e-9 * np.abs(points).max()).any():
+        raise ValueError(
+            "The points of a face show nothing of the shape of the vertices, as when all "
+            "are equal: its pose is not determined."
+        )
+    shift = seen_middle - scale[:, None, None] * (middle @ np.swapaxes(rows, 1, 2))
+    angles = np.array([_angles(rotation) for rotation in rotations])
+    return np.column_stack([angles, scale, shift[:, 0] * _FLIP])
 
 
 def mirror_parameters(model, parameters, width):

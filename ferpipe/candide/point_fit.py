@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ferpipe.candide.camera import fit_pose, project, project_with_jacobian
+from ferpipe.candide.camera import project, project_with_jacobian, rough_poses
 from ferpipe.candide.model import POSE_NAMES
 
 __all__ = ["Prior", "fit_points", "visible_points"]
@@ -106,8 +106,7 @@ def _fit_chunk(model, prior, vertices, points, weights):
     precision, target = _precision_of(model, prior)
     typical = model.shape(*np.split(prior.mean, [len(model.shape_names)]))[vertices]
     parameters = np.empty((n, len(target)))
-    for index in range(n):
-        parameters[index, :_N_POSE] = fit_pose(typical, points[index], weights[index])
+    parameters[:, :_N_POSE] = rough_poses(typical, points, weights)
     parameters[:, _N_POSE:] = prior.mean
     # distances count in units of the model: by the scale of the start
     root = np.sqrt(weights)[:, :, None] / (prior.noise * parameters[:, None, 3:4])
@@ -136,7 +135,7 @@ def _fit_chunk(model, prior, vertices, points, weights):
         error[going[better]] = new_error[better]
         damping[going] *= np.where(better, 0.1, 10)
         # each face by itself: what others of its batch do must not matter
-        done = (better & (gain < 1e-4 * new_error)) | (damping[going] > 1e6)
+        done = (better & (gain < 1e-6 * new_error)) | (damping[going] > 1e6)
         going = going[~done]
         if not len(going):
             break
