@@ -151,6 +151,7 @@ def make_plan(spec: Spec, bunch) -> Plan:
     """
     _check_kind(spec.pipeline, bunch.kind)
     taken = input_kind(spec.pipeline) or bunch.kind
+    taken = f"raw {bunch.kind}" if taken == "raw" else taken
     _check_data(bunch, taken)
     if taken.startswith("raw "):
         _check_faces(spec.pipeline, bunch)
@@ -476,7 +477,7 @@ def _check_kind(pipeline, kind):
     """Refuse images for a pipeline of sequences, and the other way round."""
     for step in first_steps(pipeline):
         taken = getattr(step, "input_kind", kind)
-        if taken.removeprefix("raw ") != kind:
+        if taken not in (kind, f"raw {kind}", "raw"):
             raise DataError(
                 f"the data set holds {kind}, but the pipeline begins with "
                 f"{type(step).__name__}, which takes {taken}: begin with another step "
@@ -509,6 +510,9 @@ def _check_faces(pipeline, bunch):
     """Look for the faces once, so that missing ones are named before the long run."""
     names = bunch.get("filenames")
     for step in first_steps(pipeline):
+        within = getattr(step, "transformer", step)
+        if getattr(next(first_steps(within)), "missing", None) != "raise":
+            continue
         try:
             clone(step).fit_transform(bunch.data)
         except NoFaceError as error:

@@ -31,9 +31,9 @@ def input_kind(estimator):
 
     Returns
     -------
-    kind : {"images", "raw images", "sequences", "raw sequences"} or None
+    kind : {"images", "raw images", "sequences", "raw sequences", "raw"} or None
         None when its first steps do not say; "raw" when all of them take images or frames
-        of any sizes.
+        of any sizes, alone when they take images and sequences.
     """
     kinds = {getattr(step, "input_kind", None) for step in first_steps(estimator)}
     if len(kinds) > 1:

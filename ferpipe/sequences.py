@@ -132,7 +132,7 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
     @property
     def input_kind(self):
         """Kind of data: "raw sequences" if the transformer takes raw images."""
-        raw = input_kind(self.transformer) == "raw images"
+        raw = input_kind(self.transformer) in ("raw images", "raw")
         return "raw sequences" if raw else "sequences"
 
     @fit_context(prefer_skip_nested_validation=False)

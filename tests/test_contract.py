@@ -70,7 +70,6 @@ class Case:
     one_length: bool = False
     tolerance: float = 0.0
     takes_any_size: bool = False
-    learns_no_size: bool = False
 
     @property
     def is_sequential(self):
@@ -202,7 +201,6 @@ CASES = [
         "images",
         grid={"output": ["units", "pose"]},
         tolerance=1e-6,
-        learns_no_size=True,
     ),
     Case(
         "CandideFitter(sequences)",
@@ -211,7 +209,6 @@ CASES = [
         grid={"subtract_first": [False, True]},
         gives_lists=True,
         tolerance=1e-6,
-        learns_no_size=True,
     ),
     Case("ActionUnitRules", ActionUnitRules()),
     *(
@@ -394,7 +391,7 @@ def takes_any_size(case):
 
 def takes_one_size(case):
     raw = getattr(case.estimator, "input_kind", "").startswith("raw")
-    return fits(case) and not raw and not case.learns_no_size
+    return fits(case) and not raw
 
 
 def takes_sequences_of_one_size(case):

@@ -335,6 +335,17 @@ def test_photos_of_many_sizes_are_aligned_in_the_pipeline():
     assert all(fold.scores["accuracy"] == 1 for fold in results.folds)
 
 
+@pytest.mark.parametrize("kind", ["images", "sequences"])
+def test_the_wireframe_takes_photos_and_clips_of_many_sizes(kind):
+    photos = make_photos()
+    steps = {"fit": {"CandideFitter": {"detector": None}}, "classify": "SVC"}
+    if kind == "sequences":
+        photos.data, photos.kind = [[photo] * 2 for photo in photos.data], kind
+        steps = {"fit": steps["fit"], "pool": "PoolFrames", "classify": "SVC"}
+    spec = make_spec(pipeline=steps, evaluate=photo_spec().resolved["evaluate"])
+    assert run_experiment(spec, photos).headline == "by_subject"
+
+
 def test_photos_without_a_face_are_named_before_the_search():
     photos = make_photos()
     photos.data[4] = np.full((200, 300), 90, np.uint8)

@@ -133,6 +133,13 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @property
+    def input_kind(self):
+        """Kind of data: images or sequences of any size, either of them before fit."""
+        if not hasattr(self, "takes_sequences_"):
+            return "raw"
+        return "raw sequences" if self.takes_sequences_ else "raw images"
+
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the images and remember whether they are sequences.
