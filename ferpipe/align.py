@@ -11,7 +11,12 @@ from ferpipe.detect import check_detector
 from ferpipe.geometry import fit_similarity, similarity, transform_points, warp
 from ferpipe.images import check_raw_images, read_image
 from ferpipe.landmarks.points import eye_centres
-from ferpipe.landmarks.predictor import NoFaceError, load_model, locate_faces
+from ferpipe.landmarks.predictor import (
+    FromRawImages,
+    NoFaceError,
+    load_model,
+    locate_faces,
+)
 
 __all__ = ["TEMPLATES", "FaceAligner", "align_face", "eye_transform"]
 
@@ -77,7 +82,9 @@ def align_face(image, matrix, size, *, landmarks=None):
     return crop
 
 
-class FaceAligner(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class FaceAligner(
+    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):  # type: ignore[call-arg]
     """Find the face in each image and cut it out, eyes level and at fixed places.
 
     Images of any sizes go in, crops of one size come out: what every later step takes. The
@@ -139,7 +146,7 @@ class FaceAligner(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
     (2, 32, 32)
     """
 
-    input_kind = "raw images"
+    _gives = "images"
 
     _parameter_constraints: dict = {
         "size": [Interval(Integral, 4, None, closed="left")],
@@ -266,44 +273,6 @@ class FaceAligner(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
             the image to pixels of the crop.
         """
         return self._locate(check_raw_images(X))
-
-    def get_feature_names_out(self, input_features=None):
-        """Raise an error: images have no names.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's interface.
-
-        Raises
-        ------
-        ValueError
-            Always.
-        """
-        raise ValueError(
-            f"Only feature vectors have names, and {type(self).__name__} gives images."
-        )
-
-    def set_output(self, *, transform=None):
-        """Do nothing: images have no table form.
-
-        Parameters
-        ----------
-        transform : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : FaceAligner
-        """
-        return self
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
 
     def _locate(self, images):
         places = self._check_places()

@@ -17,12 +17,12 @@ from ferpipe.candide.point_fit import fit_points, visible_points
 from ferpipe.candide.sequence_fit import fit_sequence
 from ferpipe.constraints import Interval, StrOptions, fit_context
 from ferpipe.detect import check_detector
-from ferpipe.images import check_raw_images, check_raw_sequences, read_image
+from ferpipe.images import check_raw_images, check_raw_sequences
 from ferpipe.landmarks.predictor import (
     NoFaceError,
-    central_face,
     load_model,
     locate_faces,
+    look_in_the_middle,
 )
 
 __all__ = ["CandideFitter"]
@@ -298,11 +298,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
                 ]
             raise NoFaceError(missing, names)
         if self.missing == "centre":
-            finder = load_model(self.landmarks)
-            for index in np.flatnonzero(missing):
-                image = read_image(frames[index])
-                box = central_face(image).box
-                found.landmarks[index] = finder.predict(image, box)
+            look_in_the_middle(frames, found, self.landmarks)
         return found
 
     def _over_time(self, parameters):

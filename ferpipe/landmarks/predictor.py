@@ -22,11 +22,13 @@ from ferpipe.landmarks.cascade import load_cascade
 from ferpipe.landmarks.points import N_POINTS
 
 __all__ = [
+    "FromRawImages",
     "LandmarkPredictor",
     "NoFaceError",
     "central_face",
     "load_model",
     "locate_faces",
+    "look_in_the_middle",
 ]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "landmarks68"
@@ -35,7 +37,55 @@ _CENTRAL_WIDTH = 0.79
 _CENTRAL_CENTRE = (0.5, 0.57)
 
 
-class LandmarkPredictor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class FromRawImages:
+    """What LandmarkPredictor and FaceAligner share: any images in, no table out, no fit."""
+
+    input_kind = "raw images"
+    _gives: str
+
+    def get_feature_names_out(self, input_features=None):
+        """Raise an error: what comes out has no names.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's interface.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise ValueError(
+            f"Only feature vectors have names, and {type(self).__name__} gives "
+            f"{self._gives}."
+        )
+
+    def set_output(self, *, transform=None):
+        """Do nothing: what comes out has no table form.
+
+        Parameters
+        ----------
+        transform : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : estimator
+        """
+        return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+class LandmarkPredictor(
+    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):  # type: ignore[call-arg]
     """The 68 points of the face in each image.
 
     Images of any sizes go in, in which one person's face is looked for
@@ -85,7 +135,7 @@ class LandmarkPredictor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
     array([nan, nan])
     """
 
-    input_kind = "raw images"
+    _gives = "landmarks"
 
     _parameter_constraints: dict = {
         "model": [str, Path],
@@ -170,11 +220,7 @@ class LandmarkPredictor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         if self.missing == "raise" and missing.any():
             raise NoFaceError(missing)
         if self.missing == "centre":
-            model = load_model(self.model)
-            for index in np.flatnonzero(missing):
-                image = read_image(images[index])
-                box = central_face(image).box
-                found.landmarks[index] = model.predict(image, box)
+            look_in_the_middle(images, found, self.model)
         return found.landmarks
 
     def locate(self, X):
@@ -200,44 +246,6 @@ class LandmarkPredictor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
-
-    def get_feature_names_out(self, input_features=None):
-        """Raise an error: landmarks have no names.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's interface.
-
-        Raises
-        ------
-        ValueError
-            Always.
-        """
-        raise ValueError(
-            f"Only feature vectors have names, and {type(self).__name__} gives landmarks."
-        )
-
-    def set_output(self, *, transform=None):
-        """Do nothing: landmarks have no table form.
-
-        Parameters
-        ----------
-        transform : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : LandmarkPredictor
-        """
-        return self
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
 
 
 def locate_faces(
@@ -283,6 +291,24 @@ def locate_faces(
     progress = tqdm(done, "faces", len(images), unit="image", disable=not verbose)
     boxes, scores, landmarks = (np.stack(part) for part in zip(*progress, strict=True))
     return Bunch(boxes=boxes, scores=scores, landmarks=landmarks)
+
+
+def look_in_the_middle(images, found, model):
+    """Find landmarks in the middle of the images in which there is no face.
+
+    Parameters
+    ----------
+    images : list of ndarray of shape (h_i, w_i) or (h_i, w_i, 3), uint8
+        Grey or RGB.
+    found : Bunch
+        What :func:`locate_faces` returned; its missing landmarks are filled in.
+    model : {"ferpipe", "face_recognition_models"} or path
+        As :class:`LandmarkPredictor` takes it.
+    """
+    finder = load_model(model)
+    for index in np.flatnonzero(np.isnan(found.scores)):
+        image = read_image(images[index])
+        found.landmarks[index] = finder.predict(image, central_face(image).box)
 
 
 class NoFaceError(ValueError):
