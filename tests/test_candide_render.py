@@ -58,13 +58,43 @@ def test_size_and_dtype(size):
     assert image.std() > 20
 
 
-def test_images_do_not_depend_on_the_threads():
-    parameters, appearances = random_faces(40)
-    alone = render_faces(MODEL, parameters, appearances, 48, n_jobs=1)
-    together = render_faces(MODEL, parameters, appearances, 48, n_jobs=2)
-    assert alone.shape == (40, 48, 48)
+def test_images_do_not_depend_on_the_processes():
+    parameters, appearances = random_faces(300)
+    parameters[:, 3:6] /= 4
+    alone = render_faces(MODEL, parameters, appearances, SIZE // 4, n_jobs=1)
+    together = render_faces(MODEL, parameters, appearances, SIZE // 4, n_jobs=2)
+    assert alone.shape == (300, 24, 24)
     assert alone.dtype == np.uint8
     np.testing.assert_array_equal(together, alone)
+
+
+def test_one_face_is_drawn_as_among_others():
+    parameters, appearances = random_faces(20)
+    appearances = [replace(look, noise=0.0) for look in appearances]
+    together = render_faces(MODEL, parameters, appearances, 48)
+    alone = render(MODEL, parameters[18], appearances[18], 48)
+    np.testing.assert_array_equal(alone, together[18])
+
+
+@pytest.mark.parametrize("size", [48, 96, 160])
+def test_edges_are_smooth(size):
+    # as if drawn eight times as large and made small
+    times = 8
+    look = replace(EVEN, background_tone=1.0, skin=0.4)
+    parameters = parameters_of({"AU26": 0.5}, size=size, ry=0.2)
+    large = parameters.copy()
+    large[3] *= times
+    large[4:6] = times * (large[4:6] + 0.5) - 0.5
+    expected = render(MODEL, large, look, size * times).astype(float)
+    expected = expected.reshape(size, times, size, times).mean((1, 3))
+    image = render(MODEL, parameters, look, size)
+    # where head and background meet
+    edges = (expected > 0.3 * 255) & (expected < 0.9 * 255)
+    edges[:, size // 4 : -size // 4] = False
+    assert edges.sum() > size / 2
+    off = np.abs(image - expected)[edges]
+    assert off.mean() < 13
+    assert np.quantile(off, 0.95) < 45
 
 
 def test_noise_depends_on_the_seed_and_the_face():
@@ -207,7 +237,7 @@ def test_mirrored_parameters_give_the_mirrored_image(seed):
     )
     image = render(MODEL, parameters, look, SIZE).astype(float)
     difference = np.abs(mirrored[:, ::-1] - image)
-    assert difference.mean() < 0.1
+    assert difference.mean() < 0.15
     assert np.quantile(difference, 0.99) <= 2
     assert np.abs(mirrored - image).mean() > 5  # or mirroring would be no matter
 
@@ -326,27 +356,6 @@ def test_a_model_without_known_units_has_no_folds():
 # Appearance
 
 
-def test_a_person_is_kept():
-    rng = np.random.default_rng(0)
-    person = random_appearance(rng)
-    other = random_appearance(rng, person=person)
-    picture = (
-        *("background", "background_tone", "background_range", "background_seed"),
-        *("light", "ambient", "brightness", "contrast", "blur", "noise"),
-    )
-    kept = {name: getattr(person, name) for name in picture}
-    assert replace(other, **kept) == person
-    assert other.light != person.light
-    assert other.background_tone != person.background_tone
-
-
-def test_appearances_follow_the_seed():
-    first, same, other = (
-        random_appearance(np.random.default_rng(seed)) for seed in (1, 1, 2)
-    )
-    assert first == same != other
-
-
 def test_people_look_different():
     rng = np.random.default_rng(0)
     people = [replace(random_appearance(rng), **PICTURE) for _ in range(8)]
@@ -388,7 +397,7 @@ def test_light_comes_from_where_it_should(change, brighter, darker):
         ({"hair": 0.8}, [0]),
         ({"hair_line": 0.5}, [2]),
         ({"beard": 0.6}, [9]),
-        ({"texture": 1.0}, [27]),
+        ({"texture": 1.0, "texture_seed": 2}, [27]),
         ({"texture": 1.0, "freckles": 0.8}, [27]),
         ({"ambient": 0.9}, [60]),
         ({"blur": 1.5}, [113]),

@@ -1,19 +1,16 @@
 """Drawn faces that move from nearly neutral to an expression, with known parameters."""
 
 import numbers
+from dataclasses import replace
 
 import numpy as np
 from sklearn.utils import check_random_state
-from tqdm import tqdm
 
+from ferpipe.align import TEMPLATES
+from ferpipe.candide.calibrated import load_calibrated
+from ferpipe.candide.model import POSE_NAMES
+from ferpipe.candide.render import random_appearance, render_faces
 from ferpipe.datasets.bunch import as_bunch
-from ferpipe.datasets.drawing import (
-    ACTION_UNITS,
-    IDENTITY_RANGES,
-    LIGHT_RANGES,
-    POSE_NAMES,
-    draw_face,
-)
 from ferpipe.datasets.labels import select_classes
 
 __all__ = ["make_expression_sequences"]
@@ -23,9 +20,9 @@ __all__ = ["make_expression_sequences"]
 _EXPRESSIONS = {
     "anger": ({"AU23": (3.5, 5, 1.0), "AU24": (3.5, 5, 1.0), "AU04": (2, 5, 0.8)},),
     "contempt": (
-        {"AU14L": (3.5, 5, 1.0)},
-        {"AU14R": (3.5, 5, 1.0)},
-        {"AU14L": (3.5, 5, 1.0), "AU14R": (3.5, 5, 1.0)},
+        {"AU14_left": (3.5, 5, 1.0)},
+        {"AU14_right": (3.5, 5, 1.0)},
+        {"AU14_left": (3.5, 5, 1.0), "AU14_right": (3.5, 5, 1.0)},
     ),
     "disgust": (
         {"AU09": (3.5, 5, 1.0), "AU04": (1, 3, 0.3)},
@@ -59,15 +56,19 @@ _EXCLUDED = {"AU24": "AU25", "AU05": "AU43"}
 
 _SEQUENCES_PER_SUBJECT = 5.5
 _SMALLEST_SIZE = 24
+# intensity of a parameter of 1: D
+_STRONG = 4
+_PUPILS = [114, 113]
 
-# Standard deviation between sequences, and between first and last frame of one.
+# Standard deviation between sequences, and between first and last frame of one: angles in
+# radians, scale as a factor, shifts in widths of the image.
 _POSE_SPREAD = {
-    "roll": (0.03, 0.01),
-    "yaw": (0.06, 0.02),
-    "pitch": (0.04, 0.01),
-    "scale": (0.025, 0.01),
-    "shift_x": (0.04, 0.01),
-    "shift_y": (0.04, 0.01),
+    "rx": (0.04, 0.01),
+    "ry": (0.06, 0.02),
+    "rz": (0.03, 0.01),
+    "s": (0.025, 0.01),
+    "tx": (0.01, 0.0025),
+    "ty": (0.01, 0.0025),
 }
 
 
@@ -82,9 +83,10 @@ def make_expression_sequences(
 ):
     """Draw sequences of grey faces that move from nearly neutral to an expression.
 
-    The expression of a sequence is drawn from the action-unit table of [1]_, with its
-    alternatives (disgust is AU9 or AU10). Identity, pose, light, blur and noise vary. A
-    subject keeps its identity over its five or six sequences.
+    The faces are those of the wireframe that ships, framed as in FER2013. The expression
+    of a sequence is drawn from the action-unit table of [1]_, with its alternatives
+    (disgust is AU9 or AU10). Persons, poses, light, background, blur and noise vary. A
+    subject keeps its shape, skin and hair over its five or six sequences.
 
     Parameters
     ----------
@@ -108,12 +110,9 @@ def make_expression_sequences(
         ``data`` : list of ndarray of shape (n_frames, size, size), uint8.
         ``target`` : ndarray of shape (n_sequences,), canonical names.
         ``groups`` : ndarray of shape (n_sequences,), subjects such as ``"P007"``.
-        ``action_units`` : list of ndarray of shape (n_frames, 18), intensity 0 to 5 of
-        each of ``action_unit_names``.
-        ``pose`` : list of ndarray of shape (n_frames, 6), see ``pose_names``: roll, yaw
-        and pitch in radians, scale as a factor, shifts in half eye distances.
-        ``identity`` : ndarray of shape (n_sequences, 20), see ``identity_names``.
-        ``light`` : ndarray of shape (n_sequences, 5), see ``light_names``.
+        ``parameters`` : list of ndarray of shape (n_frames, 85), the true parameters of the
+        wireframe, in pixels of the frames: what CandideFitter estimates.
+        ``parameter_names`` : list of str, of pose, sigma and alpha.
         ``target_names``, ``filenames`` (None), ``kind``, ``synthetic`` (True), ``DESCR``.
 
     Raises
@@ -130,7 +129,10 @@ def make_expression_sequences(
     is drawn from 0 to 0.4: as with the last frames of CK+ sequences, the onset may
     already be under way. A single frame shows the peak.
 
-    AU25 and AU43 also occur at low intensity, without meaning.
+    The table's intensities, A to E, are parameters of 0.25 to 1.25. Action units of both
+    sides of the face are equally strong, but for one-sided contempt. AU25 and AU43 also
+    occur at low intensity, without meaning. Shapes are drawn from the wireframe's prior;
+    all other units are 0.
 
     References
     ----------
@@ -158,23 +160,30 @@ def make_expression_sequences(
     target = rng.permutation(np.resize(names, n_sequences))
     n_subjects = int(np.ceil(n_sequences / _SEQUENCES_PER_SUBJECT))
     subjects = np.arange(n_sequences) * n_subjects // n_sequences
-    identities = _draw_uniform(rng, IDENTITY_RANGES, n_subjects)[subjects]
-    lights = _draw_uniform(rng, LIGHT_RANGES, n_sequences)
-    units = [_draw_action_units(rng, label, n_frames) for label in target]
-    poses = [_draw_pose(rng, n_frames) for _ in range(n_sequences)]
-    data = [
-        _draw_sequence(rng, *parameters, size)
-        for parameters in tqdm(
-            zip(units, poses, identities, lights, strict=True),
-            total=n_sequences,
-            desc="drawing",
-            unit="sequence",
-            disable=None,
-            leave=False,
+    model, prior = load_calibrated()
+    sigmas = _draw_shapes(rng, prior, len(model.shape_names), n_subjects)[subjects]
+    parameters = [
+        np.concatenate(
+            [
+                _draw_poses(rng, model, n_frames, size),
+                np.tile(sigma, (n_frames, 1)),
+                _draw_actions(rng, model.animation_names, label, n_frames),
+            ],
+            axis=1,
         )
+        for label, sigma in zip(target, sigmas, strict=True)
     ]
+    seed = int(rng.randint(2**31 - 1))
+    looks = _draw_appearances(np.random.default_rng(seed), subjects, size)
+    frames = render_faces(
+        model,
+        np.concatenate(parameters),
+        [look for look in looks for _ in range(n_frames)],
+        size,
+        random_state=seed,
+    )
     return as_bunch(
-        data,
+        list(frames.reshape(n_sequences, n_frames, size, size)),
         target,
         kind="sequences",
         groups=[f"P{subject:03d}" for subject in subjects],
@@ -182,19 +191,13 @@ def make_expression_sequences(
         description=(
             f"Synthetic drawn faces, {n_sequences} sequences of {n_frames} frames, "
             f"{size} x {size}, {len(names)} classes\n\nDrawn from the action-unit table of "
-            "CK+; identity, pose, light, blur and noise vary. A score on these drawings "
+            "CK+; persons, poses, light, blur and noise vary. A score on these drawings "
             "says nothing about real faces."
         ),
         synthetic=True,
         return_X_y=return_X_y,
-        action_units=units,
-        action_unit_names=list(ACTION_UNITS),
-        pose=poses,
-        pose_names=list(POSE_NAMES),
-        identity=identities,
-        identity_names=list(IDENTITY_RANGES),
-        light=lights,
-        light_names=list(LIGHT_RANGES),
+        parameters=parameters,
+        parameter_names=list(model.parameter_names),
     )
 
 
@@ -205,13 +208,34 @@ def _check_integer(name, value, lowest):
         raise ValueError(f"{name} must be at least {lowest}, got {value}.")
 
 
-def _draw_uniform(rng, ranges, n):
-    low, high = np.array(list(ranges.values())).T
-    return rng.uniform(low, high, size=(n, len(ranges)))
+def _draw_shapes(rng, prior, n_shape, n):
+    """Draw persons (n, n_shape)."""
+    root = np.linalg.cholesky(prior.covariance[:n_shape, :n_shape])
+    return prior.mean[:n_shape] + rng.standard_normal((n, n_shape)) @ root.T
 
 
-def _draw_action_units(rng, label, n_frames):
-    """Return intensities (n_frames, n_action_units) that rise to the peak."""
+def _draw_appearances(rng, subjects, size):
+    """Draw an appearance for each sequence; the subjects look as they do."""
+    looks = []
+    for index, subject in enumerate(subjects):
+        known = index > 0 and subjects[index - 1] == subject
+        look = random_appearance(rng, person=looks[-1] if known else None)
+        # as pictures from a laboratory, where all of a face is lit
+        look = replace(
+            look,
+            light=(rng.uniform(-0.5, 0.5), rng.uniform(0, 0.7), 1.0),
+            ambient=rng.uniform(0.4, 0.6),
+            brightness=rng.uniform(0.9, 1.2),
+            contrast=rng.uniform(0.9, 1.2),
+            blur=rng.uniform(0.1, 0.45) * size / 48,
+            noise=rng.uniform(1, 3.5),
+        )
+        looks.append(look)
+    return looks
+
+
+def _draw_actions(rng, names, label, n_frames):
+    """Return animation units (n_frames, n_animation) that rise to the peak."""
     ways = _EXPRESSIONS[label]
     peak = _draw_peak(rng, ways[rng.randint(len(ways))])
     incidental = _draw_peak(rng, _INCIDENTAL)
@@ -222,7 +246,9 @@ def _draw_action_units(rng, label, n_frames):
     time = np.linspace(0, 1, n_frames) if n_frames > 1 else np.ones(1)
     start = rng.uniform(0, 0.4)
     curve = start + (1 - start) * time**2 * (3 - 2 * time)
-    return np.outer(curve, [peak.get(name, 0.0) for name in ACTION_UNITS])
+    # names of one side end in _left or _right
+    strengths = [peak.get(name, peak.get(name.partition("_")[0], 0)) for name in names]
+    return np.outer(curve, strengths) / _STRONG
 
 
 def _draw_peak(rng, way):
@@ -233,29 +259,18 @@ def _draw_peak(rng, way):
     }
 
 
-def _draw_pose(rng, n_frames):
-    base_spread, drift_spread = np.array([_POSE_SPREAD[name] for name in POSE_NAMES]).T
-    base = base_spread * rng.standard_normal(len(POSE_NAMES))
-    drift = drift_spread * rng.standard_normal(len(POSE_NAMES))
-    rest = np.array([float(name == "scale") for name in POSE_NAMES])
-    return rest + base + np.outer(np.linspace(0, 1, n_frames), drift)
-
-
-def _draw_sequence(rng, units, poses, identity, light, size):
-    import cv2
-
-    blur = rng.uniform(0.1, 0.45) * size / 48
-    noise = rng.uniform(0.004, 0.014)
-    frames = []
-    for unit, pose in zip(units, poses, strict=True):
-        image = draw_face(
-            dict(zip(ACTION_UNITS, unit, strict=True)),
-            dict(zip(IDENTITY_RANGES, identity, strict=True)),
-            dict(zip(POSE_NAMES, pose, strict=True)),
-            dict(zip(LIGHT_RANGES, light, strict=True)),
-            size,
-        )
-        image = cv2.GaussianBlur(image, (0, 0), blur)
-        image = image + noise * rng.standard_normal(image.shape)
-        frames.append(np.round(255 * np.clip(image, 0, 1)).astype(np.uint8))
-    return np.stack(frames)
+def _draw_poses(rng, model, n_frames, size):
+    """Return poses (n_frames, 6) about those in which FER2013 shows faces."""
+    between, within = np.array([_POSE_SPREAD[name] for name in POSE_NAMES]).T
+    offset = between * rng.standard_normal(len(POSE_NAMES))
+    drift = within * rng.standard_normal(len(POSE_NAMES))
+    rx, ry, rz, larger, across, down = (
+        offset + np.linspace(0, 1, n_frames)[:, None] * drift
+    ).T
+    left, right = size * np.array(TEMPLATES["fer2013"]) - 0.5
+    pupils = model.vertices[_PUPILS, :2]
+    scale = (right[0] - left[0]) / (pupils[1, 0] - pupils[0, 0])
+    x, y = (left + right) / 2 + scale * pupils.mean(0) * (-1, 1)
+    return np.stack(
+        [rx, ry, rz, scale * (1 + larger), x + size * across, y + size * down], axis=1
+    )

@@ -1,0 +1,116 @@
+"""Find the triangle that is seen at each pixel, and interpolate in it."""
+
+import numpy as np
+
+__all__ = ["find_sides", "interpolate", "rasterise"]
+
+
+def find_sides(x, y):
+    """Find the lines between which triangles lie, above and below their middle corner.
+
+    Parameters
+    ----------
+    x : ndarray of shape (..., 3, t)
+        Of the corners.
+    y : ndarray of shape (..., 3, t)
+        Of the corners; y points down.
+
+    Returns
+    -------
+    sides : ndarray of shape (..., 4, t, 2)
+        a, b, c and d of the upper and of the lower part: it lies from x = a y + b to
+        x = c y + d.
+    heights : ndarray of shape (..., 3, t)
+        Ascending y of the corners.
+    """
+    x, y = (list(np.moveaxis(coordinate, -2, 0)) for coordinate in (x, y))
+    for i, j in ((0, 1), (1, 2), (0, 1)):
+        later = y[i] > y[j]
+        x[i], x[j] = np.where(later, x[j], x[i]), np.where(later, x[i], x[j])
+        y[i], y[j] = np.minimum(y[i], y[j]), np.maximum(y[i], y[j])
+
+    def line(begin, end):
+        # from top to bottom, so that neighbours compute their common side alike
+        rise = y[end] - y[begin]
+        slope = (x[end] - x[begin]) / np.where(rise > 0, rise, 1)
+        return np.stack([slope, x[begin] - slope * y[begin]], axis=-2)
+
+    long, upper, lower = line(0, 2), line(0, 1), line(1, 2)
+    turns_left = (x[1] < long[..., 0, :] * y[1] + long[..., 1, :])[..., None, :]
+    sides = np.empty((*x[0].shape[:-1], 4, x[0].shape[-1], 2))
+    for part, short in enumerate((upper, lower)):
+        sides[..., :2, :, part] = np.where(turns_left, short, long)
+        sides[..., 2:, :, part] = np.where(turns_left, long, short)
+    return sides, np.stack(y, axis=-2)
+
+
+def rasterise(sides, heights, labels, background, size):
+    """Label each pixel with the last triangle that covers its centre.
+
+    Parameters
+    ----------
+    sides : ndarray of shape (4, t, 2)
+        By :func:`find_sides`.
+    heights : ndarray of shape (3, t)
+        By :func:`find_sides`.
+    labels : ndarray of shape (t,), int16
+        Of the triangles.
+    background : int
+        Label of pixels that no triangle covers.
+    size : int
+        Width and height of the image in pixels.
+
+    Returns
+    -------
+    labelled : ndarray of shape (size, size), int16
+    """
+    rows = np.ceil(heights).clip(0, size).astype(np.int32)
+    n_rows = (rows[1:] - rows[:2]).T.ravel()
+    row = _counted(rows[:2].T.ravel(), n_rows)
+    a, b, c, d = np.repeat(sides.reshape(4, -1), n_rows, axis=1)
+    begin = np.ceil(a * row + b).clip(0, size).astype(np.int32)
+    end = np.ceil(c * row + d).clip(0, size).astype(np.int32)
+    length = np.maximum(end - begin, 0)
+    of_spans = np.repeat(np.repeat(labels, 2), n_rows)
+    labelled = np.full(size * size, background, np.int16)
+    labelled[_counted(row * size + begin, length)] = np.repeat(of_spans, length)
+    return labelled.reshape(size, size)
+
+
+def _counted(starts, lengths):
+    """Return the whole numbers from each start on, one run after the other."""
+    ends = np.cumsum(lengths, dtype=np.int32)
+    total = ends[-1] if len(ends) else 0
+    return np.arange(total, dtype=np.int32) + np.repeat(starts - ends + lengths, lengths)
+
+
+def interpolate(gradients, labels, x, y):
+    """Interpolate values within labelled triangles.
+
+    Parameters
+    ----------
+    gradients : ndarray of shape (k, 3, n_labels), float32
+        Each value of each triangle as a x + b y + c.
+    labels : ndarray, int
+        Triangles at the points, of a shape that x and y broadcast to.
+    x : ndarray, float32
+        Of the points.
+    y : ndarray, float32
+        Of the points.
+
+    Returns
+    -------
+    values : ndarray of shape (k, *labels.shape), float32
+    """
+    values = np.empty((len(gradients), *labels.shape), np.float32)
+    part = np.empty(labels.shape, np.float32)
+    for value, (a, b, c) in zip(values, gradients, strict=True):
+        # all are in range: clipping saves a copy
+        a.take(labels, out=value, mode="clip")
+        value *= x
+        b.take(labels, out=part, mode="clip")
+        part *= y
+        value += part
+        c.take(labels, out=part, mode="clip")
+        value += part
+    return values
