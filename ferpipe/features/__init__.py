@@ -1,5 +1,7 @@
 """Texture and shape features: a pure batch function and one thin transformer a file."""
 
 from ferpipe.features.hog import HOGFeatures
+from ferpipe.features.pixels import PixelFeatures
+from ferpipe.features.zernike import ZernikeFeatures
 
-__all__ = ["HOGFeatures"]
+__all__ = ["HOGFeatures", "PixelFeatures", "ZernikeFeatures"]

@@ -1,17 +1,22 @@
 """Histograms of oriented gradients (HOG)."""
 
+from functools import partial
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.checks import check_frame_shape, check_images
-from ferpipe.constraints import Interval, StrOptions, fit_context
+from ferpipe.checks import check_images
+from ferpipe.constraints import Interval, StrOptions
+from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_grey
 
-__all__ = ["HOGFeatures", "hog"]
+__all__ = ["HOGFeatures", "block_grid", "hog"]
 
-_LUMINANCE = np.array([0.2125, 0.7154, 0.0721])
+_BLOCK_NORMS = ("L1", "L1-sqrt", "L2", "L2-Hys")
+# keeps the norm of a block without gradients from being zero
+_EPSILON = 1e-5
+_MOST_IN_A_BIN = 0.2
 
 
 def hog(
@@ -41,31 +46,28 @@ def hog(
 
     Returns
     -------
-    features : ndarray of shape (n, n_blocks * cells_per_block * orientations), float64
+    features : ndarray of shape (n, n_blocks * cells_per_block * orientations), float32
         In the order block row, block column, cell row, cell column (within the
         block), orientation.
 
     Raises
     ------
     ValueError
-        If the images are smaller than one block.
+        If the images are smaller than one block or the norm is unknown.
     """
-    from skimage.feature import hog as hog_of_one_image
-
+    if block_norm not in _BLOCK_NORMS:
+        raise ValueError(
+            f"block_norm must be one of {', '.join(_BLOCK_NORMS)}, got {block_norm!r}."
+        )
     block_grid(images.shape[1:3], pixels_per_cell, cells_per_block)
-    grey = images @ _LUMINANCE if images.ndim == 4 else images.astype(np.float64)
-    return np.stack(
-        [
-            hog_of_one_image(
-                image,
-                orientations=orientations,
-                pixels_per_cell=pixels_per_cell,
-                cells_per_block=cells_per_block,
-                block_norm=block_norm,
-            )
-            for image in grey
-        ]
+    describe = partial(
+        _describe,
+        orientations=orientations,
+        pixels_per_cell=pixels_per_cell,
+        cells_per_block=cells_per_block,
+        block_norm=block_norm,
     )
+    return in_chunks(describe, images)
 
 
 def block_grid(image_size, pixels_per_cell, cells_per_block):
@@ -101,7 +103,98 @@ def block_grid(image_size, pixels_per_cell, cells_per_block):
     return n_rows, n_columns
 
 
-class HOGFeatures(TransformerMixin, BaseEstimator):
+def _describe(images, orientations, pixels_per_cell, cells_per_block, block_norm):
+    histograms = _cell_histograms(to_grey(images), orientations, pixels_per_cell)
+    features = _normalised_blocks(histograms, cells_per_block, block_norm)
+    return features.astype(np.float32)
+
+
+def _cell_histograms(grey, orientations, pixels_per_cell):
+    """Mean magnitude of the gradients of each orientation in each cell."""
+    n, height, width = grey.shape
+    cell_height, cell_width = pixels_per_cell
+    n_rows, n_columns = height // cell_height, width // cell_width
+    dx, dy = _gradients(grey)
+    bins = _orientation_bins(dx, dy, orientations)
+    dx *= dx
+    dy *= dy
+    dx += dy
+    magnitudes = np.sqrt(dx, out=dx)
+
+    # where a pixel's magnitude goes: cells in order, a slot for each of their bins
+    slots = orientations + 1
+    in_cells = np.s_[:, : n_rows * cell_height, : n_columns * cell_width]
+    offsets = np.repeat(np.arange(n_columns) * slots, cell_width)
+    places = np.add(
+        bins[in_cells].reshape(n * n_rows, -1),
+        np.tile(offsets, cell_height),
+        dtype=np.intp,
+    )
+    places += (np.arange(n * n_rows) * (n_columns * slots))[:, None]
+    histograms = np.bincount(
+        places.ravel(),
+        weights=magnitudes[in_cells].ravel(),
+        minlength=n * n_rows * n_columns * slots,
+    ).reshape(n, n_rows, n_columns, slots)
+    histograms[..., 0] += histograms[..., -1]  # 180 degrees are 0 degrees
+    return histograms[..., :-1] / (cell_height * cell_width)
+
+
+def _gradients(grey):
+    """Differences of the pixels on both sides, along x and y; 0 at the border."""
+    single = grey.dtype.kind == "f" and grey.dtype.itemsize <= 4
+    # scikit-image subtracts in the images' own precision
+    grey = np.ascontiguousarray(grey, dtype=np.float32 if single else np.float64)
+    dx, dy = np.empty(grey.shape), np.zeros(grey.shape)
+    # all rows in one go; where one row meets the next is the border
+    row = grey.ravel()
+    np.subtract(row[2:], row[:-2], out=dx.ravel()[1:-1])
+    dx[:, :, 0] = dx[:, :, -1] = 0
+    np.subtract(grey[:, 2:], grey[:, :-2], out=dy[:, 1:-1])
+    return dx, dy
+
+
+def _orientation_bins(dx, dy, orientations):
+    """Bin of each gradient; the last one, number ``orientations``, is 180 degrees."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        cotangent = dx / dy  # falls from inf to -inf between 0 and 180 degrees
+    borders = 1 / np.tan(np.arange(1, orientations) * (np.pi / orientations))
+    # whole-number gradients often lie exactly at 45, 90 and 135 degrees
+    borders = np.append(np.round(borders, 15), -np.inf)
+    bins = np.zeros(dx.shape, np.min_scalar_type(orientations))
+    passed = np.empty(dx.shape, bool)
+    for border in borders:
+        np.less_equal(cotangent, border, out=passed)
+        bins += passed.view(np.uint8)
+    return bins
+
+
+def _normalised_blocks(histograms, cells_per_block, block_norm):
+    """Put the cells of each block side by side and divide them by their norm."""
+    n = len(histograms)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        histograms, cells_per_block, axis=(1, 2)
+    )
+    size = cells_per_block[0] * cells_per_block[1] * histograms.shape[3]
+    blocks = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size)
+    if block_norm in ("L1", "L1-sqrt"):
+        blocks = blocks / (blocks.sum(axis=1, keepdims=True) + _EPSILON)
+        if block_norm == "L1-sqrt":
+            np.sqrt(blocks, out=blocks)
+    else:
+        blocks = blocks / _euclidean_norms(blocks)
+        if block_norm == "L2-Hys":
+            np.minimum(blocks, _MOST_IN_A_BIN, out=blocks)
+            blocks /= _euclidean_norms(blocks)
+    return blocks.reshape(n, -1)
+
+
+def _euclidean_norms(blocks):
+    squares = np.einsum("ij,ij->i", blocks, blocks)
+    return np.sqrt(squares + _EPSILON**2)[:, None]
+
+
+class HOGFeatures(ImageExtractor, BaseEstimator):
     """Histograms of oriented gradients: where edges run, and in which direction.
 
     The gradients of an image are counted by direction in small cells, weighted by
@@ -119,6 +212,8 @@ class HOGFeatures(TransformerMixin, BaseEstimator):
         Rows and columns of a block, in cells.
     block_norm : {"L1", "L1-sqrt", "L2", "L2-Hys"}, default="L2-Hys"
         Norm that a block is divided by.
+    n_jobs : int, default=None
+        Number of threads, as joblib counts them.
 
     Attributes
     ----------
@@ -131,11 +226,14 @@ class HOGFeatures(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    The values are those of :func:`skimage.feature.hog` on a grey image. Differences
-    from [1]_ are its own: no Gaussian window over a block, and a gradient votes for
-    one bin of one cell, without interpolation. Colour becomes grey by the luminance
-    0.2125 R + 0.7154 G + 0.0721 B on the image's own scale, where [1]_ takes the
-    channel with the largest gradient at each pixel.
+    The values are those of :func:`skimage.feature.hog` on a grey image, within 1e-6.
+    scikit-image adds up a cell in single precision, which shows where cells have
+    thousands of pixels; and it loses gradients whose orientation is so little under
+    180 degrees that it is rounded up to that: here they count in the last bin.
+    Differences from [1]_ are those of scikit-image: no Gaussian window over a block,
+    and a gradient votes for one bin of one cell, without interpolation. Colour becomes
+    grey by the luminance 0.2125 R + 0.7154 G + 0.0721 B on the image's own scale, where
+    [1]_ takes the channel with the largest gradient at each pixel.
 
     References
     ----------
@@ -154,13 +252,12 @@ class HOGFeatures(TransformerMixin, BaseEstimator):
     'hog_r0c0_b0_o10'
     """
 
-    input_kind = "images"
-
     _parameter_constraints: dict = {
         "orientations": [Interval(Integral, 1, None, closed="left")],
         "pixels_per_cell": [tuple, list],
         "cells_per_block": [tuple, list],
-        "block_norm": [StrOptions({"L1", "L1-sqrt", "L2", "L2-Hys"})],
+        "block_norm": [StrOptions(set(_BLOCK_NORMS))],
+        "n_jobs": [None, Integral],
     }
 
     def __init__(
@@ -170,61 +267,13 @@ class HOGFeatures(TransformerMixin, BaseEstimator):
         pixels_per_cell=(8, 8),
         cells_per_block=(2, 2),
         block_norm="L2-Hys",
+        n_jobs=None,
     ):
         self.orientations = orientations
         self.pixels_per_cell = pixels_per_cell
         self.cells_per_block = cells_per_block
         self.block_norm = block_norm
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the images and remember their shape; nothing else is learned.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images.
-        y : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : HOGFeatures
-
-        Raises
-        ------
-        ValueError
-            If the images are smaller than one block.
-        """
-        images = check_images(X)
-        _check_pair(self.pixels_per_cell, "pixels_per_cell")
-        _check_pair(self.cells_per_block, "cells_per_block")
-        block_grid(images.shape[1:3], self.pixels_per_cell, self.cells_per_block)
-        self.image_shape_ = images.shape[1:]
-        return self
-
-    def transform(self, X):
-        """Describe images by their gradients.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images of the shape seen in fit.
-
-        Returns
-        -------
-        features : ndarray of shape (n, d)
-        """
-        check_is_fitted(self)
-        images = check_images(X)
-        check_frame_shape(images.shape[1:], self.image_shape_, self)
-        return hog(
-            images,
-            orientations=self.orientations,
-            pixels_per_cell=self.pixels_per_cell,
-            cells_per_block=self.cells_per_block,
-            block_norm=self.block_norm,
-        )
+        self.n_jobs = n_jobs
 
     def get_feature_names_out(self, input_features=None):
         """Name the columns of the output, such as ``hog_r3c4_b0_o30``.
@@ -260,18 +309,72 @@ class HOGFeatures(TransformerMixin, BaseEstimator):
         ]
         return np.asarray(names, dtype=object)
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
+    def plot(self, image, axes=None):
+        """Draw the histograms of an image's cells as stars.
 
+        Each ray stands for an orientation bin and runs along the edges that were
+        counted there, so at right angles to their gradients; the more, the brighter.
 
-def _check_pair(value, name):
-    if len(value) != 2 or not all(
-        isinstance(number, Integral) and number >= 1 for number in value
-    ):
-        raise ValueError(
-            f"{name} must be two whole numbers of at least 1 (rows, columns), such as "
-            f"(8, 8), got {value!r}."
+        Parameters
+        ----------
+        image : array-like of shape (h, w) or (h, w, 3)
+            An image.
+        axes : matplotlib Axes, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        axes : matplotlib Axes
+
+        Raises
+        ------
+        ValueError
+            If the image is smaller than one block.
+        """
+        from matplotlib.collections import LineCollection
+        from matplotlib.figure import Figure
+
+        images = check_images([image])
+        self._check_parameters(images.shape[1:])
+        grey = to_grey(images)
+        histograms = _cell_histograms(grey, self.orientations, self.pixels_per_cell)[0]
+        n_rows, n_columns, _ = histograms.shape
+        height, width = self.pixels_per_cell
+        centres = np.stack(
+            np.meshgrid(
+                (np.arange(n_columns) + 0.5) * width - 0.5,
+                (np.arange(n_rows) + 0.5) * height - 0.5,
+            ),
+            axis=-1,
+        )[:, :, None]
+        angles = np.pi * (np.arange(self.orientations) + 0.5) / self.orientations
+        rays = 0.45 * min(height, width) * np.stack([-np.sin(angles), np.cos(angles)], 1)
+        ends = np.stack([centres - rays, centres + rays], axis=3)
+        strengths = np.sqrt(histograms / max(histograms.max(), _EPSILON))
+
+        if axes is None:
+            axes = Figure(layout="constrained").subplots()
+        axes.imshow(grey[0], cmap="gray", alpha=0.35)
+        axes.set_facecolor("black")
+        lines = LineCollection(
+            list(ends.reshape(-1, 2, 2)),
+            colors=[(1, 0.85, 0.2, strength) for strength in strengths.ravel()],
+            linewidths=1.4,
+        )
+        axes.add_collection(lines)
+        axes.set(xticks=[], yticks=[])
+        return axes
+
+    def _check_parameters(self, image_shape):
+        check_pair(self.pixels_per_cell, "pixels_per_cell", (8, 8))
+        check_pair(self.cells_per_block, "cells_per_block", (2, 2))
+        block_grid(image_shape[:2], self.pixels_per_cell, self.cells_per_block)
+
+    def _describe(self, images):
+        return _describe(
+            images,
+            self.orientations,
+            self.pixels_per_cell,
+            self.cells_per_block,
+            self.block_norm,
         )

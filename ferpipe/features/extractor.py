@@ -1,0 +1,152 @@
+"""What the extractors share: images to rows of features, a chunk of images at a time."""
+
+from numbers import Integral
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ferpipe.checks import check_frame_shape, check_images
+from ferpipe.constraints import fit_context
+
+__all__ = ["ImageExtractor", "check_pair", "in_chunks", "to_grey"]
+
+_LUMINANCE = np.array([0.2125, 0.7154, 0.0721])
+# pixels worked on at a time: what is computed from them stays in the processor's cache
+_PIXELS = 1 << 17
+
+
+def check_pair(value, name, example):
+    """Refuse anything but two whole numbers of at least 1, for rows and columns.
+
+    Parameters
+    ----------
+    value : object
+        What came.
+    name : str
+        Name of the parameter, for the message.
+    example : (int, int)
+        A value that would do, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if len(value) != 2 or not all(
+        isinstance(number, Integral) and number >= 1 for number in value
+    ):
+        raise ValueError(
+            f"{name} must be two whole numbers of at least 1 (rows, columns), such as "
+            f"{example}, got {value!r}."
+        )
+
+
+def to_grey(images):
+    """Turn colour images into their luminance; grey ones stay as they are.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, h, w) or (n, h, w, 3)
+        Grey or RGB images.
+
+    Returns
+    -------
+    grey : ndarray of shape (n, h, w)
+        0.2125 R + 0.7154 G + 0.0721 B on the images' own scale, in float64, for colour.
+    """
+    return images @ _LUMINANCE if images.ndim == 4 else images
+
+
+def in_chunks(describe, images, *, n_jobs=None, pixels=_PIXELS):
+    """Describe many images, some at a time, so that memory does not grow with them.
+
+    Parameters
+    ----------
+    describe : callable
+        Takes images of shape (k, h, w[, 3]) and returns features of shape (k, d).
+    images : ndarray of shape (n, h, w) or (n, h, w, 3)
+        All images.
+    n_jobs : int, default=None
+        Number of threads, as joblib counts them.
+    pixels : int, default=131072
+        About as many pixels are worked on at a time.
+
+    Returns
+    -------
+    features : ndarray of shape (n, d)
+        In the dtype that ``describe`` gives.
+    """
+    step = max(1, pixels // (images.shape[1] * images.shape[2]))
+    first = describe(images[:step])
+    features = np.empty((len(images), *first.shape[1:]), first.dtype)
+    features[:step] = first
+
+    def work(start):
+        features[start : start + step] = describe(images[start : start + step])
+
+    Parallel(n_jobs=n_jobs, require="sharedmem")(
+        delayed(work)(start) for start in range(step, len(images), step)
+    )
+    return features
+
+
+class ImageExtractor(TransformerMixin):
+    """Images of one size to rows of features; nothing is learned but the size.
+
+    A subclass has ``_describe(images)``, which gives the features (k, d) of images
+    (k, h, w[, 3]), ``_check_parameters(image_shape)``, which raises a ValueError for
+    parameters that do not suit them, and a parameter ``n_jobs``.
+    """
+
+    input_kind = "images"
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the images and remember their shape; nothing else is learned.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w) or (n, h, w, 3)
+            Images, uint8 or float. Colour is turned into grey (:func:`to_grey`).
+        y : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If the images are too small for the parameters.
+        """
+        images = check_images(X)
+        self._check_parameters(images.shape[1:])
+        self.image_shape_ = images.shape[1:]
+        return self
+
+    def transform(self, X):
+        """Describe images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w) or (n, h, w, 3)
+            Images of the shape seen in fit.
+
+        Returns
+        -------
+        features : ndarray of shape (n, d)
+        """
+        check_is_fitted(self)
+        images = check_images(X)
+        check_frame_shape(images.shape[1:], self.image_shape_, self)
+        return in_chunks(self._describe, images, n_jobs=self.n_jobs)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
