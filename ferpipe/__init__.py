@@ -19,6 +19,8 @@ _PUBLIC = {
     "HOGFeatures": "ferpipe.features.hog",
     "HistogramEqualizer": "ferpipe.normalize",
     "ImageNetwork": "ferpipe.networks.image",
+    "LBPFeatures": "ferpipe.features.lbp",
+    "LBPTopFeatures": "ferpipe.features.lbp_top",
     "LandmarkPredictor": "ferpipe.landmarks.predictor",
     "LocalContrastNormalizer": "ferpipe.normalize",
     "LocalMeanNormalizer": "ferpipe.normalize",

@@ -46,13 +46,17 @@ from ferpipe import (
     HOGFeatures,
     ImageNetwork,
     LandmarkPredictor,
+    LBPFeatures,
+    LBPTopFeatures,
     LocalContrastNormalizer,
     LocalMeanNormalizer,
     PerFrame,
+    PixelFeatures,
     PixelNormalizer,
     PoolFrames,
     SequenceNetwork,
     Training,
+    ZernikeFeatures,
 )
 
 # The estimators and their data
@@ -70,6 +74,7 @@ class Case:
     one_length: bool = False
     tolerance: float = 0.0
     takes_any_size: bool = False
+    least_frames: int = 1
 
     @property
     def is_sequential(self):
@@ -95,6 +100,51 @@ CASES = [
         HOGFeatures(cells_per_block=[1, 1]),
         "colour images",
         grid={"block_norm": ["L1", "L2"]},
+    ),
+    Case(
+        "ZernikeFeatures",
+        ZernikeFeatures(order=4, grid=(2, 1)),
+        "images",
+        grid={"order": [2, 3]},
+        tolerance=1e-6,
+    ),
+    Case(
+        "ZernikeFeatures(colour)",
+        ZernikeFeatures(order=4),
+        "colour images",
+        grid={"grid": [(1, 1), (2, 2)]},
+        tolerance=1e-6,
+    ),
+    Case(
+        "PixelFeatures",
+        PixelFeatures(size=(5, 4)),
+        "images",
+        grid={"size": [None, (3, 3)]},
+    ),
+    Case(
+        "PixelFeatures(colour)",
+        PixelFeatures(),
+        "colour images",
+        grid={"size": [None, (3, 3)]},
+    ),
+    Case(
+        "LBPFeatures",
+        LBPFeatures(radius=(1, 2), cells=(3, 2), overlap=0.25),
+        "images",
+        grid={"method": ["uniform", "nri_uniform"]},
+    ),
+    Case(
+        "LBPFeatures(var, colour)",
+        LBPFeatures(method="var", cells=[2, 2], n_jobs=2),
+        "colour images",
+        grid={"norm": ["L1-sqrt", None]},
+    ),
+    Case(
+        "LBPTopFeatures",
+        LBPTopFeatures(cells=(2, 2)),
+        "films",
+        grid={"method": ["uniform", "nri_uniform"]},
+        least_frames=3,
     ),
     Case(
         "PerFrame(HOGFeatures)",
@@ -240,7 +290,8 @@ CASES = [
     ),
 ]
 EXPECTED_FAILURES = {
-    ("HOGFeatures", "on_rows_array_api_input"): "SCIPY_ARRAY_API must be set at start",
+    (name, "on_rows_array_api_input"): "SCIPY_ARRAY_API must be set at start"
+    for name in ("HOGFeatures", "LBPFeatures", "PixelFeatures", "ZernikeFeatures")
 }
 METHODS = ("transform", "predict", "predict_proba", "decision_function")
 
@@ -253,6 +304,7 @@ def make_data(case):
     size = shape.get(case.data, (5,))
     y = np.array(["happiness", "surprise"] * (n // 2))
     lengths = [3] * n if case.one_length or not case.is_sequential else [3, 2, 4] * (n // 3)
+    lengths = [max(length, case.least_frames) for length in lengths]
     X = [rng.integers(0, 200, (length, *size), dtype=np.uint8) for length in lengths]
     for sequence, label in zip(X, y, strict=True):
         sequence[:, : size[0] // 2] += 50 * (label == "surprise")
@@ -350,8 +402,18 @@ class FromRows(TransformerMixin, BaseEstimator):
     def _images(self, X):
         return np.stack([np.resize(row, (16, 16)) for row in X])
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
-ON_ROWS = {"HOGFeatures": FromRows(HOGFeatures())}
+
+ON_ROWS = {
+    "HOGFeatures": FromRows(HOGFeatures()),
+    "LBPFeatures": FromRows(LBPFeatures()),
+    "PixelFeatures": FromRows(PixelFeatures()),
+    "ZernikeFeatures": FromRows(ZernikeFeatures(order=4)),
+}
 
 
 def checks_on_rows(case):
@@ -522,7 +584,8 @@ def order_of_samples_does_not_matter(case):
 @promise(fits)
 def list_of_samples_equals_dense_array(case):
     X = make_data(case).X
-    dense = np.stack([x[:2] for x in X]) if case.is_sequential else X
+    n_frames = max(2, case.least_frames)
+    dense = np.stack([x[:n_frames] for x in X]) if case.is_sequential else X
     estimator = fitted(case, dense)
     assert_same(answers(estimator, list(dense)), answers(estimator, dense))
     assert_same(answers(fitted(case, list(dense)), dense), answers(estimator, dense))
@@ -708,6 +771,9 @@ def frames_of_two_sizes_will_do(case):
 @promise(is_sequential)
 def one_frame_is_enough_or_refused(case):
     X = [x[:1] for x in make_data(case).X]
+    if case.least_frames > 1:
+        assert_refused(case, X, ValueError, f"at least {case.least_frames} frames")
+        return
     if case.one_length:
         assert_refused_after_fit(case, X, ValueError, "of 1 frames, but .* was fitted on")
     for estimator in [fitted(case, X)] + [fitted(case)] * (not case.one_length):
@@ -722,7 +788,7 @@ def one_frame_is_enough_or_refused(case):
 @promise(is_sequential)
 def lengths_may_differ_or_are_refused(case):
     X = make_data(case).X
-    X[0] = X[0][:1]
+    X[0] = X[0][: case.least_frames]
     if case.one_length:
         assert_refused(case, X, ValueError, "one length only")
         return
@@ -922,7 +988,7 @@ def test_every_estimator_is_public_and_has_a_case():
     public = {getattr(ferpipe, name) for name in ferpipe.__all__}
     assert found <= public
     assert found == {type(case.estimator) for case in CASES}
-    assert len(found) == 17
+    assert len(found) == 21
 
 
 def test_enough_is_checked():

@@ -91,7 +91,7 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from ferpipe.features.pixels import PixelFeatures
+    >>> from ferpipe import PixelFeatures
     >>> faces = np.random.default_rng(0).random((4, 48, 48))
     >>> extractor = PixelFeatures(size=(24, 24)).fit(faces)
     >>> extractor.transform(faces).shape

@@ -151,7 +151,7 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from ferpipe.features.zernike import ZernikeFeatures
+    >>> from ferpipe import ZernikeFeatures
     >>> faces = np.random.default_rng(0).random((4, 48, 48))
     >>> extractor = ZernikeFeatures(order=4).fit(faces)
     >>> [str(name) for name in extractor.get_feature_names_out()[:4]]
