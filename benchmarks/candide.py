@@ -1,18 +1,19 @@
 """What the wireframe's fits are worth; needs FERPIPE_DATA.
 
 ``python benchmarks/candide.py`` prints milliseconds a face, what is recovered from drawn
-faces whose parameters are known and, on CK+48 by subject, the accuracy of an SVM on shape
-and action units and of the rules without training; ``--figure FILE`` draws the mean action
-units of each expression. ``--networks FOLDER`` adds the error on images by folds: FOLDER is
-what ``python -m ferpipe.train landmarks FACES --keep-folds --out FOLDER`` wrote; the
-wireframe is calibrated anew on each fold's other faces.
+faces and sequences whose parameters are known and, on CK+48 by subject, the accuracy of an
+SVM on shape and action units and of the rules without training; ``--figure FILE`` draws the
+mean action units of each expression. ``--fitters FOLDER --networks FOLDER`` adds the error
+on crops of several sizes by folds: the folders of ``python -m ferpipe.train fitter FACES
+--networks FOLDER --out FOLDER`` and of ``python -m ferpipe.train landmarks FACES
+--keep-folds --out FOLDER``.
 """
 
 import argparse
 import os
 import sys
 import time
-from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -23,37 +24,88 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from ferpipe import ActionUnitRules, CandideFitter, datasets
+from ferpipe.align import eye_transform
 from ferpipe.candide.calibrated import load_calibrated
-from ferpipe.candide.camera import project, rotation_matrix
-from ferpipe.candide.point_fit import fit_points, visible_points
-from ferpipe.candide.render import random_appearance, render_faces
+from ferpipe.candide.camera import project
+from ferpipe.candide.cascade import load_own_cascade, load_wireframe_cascade
+from ferpipe.candide.point_fit import visible_points
+from ferpipe.geometry import similarity, transform_points, warp
 from ferpipe.landmarks.cascade import load_cascade
-from ferpipe.landmarks.points import outer_eye_distance
+from ferpipe.landmarks.points import eye_centres, outer_eye_distance
+from ferpipe.landmarks.predictor import central_face
 from ferpipe.train.candide import calibrate
-from ferpipe.train.landmarks import find_points, read_annotated_faces
+from ferpipe.train.fitter import agreement, scores_on_drawn_faces
+from ferpipe.train.landmarks import read_annotated_faces
 
-RENDERED = "AU01 AU02 AU04 AU05 AU09 AU10 AU12 AU15 AU20 AU26 AU27 AU43"
 SHOWN = "AU01 AU02 AU04 AU05 AU06 AU07 AU09 AU10 AU12 AU15 AU17 AU20 AU24 AU25 AU26 AU27"
+SIZES = (48, 128, 256)
 
 
-def milliseconds(frames):
-    """Print the time of the fit to landmarks and of everything, one thread."""
-    fitter = CandideFitter(detector=None).fit(frames)
-    landmarks = fitter.locate(frames).landmarks
-    model, prior = load_calibrated()
-    vertices, points = visible_points(model, landmarks)
-    prior = replace(prior, noise=0.03)
-    print(f"ms a face, {len(frames)} faces of {frames[0].shape}, one thread")
-    for name, function in (
-        ("fit to landmarks, batch", lambda: fit_points(model, prior, vertices, points)),
-        ("landmarks and fit, batch", lambda: fitter.transform(frames)),
-    ):
-        rounds = []
-        for _ in range(5):
-            start = time.perf_counter()
-            function()
-            rounds.append(time.perf_counter() - start)
-        print(f"  {name:<26} {1000 * min(rounds) / len(frames):.2f}")
+def milliseconds(photos):
+    """Print the time of a face, one thread, by the size of the picture."""
+    cascade = load_own_cascade()
+    print(
+        f"ms a face, {len(photos)} faces, one thread: from the box; warm frame; landmarks"
+    )
+    for size in SIZES:
+        matrix = similarity(size / 256, 0, (0, 0), (0, 0))
+        images = [warp(photo, matrix, (size, size)) for photo in photos]
+        boxes = [central_face(image).box for image in images]
+        fits = [cascade.predict(*both)[0] for both in zip(images, boxes, strict=True)]
+        by_landmarks = CandideFitter(detector=None, objective="landmarks").fit(images)
+        times = (
+            shortest(cascade.predict, images, boxes),
+            shortest(cascade.refine, images, fits),
+            shortest(by_landmarks.transform, [[image] for image in images]),
+        )
+        print(f"  {size:>4} px  " + "  ".join(f"{time:.2f}" for time in times))
+
+
+def shortest(function, *inputs):
+    """Return milliseconds a face of the quickest of five rounds."""
+    rounds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        for one in zip(*inputs, strict=True):
+            function(*one)
+        rounds.append(time.perf_counter() - start)
+    return 1000 * min(rounds) / len(inputs[0])
+
+
+def drawn_faces():
+    """Print what is recovered from drawn people whose parameters are known."""
+    scores = scores_on_drawn_faces(load_own_cascade(), load_calibrated()[1])
+    print("drawn faces of 128 px (synthetic), one image each:")
+    print("  " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
+
+
+def drawn_sequences(n_sequences=120, n_frames=6, size=128):
+    """Print the same of sequences, and how still sigma holds."""
+    model, _ = load_calibrated()
+    bunch = datasets.make_expression_sequences(n_sequences, n_frames, size, random_state=77)
+    frames = [frame for clip in bunch.data for frame in clip]
+    alone = CandideFitter("parameters", detector=None).fit_transform(frames)
+    together = CandideFitter("parameters", detector=None).fit_transform(bunch.data)
+    truth = np.concatenate(bunch.parameters)
+    print(f"{n_sequences} drawn sequences of {n_frames} frames of {size} px (synthetic)")
+    for name, fitted in (("each frame alone", alone), ("sequences", np.vstack(together))):
+        scores = agreement(model, truth, fitted)
+        print(
+            f"  {name:<32}"
+            + "  ".join(f"{unit} {value:.2f}" for unit, value in scores.items())
+        )
+    changes = [p - p[:1] for p in together], [p - p[:1] for p in bunch.parameters]
+    scores = agreement(model, *(np.vstack(part) for part in changes[::-1]))
+    print(
+        f"  {'change since the first frame':<32}"
+        + "  ".join(f"{unit} {scores[unit]:.2f}" for unit in scores if "AU" in unit)
+    )
+    sigma = model.split(alone)[1].reshape(n_sequences, n_frames, -1)
+    within, between = sigma.std(1).mean(), sigma.mean(1).std(0).mean()
+    print(
+        f"  sigma of frames fitted alone: spread within a sequence {within:.3f}, between "
+        f"sequences {between:.3f}"
+    )
 
 
 def ck48(data, figure):
@@ -125,78 +177,39 @@ def draw_activation(last, y, path):
     drawing.savefig(path, dpi=130)
 
 
-def rendered(n_faces=400, size=128):
-    """Print what is recovered from drawn faces whose parameters are known."""
-    model, prior = load_calibrated()
-    rng = np.random.default_rng(0)
-    n_shape = len(model.shape_names)
-    parameters = np.zeros((n_faces, len(model.parameter_names)))
-    pose, sigma, alpha = model.split(parameters)
-    pose[:, :3] = rng.normal(0, np.deg2rad([8, 15, 8]), (n_faces, 3))
-    pose[:, 3] = 0.3 * size * rng.uniform(0.9, 1.1, n_faces)
-    pose[:, 4:] = rng.normal((0.5 * size, 0.42 * size), 0.02 * size, (n_faces, 2))
-    people = prior.mean[:n_shape], prior.covariance[:n_shape, :n_shape]
-    sigma[:] = rng.multivariate_normal(*people, n_faces)
-    groups = {}
-    for index, name in enumerate(model.animation_names):
-        unit = name.partition("_")[0]
-        if unit in RENDERED.split():
-            groups.setdefault(unit, []).append(index)
-    for columns in groups.values():
-        shown = rng.random(n_faces) < 0.3
-        alpha[:, columns] = (shown * rng.uniform(0.2, 1, n_faces))[:, None]
-    looks = [random_appearance(rng) for _ in range(n_faces)]
-    images = render_faces(model, parameters, looks, size, random_state=0)
-    fitter = CandideFitter("parameters").fit(images)
-    found = fitter.locate(images)
-    seen = ~np.isnan(found.scores)
-    turned = rotation_matrix(pose[:, :3])
-    again = rotation_matrix(found.parameters[:, :3])
-    cosine = (np.einsum("nij,nij->n", turned, again) - 1) / 2
-    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    print(
-        f"{n_faces} drawn faces of {size} px (synthetic): found {seen.mean():.3f}; "
-        f"rotation error of these: median {np.median(angle[seen]):.2f}, mean "
-        f"{angle[seen].mean():.2f} degrees; correlation of"
-    )
-    _, _, actions = model.split(found.parameters)
-    for unit, columns in sorted(groups.items()):
-        truth, fitted = alpha[seen][:, columns].mean(1), actions[seen][:, columns].mean(1)
-        print(f"  {unit} {np.corrcoef(truth, fitted)[0, 1]:.2f}", end="")
-    print()
-
-
-def on_images(data, networks):
-    """Print the error of fits to images, with networks and wireframe of other photos."""
-    faces = read_annotated_faces(data / "faces68")
+def by_size(faces, networks, fitters):
+    """Print the error on crops in FER2013's framing, by networks of other photos."""
     folds = GroupKFold(5, shuffle=True, random_state=0)
-    errors = np.empty(len(faces.images))
-    alone = np.empty(len(faces.images))
+    errors = {size: np.empty(len(faces.images)) for size in SIZES}
     splits = folds.split(faces.images, groups=faces.photos)
     for number, (fit, test) in enumerate(splits, start=1):
-        model, prior = calibrate(faces.landmarks[fit])
-        cascade = load_cascade(networks / "folds" / str(number))
-        found, _ = find_points(cascade, faces.take(test))
-        vertices, points = visible_points(model, found)
-        parameters = fit_points(model, replace(prior, noise=0.03), vertices, points)
-        pose, sigma, alpha = model.split(parameters)
-        shown = project(model.shape(sigma, alpha)[:, vertices], pose)
-        _, truth = visible_points(model, faces.landmarks[test])
-        unit = outer_eye_distance(faces.landmarks[test])
-        errors[test] = np.linalg.norm(shown - truth, axis=2).mean(1) / unit
-        alone[test] = np.linalg.norm(points - truth, axis=2).mean(1) / unit
+        model, _ = calibrate(faces.landmarks[fit])
+        landmarks = load_cascade(networks / "folds" / str(number))
+        path = fitters / "folds" / f"{number}.onnx"
+        cascade = load_wireframe_cascade(path, landmarks, model)
+        for index, size in product(test, SIZES):
+            truth = faces.landmarks[index]
+            to_crop = eye_transform(eye_centres(truth), size)
+            crop = warp(faces.images[index], to_crop, (size, size))
+            fitted, _ = cascade.predict(crop, central_face(crop).box)
+            pose, sigma, alpha = model.split(fitted)
+            shown = project(model.shape(sigma, alpha)[cascade.vertices], pose)
+            _, points = visible_points(model, transform_points(to_crop, truth))
+            unit = outer_eye_distance(transform_points(to_crop, truth))
+            errors[size][index] = np.linalg.norm(shown - points, axis=1).mean() / unit
     print(
-        f"images of faces68, 5 folds by photo: error {errors.mean():.4f} of the outer eye "
-        f"distance, above 0.1 {(errors > 0.1).mean():.4f}; landmarks alone "
-        f"{alone.mean():.4f}, {(alone > 0.1).mean():.4f}"
+        "faces68, crops in FER2013's framing, no detector, 5 folds by photo: error, > 0.1"
     )
+    for size, one in errors.items():
+        print(f"  {size:>4} px  {one.mean():.4f}  {(one > 0.1).mean():.4f}")
 
 
 def main():
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--figure", help="where to draw the mean action units")
-    parser.add_argument("--networks", type=Path, help="landmark networks of folds")
+    parser.add_argument("--fitters", type=Path, help="networks of folds of the fitter")
+    parser.add_argument("--networks", type=Path, help="networks of folds for landmarks")
     options = parser.parse_args()
     if "FERPIPE_DATA" not in os.environ:
         print("FERPIPE_DATA is not set: nothing to measure on.")
@@ -204,10 +217,11 @@ def main():
     data = Path(os.environ["FERPIPE_DATA"])
     faces = read_annotated_faces(data / "faces68")
     milliseconds(faces.images[:256])
-    rendered()
+    drawn_faces()
+    drawn_sequences()
+    if options.fitters and options.networks:
+        by_size(faces, options.networks, options.fitters)
     ck48(data, options.figure)
-    if options.networks:
-        on_images(data, options.networks)
     return 0
 
 

@@ -31,6 +31,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from threadpoolctl import threadpool_limits
 
 from ferpipe import datasets
+from ferpipe.cached import Cached, StepMemory, take_cache
 from ferpipe.checks import check_images, check_sequences
 from ferpipe.images import check_raw_images, check_raw_sequences
 from ferpipe.journal import Journal
@@ -39,7 +40,7 @@ from ferpipe.landmarks.predictor import NoFaceError
 from ferpipe.persistence import package_versions
 from ferpipe.results import Fold, Results
 from ferpipe.spec import Spec, SpecError, suggest
-from ferpipe.store import StepMemory, Store
+from ferpipe.store import RowStore, Store
 
 __all__ = [
     "DataError",
@@ -124,7 +125,7 @@ def load_data(spec: Spec) -> Any:
         raise SpecError(f"data.{spec.loader}: {error}") from error
 
 
-def make_plan(spec: Spec, bunch) -> Plan:
+def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     """Check the data and lay out folds and fits.
 
     When the data has groups, every StratifiedKFold of the spec gets a twin,
@@ -137,6 +138,8 @@ def make_plan(spec: Spec, bunch) -> Plan:
         The experiment.
     bunch : Bunch
         ``data``, ``target`` and, where subjects are known, ``groups``.
+    store : Store, default=None
+        Where faces that were looked for are remembered; None looks for them again.
 
     Returns
     -------
@@ -154,7 +157,7 @@ def make_plan(spec: Spec, bunch) -> Plan:
     taken = f"raw {bunch.kind}" if taken == "raw" else taken
     _check_data(bunch, taken)
     if taken.startswith("raw "):
-        _check_faces(spec.pipeline, bunch)
+        _check_faces(spec.pipeline, bunch, store)
     y, groups = bunch.target, bunch.groups
     outer, inner = spec.folds, spec.inner
     by_subject, plain = [], []
@@ -207,7 +210,8 @@ def run_experiment(
     bunch : Bunch
         The data set.
     store : Store, default=None
-        Where fitted steps are kept between runs; None keeps them for this run only.
+        Where fitted steps and samples' features are kept between runs; None keeps them
+        for this run only.
     n_jobs : int, default=1
         Processes.
     progress : bool, default=False
@@ -225,7 +229,7 @@ def run_experiment(
         As ``make_plan`` does.
     """
     start = time.perf_counter()
-    plan = make_plan(spec, bunch)
+    plan = make_plan(spec, bunch, store=store)
     headline = plan.by_subject or plan.plain
     with tempfile.TemporaryDirectory(prefix="ferpipe-") as folder:
         journal = Journal(Path(folder) / "journal")
@@ -258,6 +262,8 @@ def run_experiment(
             "total": plan.fits,
             "steps_computed": journal.count("step_computed"),
             "steps_reused": journal.count("step_reused"),
+            "rows_computed": journal.count("row_computed"),
+            "rows_reused": journal.count("row_reused"),
         }
     return Results(
         name=spec.name,
@@ -296,7 +302,7 @@ class _Work:
     threads: int
 
     def pipeline(self):
-        """Return the unfitted pipeline, with the run's memory of fitted steps."""
+        """Return the unfitted pipeline, with the run's memory."""
         return clone(self.spec.pipeline).set_params(memory=self.memory)
 
     @contextmanager
@@ -355,7 +361,7 @@ def _search_everything(work):
             work, *work.take(np.arange(len(work.bunch.target)))
         )
     work.journal.add("fit")
-    return model.set_params(memory=None), best, cv_results
+    return take_cache(model).set_params(memory=None), best, cv_results
 
 
 def _refit(work, number, train, test, best):
@@ -506,13 +512,15 @@ def _check_data(bunch, kind):
         raise DataError(f"{error}{file}") from error
 
 
-def _check_faces(pipeline, bunch):
+def _check_faces(pipeline, bunch, store):
     """Look for the faces once, so that missing ones are named before the long run."""
     names = bunch.get("filenames")
     for step in first_steps(pipeline):
         within = getattr(step, "transformer", step)
         if getattr(next(first_steps(within)), "missing", None) != "raise":
             continue
+        if store is not None:
+            step = Cached(step, store=RowStore(store.folder, size_limit=store.size_limit))
         try:
             clone(step).fit_transform(bunch.data)
         except NoFaceError as error:

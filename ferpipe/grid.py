@@ -51,7 +51,7 @@ def run(
     out : str or path, default=None
         Folder of the report; None takes ``report.to``, and writes nothing without it.
     cache : bool, default=True
-        Keep fitted steps in the store between runs.
+        Keep fitted steps and samples' features in the store between runs.
     progress : bool, default=False
         Show a progress bar.
 
@@ -108,7 +108,8 @@ def _run_program(options, arguments):
     spec = compile_spec(override(mapping, options.set))
     folder = Path(options.out or spec.to or f"reports/{spec.name}").expanduser()
     bunch = load_data(spec)
-    plan = make_plan(spec, bunch)
+    store = None if options.no_cache else Store()
+    plan = make_plan(spec, bunch, store=store)
     print(_describe_plan(spec, bunch, plan, options.n_jobs), flush=True)
     if options.dry_run:
         return 0
@@ -117,7 +118,7 @@ def _run_program(options, arguments):
     results = run_experiment(
         spec,
         bunch,
-        store=None if options.no_cache else Store(),
+        store=store,
         n_jobs=options.n_jobs,
         progress=True,
         command=shlex.join(["python", "-m", "ferpipe.grid", *words]),
@@ -218,7 +219,7 @@ def _parser():
     parser.add_argument(
         "--no-cache",
         action="store_true",
-        help="neither take fitted steps from the store nor leave any there",
+        help="neither take fitted steps and features from the store nor leave any there",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and stop"

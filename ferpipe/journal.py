@@ -24,17 +24,22 @@ class Journal:
         self.path = Path(path)
         self.path.touch()
 
-    def add(self, event: str) -> None:
-        """Append one event; a short append is whole or absent on a local disk."""
+    def add(self, event: str, number: int = 1) -> None:
+        """Append an event that occurred so often.
+
+        A short append is whole or absent on a local disk.
+        """
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(descriptor, f"{event}\n".encode())
+            os.write(descriptor, f"{event} {number}\n".encode())
         finally:
             os.close(descriptor)
 
     def count(self, event: str) -> int:
-        """Return how often the event was added so far."""
-        return self.path.read_text().splitlines().count(event)
+        """Return how often the event occurred so far."""
+        *lines, _ = self.path.read_text().split("\n")
+        events = (line.split() for line in lines)
+        return sum(int(number) for name, number in events if name == event)
 
     @contextmanager
     def progress(self, event: str, total: int, description: str) -> Iterator[None]:

@@ -267,6 +267,8 @@ class LocalMeanNormalizer(_ImagesToImages):
     True
     """
 
+    stateless = True
+
     _parameter_constraints: dict = {
         "sigma": [Interval(Real, 0, None, closed="neither")],
     }
@@ -326,6 +328,8 @@ class LocalContrastNormalizer(_ImagesToImages):
     >>> bool(np.allclose(*map(normalizer.transform, (faces, in_other_light)), atol=1e-5))
     True
     """
+
+    stateless = True
 
     _parameter_constraints: dict = {
         "sigma": [Interval(Real, 0, None, closed="neither")],
@@ -459,6 +463,8 @@ class HistogramEqualizer(_ImagesToImages):
             [170, 255]]], dtype=uint8)
     """
 
+    stateless = True
+
     _parameter_constraints: dict = {"amount": [Interval(Real, 0, 1, closed="both")]}
 
     def __init__(self, *, amount=1.0):
@@ -520,6 +526,8 @@ class AdaptiveHistogramEqualizer(_ImagesToImages):
     >>> equalized.shape, str(equalized.dtype)
     ((4, 48, 48), 'uint8')
     """
+
+    stateless = True
 
     _parameter_constraints: dict = {
         "tiles": [tuple, list],

@@ -90,7 +90,8 @@ class Results:
         The resolved YAML mapping.
     fits : dict of str to int
         ``candidates``, ``total`` (fits asked for), ``steps_computed`` and
-        ``steps_reused`` (step fits done, and taken from the store).
+        ``steps_reused`` (step fits done, and taken from the store), ``rows_computed`` and
+        ``rows_reused`` (samples that stateless steps described, and took from the store).
     seconds : float
         Wall time of the run.
     command : str

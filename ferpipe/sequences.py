@@ -135,6 +135,11 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         raw = input_kind(self.transformer) in ("raw images", "raw")
         return "raw sequences" if raw else "sequences"
 
+    @property
+    def stateless(self):
+        """Whether the transformer learns nothing but the shape of frames."""
+        return getattr(self.transformer, "stateless", False)
+
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, groups=None):
         """Fit the transformer on the frames of all sequences.

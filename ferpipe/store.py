@@ -1,26 +1,63 @@
-"""One content-addressed store on disk: fitted steps, parsed data.
+"""One content-addressed store on disk: fitted steps, and what samples were turned into.
 
 An entry is found by the hash of everything that it was computed from, the
-package version included, and checked against the hash of its own bytes when it
-is read. Entries of other versions are never found again and leave as the
-oldest do.
+package's version and files included, and checked against the hash of its own
+bytes when it is read. Entries of other versions are never found again and leave
+as the oldest do.
 """
 
+import json
 import os
+import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
-from hashlib import file_digest
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from functools import cache
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 from filelock import FileLock
 
 import ferpipe
 
-__all__ = ["StepMemory", "Store"]
+__all__ = ["RowStore", "Store", "content_hash"]
+
+# rows asked for at a time; use is noted once an hour, so that reading seldom writes
+_ASKED = 500
+_HOUR = 3600
+
+
+def content_hash(*parts) -> str:
+    """Hash values by content, together with the package's version and files.
+
+    Parameters
+    ----------
+    *parts : object
+        Whatever can be pickled.
+
+    Returns
+    -------
+    key : str
+        32 hexadecimal digits.
+    """
+    return joblib.hash((ferpipe.__version__, _package_digest(), *parts))
+
+
+@cache
+def _package_digest():
+    """Hash the package's code and weights: while it is worked on, its version stays."""
+    folder = Path(ferpipe.__file__).parent
+    digest = blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(str(path.relative_to(folder)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 class Store:
@@ -39,9 +76,7 @@ class Store:
     """
 
     def __init__(self, folder=None, *, size_limit=4 * 1024**3):
-        if folder is None:
-            folder = os.environ.get("FERPIPE_CACHE") or "~/.cache/ferpipe"
-        self.folder = Path(folder).expanduser()
+        self.folder = _folder(folder)
         self.size_limit = size_limit
 
     def get_or_compute(
@@ -66,7 +101,7 @@ class Store:
         -------
         value : object
         """
-        key = joblib.hash((ferpipe.__version__, *parts))
+        key = content_hash(*parts)
         folder = self.folder / key[:2]
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{key}.lock")
@@ -121,42 +156,132 @@ def _write(value, folder, key):
         raise
 
 
-class StepMemory:
-    """What ``Pipeline(memory=...)`` is given: fitted steps go to and come from a store.
+class RowStore:
+    """Arrays on disk, one for each sample, in one SQLite file.
 
-    A step whose data and parameters are those of an earlier fit is not fitted
-    again, whichever candidate, fold or run the earlier fit belonged to.
+    Safe under several processes on one machine.
 
     Parameters
     ----------
-    store : Store
-        Where fitted steps are kept.
-    journal : ferpipe.journal.Journal
-        Gets a line ``step_reused`` or ``step_computed`` for each step.
+    folder : str or path, default=None
+        Where the file ``rows.sqlite`` lies, as for :class:`Store`.
+    size_limit : int, default=4 * 1024**3
+        Bytes kept; beyond it the rows unused for longest are removed.
     """
 
-    def __init__(self, store, journal):
-        self.store = store
-        self.journal = journal
+    def __init__(self, folder=None, *, size_limit=4 * 1024**3):
+        self.folder = _folder(folder)
+        self.size_limit = size_limit
 
-    def cache(self, function, ignore=()):
-        """Return ``function`` with its results kept in the store.
+    def read(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
+        """Return the rows that are there.
 
         Parameters
         ----------
-        function : callable
-            Has everything that its result depends on among its arguments.
-        ignore : sequence of str, default=()
-            Names of keyword arguments that its result does not depend on.
-        """
-        return partial(self._call, function, tuple(ignore))
+        keys : iterable of bytes
+            Which rows.
 
-    def _call(self, function, ignore, *args, **kwargs):
-        relevant = {name: value for name, value in kwargs.items() if name not in ignore}
-        return self.store.get_or_compute(
-            ("step", function.__qualname__, args, relevant),
-            partial(function, *args, **kwargs),
-            on_access=lambda found: self.journal.add(
-                "step_reused" if found else "step_computed"
-            ),
-        )
+        Returns
+        -------
+        rows : dict of bytes to ndarray
+            The arrays cannot be written to. Missing and damaged rows are left out.
+        """
+        return self._with_database(_read, list(dict.fromkeys(keys)))
+
+    def write(self, rows: Mapping[bytes, np.ndarray]) -> None:
+        """Keep rows.
+
+        Parameters
+        ----------
+        rows : mapping of bytes to ndarray
+            Arrays of numbers.
+        """
+        now = int(time.time())
+        entries = []
+        for key, row in rows.items():
+            content = np.ascontiguousarray(row).tobytes()
+            form = json.dumps([row.dtype.str, row.shape])
+            entries.append((key, now, form, zlib.crc32(content), content))
+        self._with_database(_write_rows, entries, self.size_limit)
+
+    def _with_database(self, function, *arguments):
+        """Call a function with the database; begin anew when the file is damaged."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "rows.sqlite"
+        for last in (False, True):
+            try:
+                with closing(sqlite3.connect(path, timeout=600)) as database:
+                    _set_up(database)
+                    return function(database, *arguments)
+            except sqlite3.OperationalError:  # locked, full or forbidden: not damaged
+                raise
+            except sqlite3.DatabaseError:
+                if last:
+                    raise
+                for ending in ("", "-wal", "-shm"):
+                    Path(f"{path}{ending}").unlink(missing_ok=True)
+        return None
+
+
+def _folder(folder):
+    if folder is None:
+        folder = os.environ.get("FERPIPE_CACHE") or "~/.cache/ferpipe"
+    return Path(folder).expanduser()
+
+
+def _set_up(database):
+    database.execute("PRAGMA journal_mode = WAL")
+    # what a power cut damages is found out, and computed again
+    database.execute("PRAGMA synchronous = OFF")
+    # the content last: the others can be read without it
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, used INTEGER, form TEXT, "
+        "checksum INTEGER, content BLOB)"
+    )
+
+
+def _read(database, keys):
+    rows, stale = {}, []
+    now = int(time.time())
+    for start in range(0, len(keys), _ASKED):
+        some = keys[start : start + _ASKED]
+        marks = ",".join("?" * len(some))
+        for key, used, form, checksum, content in database.execute(
+            f"SELECT key, used, form, checksum, content FROM rows WHERE key IN ({marks})",
+            some,
+        ):
+            if zlib.crc32(content) == checksum:
+                dtype, shape = json.loads(form)
+                rows[key] = np.frombuffer(content, dtype).reshape(shape)
+                if used < now - _HOUR:
+                    stale.append((now, key))
+    if stale:
+        database.executemany("UPDATE rows SET used = ? WHERE key = ?", stale)
+        database.commit()
+    return rows
+
+
+def _write_rows(database, entries, size_limit):
+    database.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)", entries)
+    excess = _size(database) - size_limit
+    if excess > 0:
+        # a tenth more, so that this is seldom needed
+        excess += size_limit // 10
+        leaving = []
+        for key, length in database.execute(
+            "SELECT key, length(content) FROM rows ORDER BY used, rowid"
+        ):
+            leaving.append((key,))
+            excess -= length
+            if excess <= 0:
+                break
+        database.executemany("DELETE FROM rows WHERE key = ?", leaving)
+    database.commit()
+
+
+def _size(database):
+    pages, free, page = (
+        database.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * page

@@ -108,10 +108,16 @@ def gap_words(gap: dict[str, Any]) -> str:
 
 def fit_words(fits: dict[str, int]) -> str:
     """Say how much was fitted and how much was not fitted again."""
-    return (
+    words = (
         f"{fits['candidates']} candidates, {fits['total']} fits; "
         f"{fits['steps_computed']} steps fitted, {fits['steps_reused']} step fits saved"
     )
+    if fits["rows_computed"] or fits["rows_reused"]:
+        words += (
+            f"; {fits['rows_computed']} samples transformed, {fits['rows_reused']} found "
+            "in the store"
+        )
+    return words
 
 
 def fixed(value: float | None) -> str:

@@ -3,10 +3,12 @@ import pandas as pd
 import pytest
 from skimage.data import astronaut, coffee
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from ferpipe import CandideFitter, LandmarkPredictor
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
+from ferpipe.candide.learned_objective import load_objective
 from ferpipe.candide.point_fit import visible_points
 from ferpipe.geometry import similarity, warp
 from ferpipe.landmarks.points import outer_eye_distance
@@ -20,18 +22,25 @@ def found():
     return CandideFitter().fit([FACE]).locate([FACE])
 
 
-def test_the_wireframe_lies_on_the_landmarks(found):
+@pytest.fixture(scope="module")
+def landmarks():
+    return LandmarkPredictor().transform([FACE])
+
+
+@pytest.mark.parametrize("objective", [None, "landmarks", "learned"])
+def test_the_wireframe_lies_on_the_landmarks(landmarks, objective):
+    found = CandideFitter(objective=objective).fit([FACE]).locate([FACE])
     model, _ = load_calibrated()
-    landmarks = LandmarkPredictor().transform([FACE])
-    np.testing.assert_array_equal(found.landmarks, landmarks)
     pose, sigma, alpha = model.split(found.parameters)
     vertices, points = visible_points(model, landmarks)
     shown = project(model.shape(sigma, alpha)[:, vertices], pose)
     error = np.linalg.norm(shown - points, axis=2).mean() / outer_eye_distance(landmarks)
-    assert error < 0.03
-    assert found.quality[0] == pytest.approx(
-        1 - 10 * np.linalg.norm(shown - points, axis=2).mean() / found.parameters[0, 3]
-    )
+    assert error < (0.03 if objective == "landmarks" else 0.05)
+    assert found.quality[0] > 0.9
+    assert found.scores[0] > 0
+    x, y, width, height = found.boxes[0]
+    assert x < found.parameters[0, 4] < x + width
+    assert y < found.parameters[0, 5] < y + height
 
 
 def test_a_smile_is_one(found):
@@ -60,7 +69,7 @@ def test_a_turned_photo_changes_roll_alone(found, degrees):
     assert np.corrcoef(again[6:], pose[6:])[0, 1] > 0.95
 
 
-def test_outputs_are_parts_of_one_fit(found):
+def test_outputs_are_parts_of_one_fit(found, landmarks):
     model, _ = load_calibrated()
     whole = found.parameters
     n_shape, n_all = len(model.shape_names), len(model.parameter_names)
@@ -83,7 +92,7 @@ def test_outputs_are_parts_of_one_fit(found):
             strict=True,
         )
     )
-    tip = found.landmarks[0, 30]
+    tip = landmarks[0, 30]
     assert abs(vertices["nose_tip_x"] - tip[0]) < 4
     assert abs(vertices["nose_tip_y"] - tip[1]) < 4
 
@@ -118,7 +127,40 @@ def test_sequences_have_one_person_each():
     assert second.shape == (2, 79)
     assert (first[:, :14] == first[0, :14]).all()
     assert (first[0, 14:] != first[1, 14:]).any()
-    np.testing.assert_allclose(first[0], first[2])
+    assert np.corrcoef(first[0, 14:], first[2, 14:])[0, 1] > 0.8
+
+
+def test_a_lost_face_is_looked_for_again():
+    shifted = np.roll(FACE, 150, axis=1)
+    found = CandideFitter().fit([[FACE]]).locate([[FACE, FACE, shifted, shifted]])
+    (scores,), (quality,) = found.scores, found.quality
+    # the detector looks in the first frame, and where the face is no longer where it was
+    assert np.isfinite(scores).tolist() == [True, False, True, False]
+    assert (quality > 0.9).all()
+    tx = found.parameters[0][:, 4]
+    assert abs(tx[1] - tx[0]) < 3
+    assert abs(tx[2] - tx[0] - 150) < 6
+
+
+def test_frames_without_a_face_are_nan():
+    clips = [[NO_FACE, FACE, NO_FACE]]
+    fitter = CandideFitter(missing="nan").fit(clips)
+    (answer,) = fitter.transform(clips)
+    assert np.isnan(answer).all(1).tolist() == [True, False, True]
+
+
+def test_objectives_that_are_learned_are_parameters():
+    objective = FrozenEstimator(load_objective())
+    fitter = clone(CandideFitter("pose", detector=None, objective=objective))
+    expected = CandideFitter("pose", detector=None, objective="learned")
+    np.testing.assert_array_equal(
+        fitter.fit_transform([CROP]), expected.fit_transform([CROP])
+    )
+    clips = [[CROP, CROP[:, ::-1]]]
+    units = clone(expected).set_params(output="units").fit_transform(clips)[0]
+    assert (units[0, :14] == units[1, :14]).all()
+    with pytest.raises(ValueError, match="'objective' parameter"):
+        CandideFitter(objective="corners").fit([CROP])
 
 
 def test_first_frame_can_be_subtracted_and_time_smoothed():

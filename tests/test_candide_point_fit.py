@@ -3,10 +3,17 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from ferpipe.candide.camera import fit_pose, mirror_parameters, project, rough_poses
-from ferpipe.candide.point_fit import Prior, fit_points, visible_points
+from ferpipe.candide.point_fit import (
+    Prior,
+    fit_points,
+    fit_targets,
+    unit_limits,
+    visible_points,
+)
 from ferpipe.candide.wireframe import drawn_model, partners
 from ferpipe.landmarks.points import MIRRORED
 
@@ -388,3 +395,131 @@ def test_mirrored_faces_have_mirrored_parameters(model):
     assert np.abs(other[:, 6:] - found[:, 6:]).max() > 0.1
     # the points that this compares are those of partners
     assert set(partners()[visible]) == set(visible)
+
+
+# Limits
+
+
+def test_limits_are_kept_and_the_rest_is_most_probable(model, visible):
+    _, points = draw(model, visible, USUAL, 3, 18)
+    free = fit_points(model, USUAL, visible, points)
+    size = np.abs(free[:, 6:]).mean()
+    limits = np.array([np.full(N_UNITS, -size / 2), np.full(N_UNITS, size)])
+    fitted = fit_points(model, USUAL, visible, points, limits=limits)
+    units = fitted[:, 6:]
+    assert (units >= limits[0]).all()
+    assert (units <= limits[1]).all()
+    bounds = np.full((2, fitted.shape[1]), np.inf) * [[-1], [1]]
+    bounds[:, 6:] = limits
+    for one, found in zip(points, fitted, strict=True):
+        of = residuals_of(model, visible, USUAL, one)
+        start = np.r_[found[:6], np.clip(free[0, 6:], *limits)]
+        # an independent solver for bounded least squares
+        expected = least_squares(of, start, bounds=bounds, x_scale="jac", max_nfev=60)
+        assert (of(found) ** 2).sum() / 2 < expected.cost * 1.002
+        held = (found[6:] == limits[0]) | (found[6:] == limits[1])
+        assert held.sum() > 5
+
+
+def test_limits_that_no_unit_reaches_change_nothing(model, visible):
+    _, points = draw(model, visible, USUAL, 4, 19)
+    limits = np.array([np.full(N_UNITS, -50.0), np.full(N_UNITS, 50.0)])
+    np.testing.assert_array_equal(
+        fit_points(model, USUAL, visible, points, limits=limits),
+        fit_points(model, USUAL, visible, points),
+    )
+
+
+def test_units_of_equal_limits_are_fixed(model, visible):
+    _, points = draw(model, visible, USUAL, 2, 20)
+    limits = unit_limits(model, USUAL)
+    limits[:, 5] = 0.3
+    fitted = fit_points(model, USUAL, visible, points, limits=limits)
+    np.testing.assert_array_equal(fitted[:, 6 + 5], 0.3)
+
+
+def test_limits_the_wrong_way_round_are_refused(model, visible):
+    _, points = draw(model, visible, USUAL, 2, 20)
+    with pytest.raises(ValueError, match="must not be above"):
+        fit_points(model, USUAL, visible, points, limits=unit_limits(model, USUAL)[::-1])
+
+
+def test_limits_of_units(model):
+    rng = np.random.default_rng(0)
+    prior = replace(USUAL, mean=rng.normal(0, 0.1, N_UNITS))
+    low, high = unit_limits(model, prior)
+    off = 3 * WIDE[:N_SHAPE] / 3
+    np.testing.assert_allclose(low[:N_SHAPE], prior.mean[:N_SHAPE] - off)
+    np.testing.assert_allclose(high[:N_SHAPE], prior.mean[:N_SHAPE] + off)
+    names = np.array(model.animation_names)
+    between = {}
+    for pair in zip(low[N_SHAPE:], high[N_SHAPE:], strict=True):
+        between[pair] = set(names[(low[N_SHAPE:] == pair[0])])
+    assert set(between) == {(-1.0, 2.0), (-0.5, 1.5)}
+    narrow = {"AU25", "AU26", "AU27", "AU43", "AU46_left", "AU46_right"}
+    assert between[-0.5, 1.5] == narrow
+
+
+# Targets
+
+
+def test_equally_sure_targets_are_points(model, visible):
+    _, points = draw(model, visible, USUAL, 2, 21)
+    fitted = fit_points(model, USUAL, visible, points)
+    for one, expected in zip(points, fitted, strict=True):
+        typical = model.shape(np.zeros(N_SHAPE), np.zeros(N_ANIMATION))[visible]
+        start = np.r_[fit_pose(typical, one), np.zeros(N_UNITS)]
+        scale = rough_poses(typical, one[None], np.ones((1, len(visible))))[0, 3]
+        sure = np.broadcast_to(np.eye(2) / (USUAL.noise * scale) ** 2, (len(visible), 2, 2))
+        found = fit_targets(model, USUAL, visible, one, sure, start)
+        np.testing.assert_allclose(
+            shown_by(model, visible, found), shown_by(model, visible, expected), atol=0.02
+        )
+        np.testing.assert_allclose(found[6:], expected[6:], atol=5e-3)
+
+
+def test_what_targets_are_not_sure_of_does_not_matter(model, visible):
+    rng = np.random.default_rng(22)
+    drawn, points = draw(model, visible, USUAL, 1, 22)
+    directions = rng.normal(size=(len(visible), 2))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    sure = directions[:, :, None] * directions[:, None, :] * 0.5
+    sure[4] = 0
+    across = np.stack([-directions[:, 1], directions[:, 0]], axis=1)
+    elsewhere = points[0] + rng.normal(0, 30, (len(visible), 1)) * across
+    elsewhere[4] += (500, -70)
+    fit = partial(fit_targets, model, USUAL, visible)
+    found, expected = (fit(t, sure, drawn[0]) for t in (elsewhere, points[0]))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    # while the other direction does
+    moved = fit(points[0] + 5 * directions, sure, drawn[0])
+    assert np.abs(moved - expected).max() > 0.1
+
+
+def test_oblique_precisions_weigh_as_their_residuals_say(model, visible):
+    rng = np.random.default_rng(23)
+    drawn, points = draw(model, visible, USUAL, 1, 23)
+    factors = rng.normal(0, 0.4, (len(visible), 2, 2))
+    sure = factors @ np.swapaxes(factors, 1, 2)
+    found = fit_targets(model, USUAL, visible, points[0], sure, drawn[0])
+
+    def cost(parameters):
+        off = shown_by(model, visible, parameters) - points[0]
+        prior = np.r_[parameters[:3] / ANGLE_SPREAD, parameters[6:] / (WIDE / 3)]
+        return np.einsum("ki,kij,kj->", off, sure, off) + (prior**2).sum()
+
+    gradient = differentiate(cost, found)
+    steps = 1e-2 * np.r_[1, 1, 1, found[3], found[3], found[3], np.ones(N_UNITS)]
+    assert np.abs(gradient * steps).max() < 0.01 * cost(found)
+    assert cost(found) < 0.5 * cost(drawn[0])
+
+
+def test_targets_without_a_step_stay_within_the_limits(model, visible):
+    drawn, points = draw(model, visible, WILD, 1, 24)
+    limits = unit_limits(model, NARROW)
+    none = np.zeros((len(visible), 2, 2))
+    found = fit_targets(
+        model, WILD, visible, points[0], none, drawn[0], limits=limits, most_steps=0
+    )
+    np.testing.assert_array_equal(found[6:], np.clip(drawn[0, 6:], *limits))
+    np.testing.assert_array_equal(found[:6], drawn[0, :6])

@@ -39,15 +39,18 @@ from ferpipe import (
     ActionUnitRules,
     AdaptiveHistogramEqualizer,
     Augment,
+    Cached,
     CandideFitter,
     FaceAligner,
     FrameDeltas,
+    GaborFeatures,
     HistogramEqualizer,
     HOGFeatures,
     ImageNetwork,
     LandmarkPredictor,
     LBPFeatures,
     LBPTopFeatures,
+    LearnedObjective,
     LocalContrastNormalizer,
     LocalMeanNormalizer,
     PerFrame,
@@ -145,6 +148,33 @@ CASES = [
         "films",
         grid={"method": ["uniform", "nri_uniform"]},
         least_frames=3,
+    ),
+    Case(
+        "GaborFeatures",
+        GaborFeatures(frequencies=(0.25, 0.125), orientations=3, cells=(2, 3)),
+        "images",
+        grid={"pool": ["mean", "std"]},
+        tolerance=1e-5,
+    ),
+    Case(
+        "GaborFeatures(colour)",
+        GaborFeatures(frequencies=[0.2], part="real", pool="centre", cells=[2, 2]),
+        "colour images",
+        grid={"orientations": [2, 4]},
+        tolerance=1e-4,
+    ),
+    Case(
+        "Cached(HOGFeatures)",
+        Cached(HOGFeatures(pixels_per_cell=(5, 4))),
+        "images",
+        grid={"transformer__orientations": [4, 9]},
+    ),
+    Case(
+        "Cached(PerFrame)",
+        Cached(PerFrame(HOGFeatures())),
+        "films",
+        grid={"transformer__transformer__orientations": [4, 9]},
+        gives_lists=True,
     ),
     Case(
         "PerFrame(HOGFeatures)",
@@ -261,6 +291,7 @@ CASES = [
         tolerance=1e-6,
     ),
     Case("ActionUnitRules", ActionUnitRules()),
+    Case("LearnedObjective", LearnedObjective(n_features=8)),
     *(
         case
         for estimator, grid in (
@@ -291,7 +322,10 @@ CASES = [
 ]
 EXPECTED_FAILURES = {
     (name, "on_rows_array_api_input"): "SCIPY_ARRAY_API must be set at start"
-    for name in ("HOGFeatures", "LBPFeatures", "PixelFeatures", "ZernikeFeatures")
+    for name in (
+        *("GaborFeatures", "HOGFeatures", "LBPFeatures"),
+        *("PixelFeatures", "ZernikeFeatures"),
+    )
 }
 METHODS = ("transform", "predict", "predict_proba", "decision_function")
 
@@ -409,6 +443,7 @@ class FromRows(TransformerMixin, BaseEstimator):
 
 
 ON_ROWS = {
+    "GaborFeatures": FromRows(GaborFeatures(cells=(2, 2))),
     "HOGFeatures": FromRows(HOGFeatures()),
     "LBPFeatures": FromRows(LBPFeatures()),
     "PixelFeatures": FromRows(PixelFeatures()),
@@ -938,6 +973,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    """Nothing is taken from the user's store, and nothing left there."""
+    monkeypatch.setenv("FERPIPE_CACHE", str(tmp_path))
+
+
 def all_checks():
     for case in CASES:
         yield from ((case, name, check) for name, check in checks_of_sklearn(case))
@@ -988,7 +1029,7 @@ def test_every_estimator_is_public_and_has_a_case():
     public = {getattr(ferpipe, name) for name in ferpipe.__all__}
     assert found <= public
     assert found == {type(case.estimator) for case in CASES}
-    assert len(found) == 21
+    assert len(found) == 24
 
 
 def test_enough_is_checked():

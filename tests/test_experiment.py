@@ -9,6 +9,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import Bunch
 
+from ferpipe import PoolFrames
 from ferpipe.experiment import (
     DataError,
     _stratified_order,
@@ -151,6 +152,21 @@ def test_a_second_run_takes_every_step_from_the_store(tmp_path):
     assert second.fits["steps_computed"] == 0
     for one, other in zip(first.folds, second.folds, strict=True):
         np.testing.assert_array_equal(one.predicted, other.predicted)
+
+
+def test_stateless_steps_transform_a_sample_once(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(PoolFrames, "stateless", True, raising=False)
+    bunch, spec, expected = run
+    # for each of the two alternatives of the search
+    for n_computed in (2 * 60, 0):
+        results = run_experiment(spec, bunch, store=Store(tmp_path))
+        assert results.fits["rows_computed"] == n_computed
+        assert results.fits["rows_reused"] > 2 * 60
+        assert results.best_params == expected.best_params
+        assert repr(results.model) == repr(expected.model)
+        assert results.settings == expected.settings
+        for one, other in zip(results.folds, expected.folds, strict=True):
+            np.testing.assert_array_equal(one.predicted, other.predicted)
 
 
 def test_two_processes_give_what_one_gives(run, tmp_path):

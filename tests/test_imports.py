@@ -38,6 +38,7 @@ HEAVY = {
 LAYERS = (
     {
         "allocator",
+        "cached",
         "checks",
         "constraints",
         "geometry",

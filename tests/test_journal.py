@@ -22,6 +22,17 @@ def test_counts_events_of_several_processes(tmp_path):
     assert journal.count("step") == 0
 
 
+def test_an_event_may_occur_many_times_at_once(tmp_path):
+    journal = Journal(tmp_path / "journal")
+    journal.add("row_reused", 300)
+    journal.add("row_reused")
+    journal.add("row_reused", 0)
+    assert journal.count("row_reused") == 301
+    with journal.path.open("a") as file:
+        file.write("row_reused 2")  # only half of the line is there yet
+    assert journal.count("row_reused") == 301
+
+
 def test_progress_ends_at_the_number_of_events(tmp_path, monkeypatch):
     bars = []
 

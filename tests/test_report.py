@@ -127,7 +127,14 @@ def make_results(**changes):
             "evaluate": {"scoring": list(SCORING), "choose_by": "accuracy"},
         },
         history={"encode": make_history(rng)},
-        fits={"candidates": 8, "total": 155, "steps_computed": 98, "steps_reused": 212},
+        fits={
+            "candidates": 8,
+            "total": 155,
+            "steps_computed": 98,
+            "steps_reused": 212,
+            "rows_computed": 240,
+            "rows_reused": 9360,
+        },
         seconds=133.4,
         command="python -m ferpipe.grid pipelines/lstm_svm.yaml --n-jobs 2",
         versions={"ferpipe": "0.1.0", "python": "3.12.1", "scikit-learn": "1.9.1"},
@@ -361,6 +368,7 @@ def test_page_says_what_was_measured_and_its_limits(page):
     assert "worth 0.42 points" in page.words
     assert "python -m ferpipe.grid pipelines/lstm_svm.yaml --n-jobs 2" in page.words
     assert "98 steps fitted, 212 step fits saved" in page.words
+    assert "240 samples transformed, 9360 found in the store" in page.words
     assert "2 min 13 s" in page.words
 
 
@@ -412,6 +420,7 @@ def test_text_table(results):
     assert f"{100 * summary['gap']['accuracy']:+.1f} points of pooled accuracy" in text
     assert "parameters  classify = SVC(C=" in text
     assert "8 candidates, 155 fits; 98 steps fitted, 212 step fits saved" in text
+    assert "240 samples transformed, 9360 found in the store" in text
     assert lines[-1] == "time        2 min 13 s"
     assert max(map(len, lines)) < 160
 

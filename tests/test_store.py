@@ -4,34 +4,13 @@ from threading import Barrier
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import Pipeline
-from sklearn.svm import SVC
+from joblib import Parallel, delayed
 
 import ferpipe
-from ferpipe.journal import Journal
-from ferpipe.store import StepMemory, Store
+from ferpipe import store as store_module
+from ferpipe.store import RowStore, Store
 
 X = np.random.default_rng(0).normal(size=(40, 3))
-Y = np.repeat([0, 1], 20)
-
-
-class Counting(TransformerMixin, BaseEstimator):
-    """Appends a line to a file at each fit."""
-
-    def __init__(self, path=None, factor=1):
-        self.path = path
-        self.factor = factor
-
-    def fit(self, X, y=None):
-        with open(self.path, "a") as file:
-            file.write("fit\n")
-        self.mean_ = X.mean(0)
-        return self
-
-    def transform(self, X):
-        return self.factor * (X - self.mean_)
 
 
 def test_computes_once_and_finds_by_content(tmp_path):
@@ -55,6 +34,21 @@ def test_another_version_computes_again(tmp_path, monkeypatch):
     store.get_or_compute(("a",), lambda: 1)
     monkeypatch.setattr(ferpipe, "__version__", "0.0.0")
     assert store.get_or_compute(("a",), lambda: 2) == 2
+
+
+def test_another_state_of_the_package_computes_again(tmp_path, monkeypatch):
+    # while the package is worked on, its version stays
+    file = tmp_path / "package" / "__init__.py"
+    file.parent.mkdir()
+    monkeypatch.setattr(ferpipe, "__file__", str(file))
+    store = Store(tmp_path / "store")
+    values = []
+    for number, text in enumerate(["first", "second", "first"]):
+        file.write_text(text)
+        store_module._package_digest.cache_clear()
+        values.append(store.get_or_compute(("a",), lambda number=number: number))
+    store_module._package_digest.cache_clear()
+    assert values == [0, 1, 0]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])
@@ -116,26 +110,94 @@ def test_two_that_want_the_same_compute_it_once(tmp_path):
     assert len(calls) == 1
 
 
-def test_a_search_fits_an_unchanged_step_once_a_fold(tmp_path):
-    journal = Journal(tmp_path / "journal")
-    pipeline = Pipeline(
-        [("count", Counting(path=str(tmp_path / "fits"))), ("classify", SVC())],
-        memory=StepMemory(Store(tmp_path / "store"), journal),
-    )
-    grid = {"count__factor": [1, 2], "classify__C": [0.1, 1, 10]}
-    search = GridSearchCV(pipeline, grid, cv=4).fit(X, Y)
-    fits = (tmp_path / "fits").read_text().count("fit")
-    # The refit on all the data is the only one outside the folds.
-    assert fits == 2 * 4 + 1
-    assert journal.count("step_computed") == fits
-    assert journal.count("step_reused") == 2 * 3 * 4 - 2 * 4
-    plain = GridSearchCV(pipeline.set_params(memory=None), grid, cv=4).fit(X, Y)
-    np.testing.assert_array_equal(
-        search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"]
-    )
-
-
 def test_folder_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FERPIPE_CACHE", str(tmp_path / "here"))
     Store().get_or_compute(("a",), lambda: 1)
     assert list((tmp_path / "here").glob("*/*.joblib"))
+
+
+# Rows
+
+
+def rows_of(n, size=100):
+    rng = np.random.default_rng(n)
+    return {bytes([i]): rng.normal(size=size) for i in range(n)}
+
+
+def test_rows_are_found_as_they_were_written(tmp_path):
+    rows = {
+        b"a": np.arange(6, dtype=np.uint8).reshape(2, 3),
+        b"b": np.array([np.nan, -0.0, np.inf], np.float32),
+        b"c": np.zeros((0, 4)),
+        b"d": np.array(True),
+        b"e": np.arange(12.0).reshape(3, 4).T,
+    }
+    RowStore(tmp_path).write(rows)
+    found = RowStore(tmp_path).read([*rows, b"z", b"a"])
+    assert found.keys() == rows.keys()
+    for key, row in rows.items():
+        assert found[key].dtype == row.dtype
+        np.testing.assert_array_equal(found[key], row, strict=True)
+
+
+def test_many_rows_are_read_at_once(tmp_path):
+    rows = {i.to_bytes(4, "big"): np.array([i]) for i in range(2345)}
+    RowStore(tmp_path).write(rows)
+    assert RowStore(tmp_path).read(rows) == rows
+
+
+def test_a_damaged_row_is_left_out(tmp_path):
+    store = RowStore(tmp_path)
+    store.write({b"a": np.ones(3), b"b": np.full(3, 7.0)})
+    path = tmp_path / "rows.sqlite"
+    content = path.read_bytes()
+    assert content.count(np.full(3, 7.0).tobytes()) == 1
+    path.write_bytes(content.replace(np.full(3, 7.0).tobytes(), np.full(3, 8.0).tobytes()))
+    assert store.read([b"a", b"b"]).keys() == {b"a"}
+    store.write({b"b": np.zeros(3)})
+    np.testing.assert_array_equal(store.read([b"b"])[b"b"], np.zeros(3))
+
+
+@pytest.mark.parametrize("damage", ["no database", "cut"])
+def test_a_damaged_file_of_rows_begins_anew(tmp_path, damage):
+    store = RowStore(tmp_path)
+    store.write(rows_of(100))
+    path = tmp_path / "rows.sqlite"
+    path.write_bytes(b"x" * 5000 if damage == "no database" else path.read_bytes()[:9000])
+    assert store.read(rows_of(100)) == {}
+    store.write(rows_of(3))
+    assert store.read(rows_of(100)).keys() == rows_of(3).keys()
+
+
+def test_the_rows_unused_for_longest_leave_first(tmp_path, monkeypatch):
+    store = RowStore(tmp_path, size_limit=400_000)
+    now = [10_000]
+    monkeypatch.setattr(store_module.time, "time", lambda: now[0])
+    first, second, third = (
+        {bytes([part, i]): np.zeros(1000) for i in range(n)}
+        for part, n in ((0, 15), (1, 15), (2, 25))
+    )
+    store.write(first)
+    now[0] += 4000
+    store.write(second)
+    now[0] += 4000
+    store.read(first)  # used again
+    store.write(third)
+    assert store.read(third).keys() == third.keys()
+    assert len(store.read(first)) > len(store.read(second))
+    assert (tmp_path / "rows.sqlite").stat().st_size < 600_000
+
+
+def write_and_read(folder, start):
+    store = RowStore(folder)
+    for i in range(start, start + 40):
+        store.write({i.to_bytes(4, "big"): np.array([i])})
+        store.read(j.to_bytes(4, "big") for j in range(i))
+
+
+def test_processes_write_rows_at_the_same_time(tmp_path):
+    Parallel(2)(delayed(write_and_read)(tmp_path, start) for start in (0, 20, 60))
+    keys = [i.to_bytes(4, "big") for i in range(100)]
+    assert RowStore(tmp_path).read(keys) == {
+        key: np.array([i]) for i, key in enumerate(keys)
+    }

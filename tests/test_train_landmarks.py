@@ -114,19 +114,19 @@ def test_stopped_training_goes_on(faces, tmp_path, monkeypatch):
     recipe = Recipe(**{**vars(SMALL), "coarse_epochs": 1, "fine_epochs": 1})
     few = faces.take(np.arange(8))
 
-    def stop(crops, *rest):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     train(few, tmp_path, recipe)
     both = [(tmp_path / name).read_bytes() for name in ("coarse.onnx", "fine.onnx")]
     (tmp_path / "fine.onnx").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("ferpipe.train.landmarks._train_network", stop)
+        patch.setattr("ferpipe.train.landmarks.train_network", stop)
         with pytest.raises(KeyboardInterrupt):  # the second network is missing
             train(few, tmp_path, recipe)
     train(few, tmp_path, recipe)
     assert both == [(tmp_path / n).read_bytes() for n in ("coarse.onnx", "fine.onnx")]
-    monkeypatch.setattr("ferpipe.train.landmarks._train_network", stop)
+    monkeypatch.setattr("ferpipe.train.landmarks.train_network", stop)
     train(few, tmp_path, recipe)
     with pytest.raises(KeyboardInterrupt):  # networks of another seed are not kept
         train(few, tmp_path, recipe, seed=1)

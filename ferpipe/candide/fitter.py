@@ -1,47 +1,42 @@
 """CandideFitter: from images of faces to the parameters of the wireframe."""
 
-from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 from scipy.ndimage import gaussian_filter1d
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
 
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
+from ferpipe.candide.cascade import load_own_cascade
 from ferpipe.candide.model import POSE_NAMES
-from ferpipe.candide.point_fit import fit_points, visible_points
-from ferpipe.candide.sequence_fit import fit_sequence
-from ferpipe.constraints import Interval, StrOptions, fit_context
-from ferpipe.detect import check_detector
-from ferpipe.images import check_raw_images, check_raw_sequences
-from ferpipe.landmarks.predictor import (
-    NoFaceError,
-    load_model,
-    locate_faces,
-    look_in_the_middle,
-)
+from ferpipe.candide.search import OBJECTIVES, ObjectiveSearch, objective_named
+from ferpipe.constraints import HasMethods, Interval, StrOptions, fit_context
+from ferpipe.detect import check_detector, find_face
+from ferpipe.images import check_raw_images, check_raw_sequences, read_image
+from ferpipe.landmarks.predictor import NoFaceError, central_face, load_model
 
 __all__ = ["CandideFitter"]
 
 _N_POSE = len(POSE_NAMES)
-# of landmarks that are predicted, in outer eye distances: those set by hand, on which the
-# prior was learned, lie nearer to the wireframe
-_NOISE = 0.03
-# distance of points from the wireframe, in outer eye distances, at which quality is 0
-_WORST = 0.1
+# below this quality the last frame says too little of where the face is: it is looked for
+_LOST = 0.5
 
 
 class CandideFitter(TransformerMixin, BaseEstimator):
     """Fit a wireframe to the face in each image: how it is turned, who it is, what it does.
 
-    The 68 landmarks are found (:class:`ferpipe.LandmarkPredictor`) and the wireframe is
-    fitted to them by Gauss-Newton, with a Gaussian prior of its units that was learned from
-    annotated faces. Given sequences instead of images, one sigma is fitted to all frames of
-    a sequence and an alpha to each.
+    Two small networks, trained on photos and on drawn faces whose parameters are known,
+    give the parameters at once; or an objective is minimised by Gauss-Newton, with a
+    Gaussian prior of the units that was learned from annotated faces. Given sequences
+    instead of images, a face is looked for in the first frame and followed from frame to
+    frame; one sigma holds for all frames of a sequence, and an alpha for each.
 
     Parameters
     ----------
@@ -51,6 +46,11 @@ class CandideFitter(TransformerMixin, BaseEstimator):
     detector : {"dlib", "cascade", None} or path, default="dlib"
         What finds the face, as for :func:`ferpipe.detect.detect_faces`. None: the images
         are crops of faces already, framed about as FER2013's.
+    objective : {"landmarks", "learned", "edges"} or Objective, default=None
+        What is minimised: distances to landmarks that are found; the learned objective
+        that comes with the package; the designed one, edges' strength; or a fitted
+        :class:`ferpipe.LearnedObjective`, in a FrozenEstimator. None for the networks,
+        which are many times faster.
     missing : {"raise", "nan", "centre"}, default="centre"
         What an image without a face gives: an error that names it; NaN; or a fit to the
         middle of the image.
@@ -64,10 +64,8 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         As for :class:`ferpipe.FaceAligner`.
     threshold : float, default=None
         As for :class:`ferpipe.FaceAligner`.
-    landmarks : {"ferpipe", "face_recognition_models"} or path, default="ferpipe"
-        What finds the points, as :class:`ferpipe.LandmarkPredictor`'s ``model``.
     n_jobs : int, default=None
-        Images at a time, one thread each; None means 1, -1 all processors.
+        Images or sequences at a time, one thread each; None means 1, -1 all processors.
     verbose : bool, default=False
         Show a progress bar.
 
@@ -95,15 +93,21 @@ class CandideFitter(TransformerMixin, BaseEstimator):
     (2, 79)
     """
 
+    stateless = True
+
     _parameter_constraints: dict = {
         "output": [StrOptions({"units", "actions", "pose", "parameters", "vertices"})],
         "detector": [str, Path, None],
+        "objective": [
+            StrOptions(set(OBJECTIVES)),
+            HasMethods(["look", "observe", "values"]),
+            None,
+        ],
         "missing": [StrOptions({"raise", "nan", "centre"})],
         "smoothing": [Interval(Real, 0, None, closed="left")],
         "subtract_first": ["boolean"],
         "min_size": [Interval(Real, 1, None, closed="left"), None],
         "threshold": [Real, None],
-        "landmarks": [str, Path],
         "n_jobs": [Integral, None],
         "verbose": ["boolean"],
     }
@@ -113,23 +117,23 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         output="units",
         *,
         detector="dlib",
+        objective=None,
         missing="centre",
         smoothing=0.0,
         subtract_first=False,
         min_size=None,
         threshold=None,
-        landmarks="ferpipe",
         n_jobs=None,
         verbose=False,
     ):
         self.output = output
         self.detector = detector
+        self.objective = objective
         self.missing = missing
         self.smoothing = smoothing
         self.subtract_first = subtract_first
         self.min_size = min_size
         self.threshold = threshold
-        self.landmarks = landmarks
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -155,7 +159,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         -------
         self : CandideFitter
         """
-        load_model(self.landmarks)
+        self._finder()
         if self.detector is not None:
             check_detector(self.detector)
         self.takes_sequences_ = _are_sequences(X)
@@ -208,37 +212,38 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         Returns
         -------
         found : Bunch
-            ``parameters`` (n, 85), as ``model.parameter_names`` lists them; ``landmarks``
-            (n, 68, 2), ``boxes`` (n, 4), ``scores`` (n,) of the detector, and ``quality``
-            (n,): 1 for points that lie on the wireframe, 0 for points that are 0.1 outer
-            eye distances from it on average. For sequences a list of arrays each. NaN
-            where there is no face.
+            ``parameters`` (n, 85), as ``model.parameter_names`` lists them; ``boxes``
+            (n, 4) and ``scores`` (n,) of the detector, NaN in frames in which the face was
+            followed; and ``quality`` (n,), the probability that the wireframe lies on a
+            face: below 0.5 it had better be rejected. For sequences a list of arrays each.
+            NaN where there is no face.
+
+        Raises
+        ------
+        NoFaceError
+            As :meth:`transform` does.
         """
         sequential = _are_sequences(X)
         frames, lengths = _frames_of(X)
-        found = self._find(frames, lengths if sequential else None)
-        model, prior = load_calibrated()
-        prior = replace(prior, noise=_NOISE)
-        seen = np.flatnonzero(~np.isnan(found.landmarks[:, 0, 0]))
-        vertices, points = visible_points(model, found.landmarks)
-        parameters = np.full((len(frames), len(model.parameter_names)), np.nan)
-        if sequential:
-            ends = np.cumsum(lengths)
-            for start, end in zip(ends - lengths, ends, strict=True):
-                part = seen[(seen >= start) & (seen < end)]
-                if len(part):
-                    fitted = fit_sequence(model, prior, vertices, points[part])
-                    parameters[part] = self._over_time(fitted)
-        elif len(seen):
-            parameters[seen] = fit_points(model, prior, vertices, points[seen])
-        pose, sigma, alpha = model.split(parameters)
-        shown = project(model.shape(sigma, alpha)[:, vertices], pose)
-        off = np.linalg.norm(shown - points, axis=2).mean(1) / parameters[:, 3]
-        found.parameters = parameters
-        found.quality = np.clip(1 - off / _WORST, 0, 1)
-        if sequential:
-            cuts = np.cumsum(lengths)[:-1]
-            found = Bunch(**{name: np.split(found[name], cuts) for name in found})
+        ends = np.cumsum(lengths)
+        clips = [frames[end - n : end] for n, end in zip(lengths, ends, strict=True)]
+        finder = self._finder()
+        # dlib, OpenCV and ONNX Runtime let other threads run meanwhile
+        done = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(
+            delayed(self._follow)(clip, finder, sequential) for clip in clips
+        )
+        unit = "sequence" if sequential else "image"
+        parts = list(tqdm(done, "faces", len(clips), unit=unit, disable=not self.verbose))
+        if self.missing == "raise":
+            missing = np.concatenate([np.isnan(part.quality) for part in parts])
+            names = [
+                f"frame {t} of X[{i}]" for i, n in enumerate(lengths) for t in range(n)
+            ]
+            if missing.any():
+                raise NoFaceError(missing, names if sequential else None)
+        found = Bunch(**{name: [part[name] for part in parts] for name in parts[0]})
+        if not sequential:
+            found = Bunch(**{name: np.concatenate(found[name]) for name in found})
         return found
 
     def get_feature_names_out(self, input_features=None):
@@ -279,27 +284,60 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             return self
         return super().set_output(transform=transform)
 
-    def _find(self, frames, lengths):
-        found = locate_faces(
-            frames,
-            model=self.landmarks,
+    def _finder(self):
+        if self.objective is None:
+            return load_own_cascade()
+        model, prior = load_calibrated()
+        landmarks = load_model("ferpipe")
+        objective = self.objective
+        if isinstance(objective, str):
+            objective = objective_named(objective, model, landmarks)
+        return ObjectiveSearch(objective, model, prior, landmarks)
+
+    def _follow(self, frames, finder, one_person):
+        """Fit the wireframe to the frames of one person, each from the one before."""
+        model = finder.model
+        n = len(frames)
+        parameters = np.full((n, len(model.parameter_names)), np.nan)
+        boxes, scores, quality = np.full((n, 4), np.nan), np.full(n, np.nan), np.zeros(n)
+        last = None
+        for index, frame in enumerate(frames):
+            image = read_image(frame)
+            if last is not None:
+                parameters[index], quality[index] = finder.refine(image, last)
+            if last is None or quality[index] < _LOST:
+                face = self._face_in(frame, image, finder)
+                if face is None:
+                    parameters[index], quality[index], last = np.nan, np.nan, None
+                    continue
+                boxes[index], scores[index] = face.box, face.score
+                parameters[index], quality[index] = finder.predict(
+                    image, face.box, face.angle
+                )
+            last = parameters[index]
+        seen = np.flatnonzero(~np.isnan(quality))
+        if one_person and len(seen):
+            sigma = model.split(parameters[seen])[1].mean(0)
+            for index in seen:
+                parameters[index] = finder.of_person(
+                    read_image(frames[index]), parameters[index], sigma
+                )
+            parameters[seen] = self._over_time(parameters[seen])
+        return Bunch(parameters=parameters, boxes=boxes, scores=scores, quality=quality)
+
+    def _face_in(self, frame, image, finder):
+        if self.detector is None:
+            return central_face(image)
+        face = find_face(
+            frame,
             detector=self.detector,
             min_size=self.min_size,
             threshold=self.threshold,
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
+            judge=partial(finder.judge, image, detector=self.detector),
         )
-        missing = np.isnan(found.scores)
-        if self.missing == "raise" and missing.any():
-            names = None
-            if lengths is not None:
-                names = [
-                    f"frame {t} of X[{i}]" for i, n in enumerate(lengths) for t in range(n)
-                ]
-            raise NoFaceError(missing, names)
-        if self.missing == "centre":
-            look_in_the_middle(frames, found, self.landmarks)
-        return found
+        if face is None and self.missing == "centre":
+            return central_face(image)
+        return face
 
     def _over_time(self, parameters):
         """Smooth pose and alpha of a sequence, and compare with its first frame."""

@@ -1,9 +1,12 @@
 """CandideModel: a wireframe face whose shape is linear in its units."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+from ferpipe.landmarks.points import N_POINTS
 
 __all__ = ["POSE_NAMES", "CandideModel"]
 
@@ -72,6 +75,16 @@ class CandideModel:
     def parameter_names(self) -> tuple[str, ...]:
         """Names of all parameters p: pose, then shape units, then animation units."""
         return (*POSE_NAMES, *self.shape_names, *self.animation_names)
+
+    @cached_property
+    def seen_in_landmarks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices that landmarks show, ascending, and by what mean of them: (k, 68)."""
+        vertices = sorted(self.landmarks)
+        weights = np.zeros((len(vertices), N_POINTS))
+        for row, vertex in zip(weights, vertices, strict=True):
+            shown_by = list(self.landmarks[vertex])
+            row[shown_by] = 1 / len(shown_by)
+        return np.array(vertices, np.intp), weights
 
     def split(self, parameters) -> tuple[Any, Any, Any]:
         """Split parameters into pose, sigma and alpha.

@@ -1,19 +1,34 @@
-"""Fit the wireframe to points: pose, person and action, with what is known beforehand."""
+"""Fit the wireframe to points: pose, person and action, with what is known beforehand.
+
+One solver: Gauss-Newton steps, damped after Levenberg and Marquardt, with a Gaussian prior
+and, where they are given, limits of the units.
+"""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ferpipe.candide.camera import project, project_with_jacobian, rough_poses
 from ferpipe.candide.model import POSE_NAMES
 
-__all__ = ["Prior", "fit_points", "visible_points"]
+__all__ = ["Prior", "fit_points", "fit_targets", "unit_limits", "visible_points"]
 
 _N_POSE = len(POSE_NAMES)
 # of rx, ry and rz, in radians; scale and shift are free
 _ANGLE_SPREAD = np.array([0.4, 0.6, 1.5])
+# of scale and shift about the start where targets may not determine them, as a multiple of
+# the scale: so wide that it hardly matters
+_FREE = 1000.0
 _MOST_STEPS = 60
 _CHUNK = 256
+# Of animation units: faces at rest differ, in the brows above all. What opens the mouth or
+# shuts the eyes hardly goes beyond the other end.
+_ACTION_LIMITS = -1.0, 2.0
+_OPENING_LIMITS = -0.5, 1.5
+_OPENING = ("AU25", "AU26", "AU27", "AU43", "AU46")
+# of people from the mean, in standard deviations
+_MOST_UNUSUAL = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +50,45 @@ class Prior:
     covariance: np.ndarray
     noise: float
 
+    @cached_property
+    def precision(self) -> np.ndarray:
+        """The inverse of the covariance."""
+        return np.linalg.inv(self.covariance)
+
+
+def unit_limits(model, prior):
+    """Return between what the units of faces lie.
+
+    Parameters
+    ----------
+    model : CandideModel
+        The wireframe.
+    prior : Prior
+        Of its units.
+
+    Returns
+    -------
+    limits : ndarray of shape (2, n_shape + n_animation)
+        Least and largest values. Shape units are at most 3 standard deviations from
+        their means. Animation units are from -1 to 2, and those that open the mouth or
+        shut the eyes (AU25, AU26, AU27, AU43, AU46) from -0.5 to 1.5, where 0 is the
+        wireframe's face at rest and 1 the unit as it is drawn.
+
+    Notes
+    -----
+    Muscles pull and do not push, but faces at rest differ from the wireframe's: of 1207
+    annotated faces fitted without limits, two of three have a unit outside -0.5 to 1.5,
+    mostly of a brow, and one of ten a unit outside -1 to 2.
+    """
+    n_shape = len(model.shape_names)
+    limits = np.empty((2, len(prior.mean)))
+    for number, name in enumerate(model.animation_names, start=n_shape):
+        opens = name.partition("_")[0] in _OPENING
+        limits[:, number] = _OPENING_LIMITS if opens else _ACTION_LIMITS
+    off = _MOST_UNUSUAL * np.sqrt(np.diag(prior.covariance)[:n_shape])
+    limits[:, :n_shape] = prior.mean[:n_shape] + np.array([-off, off])
+    return limits
+
 
 def visible_points(model, landmarks):
     """Return the points of the 68 that vertices of the wireframe are compared with.
@@ -53,13 +107,14 @@ def visible_points(model, landmarks):
     points : ndarray of shape (..., k, 2)
         Where they are seen.
     """
-    vertices = sorted(model.landmarks)
-    points = [landmarks[..., list(model.landmarks[v]), :].mean(-2) for v in vertices]
-    return np.array(vertices), np.stack(points, axis=-2)
+    vertices, weights = model.seen_in_landmarks
+    return vertices, weights @ landmarks
 
 
-def fit_points(model, prior, vertices, points, *, weights=None, covariances=False):
-    """Fit the parameters of faces to points, by Gauss-Newton.
+def fit_points(
+    model, prior, vertices, points, *, weights=None, limits=None, covariances=False
+):
+    """Fit the parameters of faces to points.
 
     Parameters
     ----------
@@ -73,8 +128,12 @@ def fit_points(model, prior, vertices, points, *, weights=None, covariances=Fals
         Where each face shows them, in pixels.
     weights : ndarray of shape (n, k), default=None
         How much each squared distance counts; None counts all alike.
+    limits : ndarray of shape (2, n_shape + n_animation), default=None
+        Least and largest values of the units, as :func:`unit_limits` gives them; None
+        for none.
     covariances : bool, default=False
-        Return the posterior covariances of sigma and alpha too.
+        Return the posterior covariances of sigma and alpha too, as they are without
+        limits.
 
     Returns
     -------
@@ -86,13 +145,21 @@ def fit_points(model, prior, vertices, points, *, weights=None, covariances=Fals
     Raises
     ------
     ValueError
-        If the points of a face determine no pose.
+        If the points of a face determine no pose, or a lower limit is above an upper one.
     """
     vertices, points = np.asarray(vertices), np.asarray(points, np.float64)
     if weights is None:
         weights = np.ones(points.shape[:2])
+    between = _limits_of_all(limits, len(prior.mean))
     parts = [
-        _fit_chunk(model, prior, vertices, points[i : i + _CHUNK], weights[i : i + _CHUNK])
+        _fit_chunk(
+            model,
+            prior,
+            vertices,
+            points[i : i + _CHUNK],
+            weights[i : i + _CHUNK],
+            between,
+        )
         for i in range(0, len(points), _CHUNK)
     ]
     parameters = np.concatenate([part[0] for part in parts])
@@ -101,31 +168,108 @@ def fit_points(model, prior, vertices, points, *, weights=None, covariances=Fals
     return parameters, np.concatenate([part[1] for part in parts])
 
 
-def _fit_chunk(model, prior, vertices, points, weights):
+def fit_targets(
+    model,
+    prior,
+    vertices,
+    targets,
+    precisions,
+    start,
+    *,
+    limits=None,
+    most_steps=_MOST_STEPS,
+):
+    """Fit the parameters of a face to places that are surer in some directions.
+
+    Parameters
+    ----------
+    model : CandideModel
+        The wireframe.
+    prior : Prior
+        Of its shape and animation units.
+    vertices : array-like of shape (k,), int
+        Vertices of the wireframe.
+    targets : ndarray of shape (k, 2)
+        Where they should be seen, in pixels.
+    precisions : ndarray of shape (k, 2, 2)
+        How sure that is, per squared pixel: the inverse of the covariance, or of rank one
+        where only the distance along a direction is known, or 0.
+    start : ndarray of shape (n_parameters,)
+        Parameters to start from; those beyond the limits are taken to them.
+    limits : ndarray of shape (2, n_shape + n_animation), default=None
+        As for :func:`fit_points`.
+    most_steps : int, default=60
+        Most Gauss-Newton steps.
+
+    Returns
+    -------
+    parameters : ndarray of shape (n_parameters,)
+        The most probable parameters.
+
+    Raises
+    ------
+    ValueError
+        If a lower limit is above an upper one.
+    """
+    precision, mean = _precision_of(model, prior)
+    between = _limits_of_all(limits, len(prior.mean))
+    parameters = np.clip(np.asarray(start, np.float64), *between)[None]
+    # targets that do not determine scale and shift leave them
+    mean[3:_N_POSE] = parameters[0, 3:_N_POSE]
+    precision[range(3, _N_POSE), range(3, _N_POSE)] = (_FREE * parameters[0, 3]) ** -2
+    _descend(
+        model,
+        np.asarray(vertices),
+        np.asarray(targets, np.float64)[None],
+        _square_roots(np.asarray(precisions, np.float64))[None],
+        precision,
+        mean,
+        parameters,
+        between,
+        most_steps,
+    )
+    return parameters[0]
+
+
+def _fit_chunk(model, prior, vertices, points, weights, between):
     n = len(points)
     precision, target = _precision_of(model, prior)
     typical = model.shape(*np.split(prior.mean, [len(model.shape_names)]))[vertices]
     parameters = np.empty((n, len(target)))
     parameters[:, :_N_POSE] = rough_poses(typical, points, weights)
     parameters[:, _N_POSE:] = prior.mean
+    np.clip(parameters, *between, out=parameters)
     # distances count in units of the model: by the scale of the start
     root = np.sqrt(weights)[:, :, None] / (prior.noise * parameters[:, None, 3:4])
-    damping = np.full(n, 1e-3)
+    _descend(
+        model, vertices, points, root, precision, target, parameters, between, _MOST_STEPS
+    )
+    hessian, _ = _derivatives(model, vertices, points, root, precision, target, parameters)
+    return parameters, np.linalg.inv(hessian)[:, _N_POSE:, _N_POSE:]
+
+
+def _descend(
+    model, vertices, points, root, precision, target, parameters, between, most_steps
+):
+    """Take damped Gauss-Newton steps within the limits, each face by itself, in place."""
+    damping = np.full(len(points), 1e-3)
     error = _error(model, vertices, points, root, precision, target, parameters)
-    going = np.arange(n)
-    for _ in range(_MOST_STEPS):
-        hessian, gradient = _derivatives(
-            model,
-            vertices,
-            points[going],
-            root[going],
-            precision,
-            target,
-            parameters[going],
+    going = np.arange(len(points))
+    for _ in range(most_steps):
+        here = parameters[going]
+        hessian, downhill = _derivatives(
+            model, vertices, points[going], root[going], precision, target, here
         )
         diagonal = np.einsum("nii->ni", hessian)
         diagonal *= 1 + damping[going, None]
-        moved = parameters[going] + np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        low, high = between
+        held = ((here <= low) & (downhill < 0)) | ((here >= high) & (downhill > 0))
+        if held.any():
+            hessian[held[:, :, None] | held[:, None, :]] = 0
+            diagonal[held] = 1
+            downhill[held] = 0
+        moved = here + np.linalg.solve(hessian, downhill[..., None])[..., 0]
+        np.clip(moved, low, high, out=moved)
         new_error = _error(
             model, vertices, points[going], root[going], precision, target, moved
         )
@@ -139,19 +283,46 @@ def _fit_chunk(model, prior, vertices, points, weights):
         going = going[~done]
         if not len(going):
             break
-    hessian, _ = _derivatives(model, vertices, points, root, precision, target, parameters)
-    return parameters, np.linalg.inv(hessian)[:, _N_POSE:, _N_POSE:]
 
 
 def _derivatives(model, vertices, points, root, precision, target, parameters):
     """Return the Gauss-Newton Hessian and the direction down of half the error."""
     n = len(points)
     shown, jacobian = project_with_jacobian(model, parameters, vertices)
-    rows = (root[..., None] * jacobian).reshape(n, -1, len(target))
-    residual = (root * (points - shown)).reshape(n, -1, 1)
+    rows = _weigh(root, jacobian).reshape(n, -1, len(target))
+    residual = _weigh(root, (points - shown)[..., None]).reshape(n, -1, 1)
     transposed = np.swapaxes(rows, 1, 2)
     downhill = (transposed @ residual)[..., 0] + (target - parameters) @ precision
     return transposed @ rows + precision, downhill
+
+
+def _weigh(root, columns):
+    """Multiply columns (n, k, 2, m) by numbers (n, k, 1) or by matrices (n, k, 2, 2)."""
+    if root.ndim == 3:
+        return root[..., None] * columns
+    # written out: matrices as small as these are slow to multiply one by one
+    x, y = columns[..., :1, :], columns[..., 1:, :]
+    return root[..., :1] * x + root[..., 1:] * y
+
+
+def _square_roots(matrices):
+    """Return the symmetric square roots of matrices (..., 2, 2), which may be singular."""
+    determinant = np.linalg.det(matrices)
+    root = np.sqrt(np.maximum(determinant, 0))[..., None, None]
+    trace = np.trace(matrices, axis1=-2, axis2=-1)[..., None, None]
+    size = np.sqrt(np.maximum(trace + 2 * root, np.finfo(float).tiny))
+    return (matrices + root * np.eye(2)) / size
+
+
+def _limits_of_all(limits, n_units):
+    """Return the limits of all parameters: those of the pose are infinite."""
+    between = np.empty((2, _N_POSE + n_units))
+    between[0], between[1] = -np.inf, np.inf
+    if limits is not None:
+        between[:, _N_POSE:] = limits
+        if (between[0] > between[1]).any():
+            raise ValueError("Lower limits of units must not be above the upper ones.")
+    return between
 
 
 def _precision_of(model, prior):
@@ -159,7 +330,7 @@ def _precision_of(model, prior):
     n = len(model.parameter_names)
     precision, mean = np.zeros((n, n)), np.zeros(n)
     precision[np.arange(3), np.arange(3)] = _ANGLE_SPREAD**-2
-    precision[_N_POSE:, _N_POSE:] = np.linalg.inv(prior.covariance)
+    precision[_N_POSE:, _N_POSE:] = prior.precision
     mean[_N_POSE:] = prior.mean
     return precision, mean
 
@@ -168,4 +339,5 @@ def _error(model, vertices, points, root, precision, target, parameters):
     pose, sigma, alpha = model.split(parameters)
     shown = project(model.shape(sigma, alpha)[:, vertices], pose)
     off = parameters - target
-    return ((root * (points - shown)) ** 2).sum((1, 2)) + ((off @ precision) * off).sum(1)
+    residual = _weigh(root, (points - shown)[..., None])
+    return (residual**2).sum((1, 2, 3)) + ((off @ precision) * off).sum(1)

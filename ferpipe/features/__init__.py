@@ -1,5 +1,6 @@
 """Texture and shape features: a pure batch function and one thin transformer a file."""
 
+from ferpipe.features.gabor import GaborFeatures
 from ferpipe.features.hog import HOGFeatures
 from ferpipe.features.lbp import LBPFeatures
 from ferpipe.features.lbp_top import LBPTopFeatures
@@ -7,6 +8,7 @@ from ferpipe.features.pixels import PixelFeatures
 from ferpipe.features.zernike import ZernikeFeatures
 
 __all__ = [
+    "GaborFeatures",
     "HOGFeatures",
     "LBPFeatures",
     "LBPTopFeatures",

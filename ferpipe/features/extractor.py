@@ -101,6 +101,7 @@ class ImageExtractor(TransformerMixin):
     """
 
     input_kind = "images"
+    stateless = True
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):

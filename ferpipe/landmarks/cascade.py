@@ -30,6 +30,7 @@ __all__ = [
     "PointCascade",
     "crop_transform",
     "load_cascade",
+    "open_network",
     "place_in_box",
     "read_facts",
 ]
@@ -148,6 +149,24 @@ class PointCascade:
         """
         return self._look(self.fine, image, fit_similarity(self.mean_shape, landmarks))
 
+    def first_look(self, image, box, angle=0.0):
+        """Find the points roughly, by the coarse network alone.
+
+        Parameters
+        ----------
+        image : ndarray of shape (h, w), uint8
+            Grey.
+        box : (float, float, float, float)
+            ``(x, y, width, height)`` in pixels.
+        angle : float, default=0.0
+            Turn of the face, in radians, clockwise.
+
+        Returns
+        -------
+        landmarks : ndarray of shape (68, 2)
+        """
+        return self._look(self.coarse, image, self._in_box(box, angle))
+
     def box_of(self, landmarks):
         """Return the box that a detector would put round a face, and the face's turn.
 
@@ -195,18 +214,20 @@ class PointCascade:
         score = score_face(image, *self.box_of(again), detector=detector)
         return score + _SCORE_OF_MOVES * (_NEUTRAL_MOVE - float(moved))
 
+    def _in_box(self, box, angle):
+        return place_in_box(box, angle, self.mean_shape, self.box_width, self.box_centre)
+
     def _passes(self, image, box, angle):
         """Find the points by the coarse network and then by the fine one, twice."""
-        placement = place_in_box(
-            box, angle, self.mean_shape, self.box_width, self.box_centre
-        )
         size = self.fine.get_inputs()[0].shape[-1]
         times = max(1, round(CROP_SIDE * box[2] / self.box_width / size))
         # smaller once rather than for each of the three crops
         x, y, width, height = box
         low, high = (x - width, y - height), (x + 2 * width, y + 2 * height)
         small, from_small = average_blocks(image, low, high, times)
-        points = self._look(self.coarse, small, compose(invert(from_small), placement))
+        points = self._look(
+            self.coarse, small, compose(invert(from_small), self._in_box(box, angle))
+        )
         first = self.refine(small, points)
         again = self.refine(small, first)
         return transform_points(from_small, first), transform_points(from_small, again)
@@ -230,8 +251,8 @@ def load_cascade(folder) -> PointCascade:
     coarse, fine = Path(folder) / "coarse.onnx", Path(folder) / "fine.onnx"
     facts = read_facts(coarse)
     return PointCascade(
-        _session(coarse),
-        _session(fine),
+        open_network(coarse),
+        open_network(fine),
         np.array(facts["mean_shape"]),
         facts["box_width"],
         np.array(facts["box_centre"]),
@@ -246,11 +267,12 @@ def read_facts(path) -> dict:
     path : path
         The file.
     """
-    written = _session(path).get_modelmeta().custom_metadata_map
+    written = open_network(path).get_modelmeta().custom_metadata_map
     return {name: json.loads(value) for name, value in written.items()}
 
 
-def _session(path):
+def open_network(path):
+    """Open the file of a network, to be run by one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""The network that finds 68 points in a crop of a face, and how it is written to a file."""
+"""The network that finds points in a crop of a face, and how networks become files."""
 
 import json
 import logging
@@ -29,11 +29,13 @@ class PointNetwork(nn.Module):
         Side of the crop, in pixels; a multiple of 16.
     channels : (int, int, int, int)
         Feature maps at 1/2, 1/4, 1/8 and 1/16 of the side.
+    n_points : int, default=68
+        Points.
 
     Notes
     -----
-    572,476 parameters with the channels 16, 32, 64, 128. Crops are brought to mean 0 and
-    standard deviation 1 first.
+    572,476 parameters with the channels 16, 32, 64, 128 and 68 points. Crops are brought
+    to mean 0 and standard deviation 1 first.
 
     References
     ----------
@@ -41,7 +43,7 @@ class PointNetwork(nn.Module):
        ECCV 2018, eq. (1).
     """
 
-    def __init__(self, size, channels=(16, 32, 64, 128)):
+    def __init__(self, size, channels=(16, 32, 64, 128), n_points=N_POINTS):
         super().__init__()
         self.size = size
         half, quarter, eighth, sixteenth = channels
@@ -59,8 +61,8 @@ class PointNetwork(nn.Module):
             nn.Conv2d(sixteenth, eighth, 1, bias=False), nn.BatchNorm2d(eighth)
         )
         self.mix = _Residual(eighth)
-        self.heat = nn.Conv2d(eighth, N_POINTS, 1)
-        self.shift = nn.Parameter(torch.zeros(N_POINTS, 2))
+        self.heat = nn.Conv2d(eighth, n_points, 1)
+        self.shift = nn.Parameter(torch.zeros(n_points, 2))
         self.register_buffer("places", 8 * (torch.arange(size // 8) + 0.5) - 0.5)
 
     def forward(self, crops):
@@ -73,15 +75,23 @@ class PointNetwork(nn.Module):
 
         Returns
         -------
-        points : tensor of shape (n, 68, 2), float32
+        points : tensor of shape (n, n_points, 2), float32
             ``(x, y)`` in pixels of the crop.
         """
+        return self.points_in(self.features(crops)[0])
+
+    def features(self, crops):
+        """Return the feature maps at 1/8 and at 1/16 of the side."""
         mean = crops.mean((2, 3), keepdim=True)
         deviation = ((crops - mean) ** 2).mean((2, 3), keepdim=True).sqrt()
         fine = self.to_eighth((crops - mean) / (deviation + 8))
-        coarse = self.back(self.to_sixteenth(fine))
-        coarse = functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
-        heat = self.heat(self.mix(functional.relu(coarse + fine))).float()
+        coarse = self.to_sixteenth(fine)
+        back = functional.interpolate(self.back(coarse), scale_factor=2.0, mode="nearest")
+        return self.mix(functional.relu(back + fine)), coarse
+
+    def points_in(self, fine):
+        """Return the points that the feature maps at 1/8 of the side show."""
+        heat = self.heat(fine).float()
         weights = heat.flatten(2).softmax(2).view(heat.shape)
         x = (weights.sum(2) * self.places).sum(2)
         y = (weights.sum(3) * self.places).sum(2)
@@ -117,22 +127,24 @@ class _FromBytes(nn.Module):
         return self.network(crops.float())
 
 
-def export_network(network, path, crops, **facts):
+def export_network(network, path, crops, *, outputs=("points",), **facts):
     """Write a network as an ONNX file whose convolutions compute in 8-bit integers.
 
     Weights are rounded to 7 bits a channel, so that no processor's integer sums overflow,
     and results are the same on all of them; the ranges of activations are the 99.99 %
-    quantiles over the crops. The first and the last convolution stay in floating point:
-    they cost little time and would lose the most.
+    quantiles over the crops. The first convolution and the one that makes heat maps stay in
+    floating point: they cost little time and would lose the most.
 
     Parameters
     ----------
-    network : PointNetwork
-        Trained.
+    network : nn.Module
+        Trained; it takes crops as :class:`PointNetwork` does, and has a ``size``.
     path : str or path
         The file.
     crops : ndarray of shape (n, size, size), uint8
         Crops like those that it will see.
+    outputs : tuple of str, default=("points",)
+        What the tensors that it gives are called.
     **facts : numbers, strings and lists
         What whoever runs it must know; written as JSON into the file's metadata.
     """
@@ -145,7 +157,7 @@ def export_network(network, path, crops, **facts):
             (torch.zeros(1, 1, network.size, network.size, dtype=torch.uint8),),
             dynamo=True,
             input_names=["crop"],
-            output_names=["points"],
+            output_names=list(outputs),
             verbose=False,
         )
         onnx.save(program.model_proto, exact)

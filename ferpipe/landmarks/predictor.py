@@ -41,6 +41,7 @@ class FromRawImages:
     """What LandmarkPredictor and FaceAligner share: any images in, no table out, no fit."""
 
     input_kind = "raw images"
+    stateless = True
     _gives: str
 
     def get_feature_names_out(self, input_features=None):

@@ -1,11 +1,6 @@
 """Calibrate the wireframe's rest shape, units and prior on faces with 68 points."""
 
-import json
-import platform
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
@@ -25,7 +20,6 @@ __all__ = [
     "calibrate_and_judge",
     "drawn_prior",
     "held_out_errors",
-    "write_card",
 ]
 
 _N_POSE = len(POSE_NAMES)
@@ -305,44 +299,3 @@ def calibrate_and_judge(landmarks, photos, settings=Calibration(), *, n_folds=5,
         }
     model, prior = calibrate(landmarks, settings, verbose=True)
     return model, prior, {name: round(float(score), 5) for name, score in scores.items()}
-
-
-def write_card(folder, *, command, n_faces, n_photos, protocol, scores, settings) -> Path:
-    """Write ``card.json`` beside the wireframe.
-
-    Parameters
-    ----------
-    folder : path
-        Holds ``wireframe.npz``.
-    command : str
-        What calibrates it again.
-    n_faces, n_photos : int
-        Size of the training data.
-    protocol : str
-        How the scores were obtained.
-    scores : dict
-        What :func:`calibrate_and_judge` returned.
-    settings : Calibration
-        How far calibration could go.
-    """
-    file = Path(folder) / "wireframe.npz"
-    card = {
-        "what": "rest shape, shape units and animation units of the wireframe, and the "
-        "Gaussian prior of its parameters",
-        "data": f"{n_faces} faces of {n_photos} photos: AFW and the training part of "
-        "Helen, with the 68 points of the 300-W challenge",
-        "terms": "300-W: research purposes only, so these figures are for research only",
-        "protocol": protocol,
-        "scores": scores,
-        "command": command,
-        "settings": asdict(settings),
-        "bytes": file.stat().st_size,
-        "sha256": sha256(file.read_bytes()).hexdigest(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "scipy")},
-        },
-    }
-    path = Path(folder) / "card.json"
-    path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return path

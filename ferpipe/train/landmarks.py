@@ -1,33 +1,21 @@
 """Train the networks that find the 68 points of a face, and judge them by photo."""
 
-import copy
-import json
-import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
 import joblib
 import numpy as np
 import torch
 from sklearn.model_selection import GroupKFold
-from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from ferpipe.align import eye_transform
 from ferpipe.detect import Face, find_face
-from ferpipe.geometry import (
-    compose,
-    fit_similarity,
-    similarity,
-    transform_points,
-    warp,
-)
+from ferpipe.geometry import fit_similarity, transform_points, warp
 from ferpipe.images import read_image
 from ferpipe.landmarks.cascade import CROP_SIDE, crop_transform, load_cascade, read_facts
 from ferpipe.landmarks.network import PointNetwork, export_network
@@ -39,17 +27,18 @@ from ferpipe.landmarks.points import (
     outer_eye_distance,
     read_pts,
 )
-from ferpipe.networks.loop import find_device, uses_bfloat16
+from ferpipe.train.crops import change_picture, far, near, shear
+from ferpipe.train.loop import train_network
 
 __all__ = [
     "AnnotatedFaces",
     "Recipe",
+    "find_faces",
     "find_points",
     "read_annotated_faces",
     "scores_of",
     "train",
     "train_and_judge",
-    "write_card",
 ]
 
 
@@ -174,22 +163,34 @@ def train(faces, folder, recipe=Recipe(), *, seed=0, name="", position=0):
         ),
     }
     for stage, size, channels, epochs, jitter in (
-        ("coarse", recipe.coarse_size, recipe.coarse_channels, recipe.coarse_epochs, _far),
-        ("fine", recipe.fine_size, recipe.fine_channels, recipe.fine_epochs, _near),
+        ("coarse", recipe.coarse_size, recipe.coarse_channels, recipe.coarse_epochs, far),
+        ("fine", recipe.fine_size, recipe.fine_channels, recipe.fine_epochs, near),
     ):
         path = Path(folder) / f"{stage}.onnx"
         if path.is_file() and read_facts(path).get("training") == facts["training"]:
             continue
         crops = _Crops(faces, mean_shape, size, jitter, np.random.default_rng(seed))
-        network = _train_network(
-            crops,
-            lambda size=size, channels=channels: PointNetwork(size, channels),
-            epochs,
-            recipe,
-            seed,
-            tqdm(desc=f"{name} {stage}", total=epochs, unit="epoch", position=position),
+        batches = crops.batches(min(recipe.batch_size, len(faces.images)))
+        network = train_network(
+            partial(PointNetwork, size, channels),
+            partial(next, batches),
+            partial(_loss_of, unit=size / CROP_SIDE),
+            n_epochs=epochs,
+            n_steps=max(1, len(faces.images) // recipe.batch_size),
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            seed=seed,
+            progress=tqdm(
+                desc=f"{name} {stage}", total=epochs, unit="epoch", position=position
+            ),
         )
         export_network(network, path, crops.sample(_N_CALIBRATION), **facts)
+
+
+def _loss_of(found, points, *, unit):
+    """Return the loss of points found, their errors counted in outer eye distances."""
+    error = (found - torch.from_numpy(points).to(found.device)) / unit
+    return 2 * functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02)
 
 
 def train_and_judge(
@@ -290,49 +291,6 @@ def scores_of(found, truth, missed) -> dict:
     return {name: round(float(value), 5) for name, value in scores.items()}
 
 
-def write_card(folder, *, command, n_faces, n_photos, protocol, scores, recipe) -> Path:
-    """Write ``card.json`` beside the networks.
-
-    Parameters
-    ----------
-    folder : str or path
-        Holds the networks.
-    command : str
-        What trains them again.
-    n_faces, n_photos : int
-        Size of the training data.
-    protocol : str
-        How the scores were obtained.
-    scores : dict
-        What :func:`scores_of` returned.
-    recipe : Recipe
-        How the networks were trained.
-    """
-    folder = Path(folder)
-    files = {name: folder / name for name in ("coarse.onnx", "fine.onnx")}
-    card = {
-        "what": "68 facial landmarks from a grey image and a box of the face",
-        "data": f"{n_faces} faces of {n_photos} photos: AFW and the training part of "
-        "Helen, with the 68 points of the 300-W challenge",
-        "terms": "300-W: research purposes only, so these weights are for research only",
-        "protocol": protocol,
-        "scores": scores,
-        "command": command,
-        "recipe": asdict(recipe),
-        "bytes": {name: file.stat().st_size for name, file in files.items()},
-        "sha256": {
-            name: sha256(file.read_bytes()).hexdigest() for name, file in files.items()
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "onnx", "numpy")},
-        },
-    }
-    path = folder / "card.json"
-    path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return path
-
-
 def _train_on_all(faces, folder, recipe, seed):
     torch.set_num_threads(1)
     train(faces, folder, recipe, seed=seed, name="all faces")
@@ -364,13 +322,37 @@ def find_points(cascade, faces):
     missed : ndarray of shape (n,), bool
         Where the detector found no face, and a fixed box was taken.
     """
-    found, missed = [], []
-    for image in faces.images:
-        face = find_face(image, judge=partial(cascade.judge, image))
-        missed.append(face is None)
-        face = face or _central_face(image)
-        found.append(cascade.predict(image, face.box, face.angle))
-    return np.array(found), np.array(missed)
+    boxes, missed = find_faces(cascade, faces.images)
+    found = [
+        cascade.predict(image, face.box, face.angle)
+        for image, face in zip(faces.images, boxes, strict=True)
+    ]
+    return np.array(found), missed
+
+
+def find_faces(cascade, images):
+    """Let the detector find the face of each image.
+
+    Parameters
+    ----------
+    cascade : PointCascade
+        Judges doubtful finds.
+    images : list of ndarray of shape (h_i, w_i), uint8
+        Grey.
+
+    Returns
+    -------
+    faces : list of Face
+        A fixed box in the middle where the detector finds none.
+    missed : ndarray of shape (n,), bool
+        Where it finds none.
+    """
+    found = [find_face(image, judge=partial(cascade.judge, image)) for image in images]
+    missed = np.array([face is None for face in found])
+    faces = [
+        face or _central_face(image) for face, image in zip(found, images, strict=True)
+    ]
+    return faces, missed
 
 
 def _mean_shape(landmarks):
@@ -413,28 +395,6 @@ def _central_face(image):
     return Face(((width - side) / 2, (height - side) / 2, side, side), 0.0)
 
 
-def _far(rng, placement, middle):
-    """Draw where a detector's box might put the mean face."""
-    angle = rng.normal(0, 10) if rng.random() < 0.8 else rng.uniform(-40, 40)
-    size = _size(placement) * np.exp(rng.normal(0, 0.13))
-    shift = rng.normal(size=2) * (0.16, 0.11) * _size(placement)
-    target = transform_points(placement, middle) + shift
-    return similarity(size, np.deg2rad(angle), middle, target)
-
-
-def _near(rng, placement, middle):
-    """Draw where the coarse network might put the mean face."""
-    angle = np.arctan2(placement[1, 0], placement[0, 0]) + np.deg2rad(rng.normal(0, 4))
-    size = _size(placement) * np.exp(rng.normal(0, 0.05))
-    shift = rng.normal(size=2) * 0.035 * _size(placement)
-    target = transform_points(placement, middle) + shift
-    return similarity(size, angle, middle, target)
-
-
-def _size(placement):
-    return np.hypot(placement[0, 0], placement[1, 0])
-
-
 # crops by which the ranges of 8-bit activations are set
 _N_CALIBRATION = 300
 
@@ -454,113 +414,25 @@ class _Crops:
         placement = self.jitter(rng, self.placements[index], self.middle)
         matrix = crop_transform(placement, self.mean_shape, size)
         if rng.random() < 0.5:
-            middle = np.full(2, (size - 1) / 2)
-            linear = np.eye(2) + rng.normal(0, 0.05, (2, 2))
-            matrix = compose(np.column_stack([linear, middle - linear @ middle]), matrix)
+            matrix = shear(rng, matrix, size)
         crop = warp(self.faces.images[index], matrix, (size, size)).astype(np.float32)
         points = transform_points(matrix, self.faces.landmarks[index])
         if rng.random() < 0.5:
             crop = np.ascontiguousarray(crop[:, ::-1])
             points = (points * (-1, 1) + (size - 1, 0))[MIRRORED]
-        return _disturb(crop, rng), points
+        return change_picture(crop, rng), points
+
+    def batches(self, n):
+        """Yield crops (n, size, size) and their points, all faces in turn, without end."""
+        while True:
+            order = self.rng.permutation(len(self.faces.images))
+            for start in range(0, len(order) - n + 1, n):
+                drawn = [self.draw(index) for index in order[start : start + n]]
+                crops, points = zip(*drawn, strict=True)
+                yield np.stack(crops), np.stack(points).astype(np.float32)
 
     def sample(self, n):
         """Return n crops of random faces, uint8 of shape (n, size, size)."""
         faces = self.rng.integers(0, len(self.faces.images), n)
         drawn = np.stack([self.draw(index)[0] for index in faces])
         return np.clip(np.rint(drawn), 0, 255).astype(np.uint8)
-
-
-def _disturb(crop, rng):
-    """Change focus, resolution, light and noise, and cover a part."""
-    import cv2
-
-    size = len(crop)
-    if rng.random() < 0.3:
-        crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6))
-    if rng.random() < 0.2:
-        small = max(8, round(size * rng.uniform(0.3, 0.8)))
-        crop = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
-        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.5:
-        crop = 255 * np.clip(crop / 255, 0, 1) ** np.exp(rng.normal(0, 0.4))
-    crop = (crop - 128) * np.exp(rng.normal(0, 0.25)) + 128 + rng.normal(0, 20)
-    if rng.random() < 0.3:
-        ramp, angle = np.linspace(-1, 1, size), rng.uniform(0, 2 * np.pi)
-        light = np.cos(angle) * ramp + np.sin(angle) * ramp[:, None]
-        crop = crop * (1 + 0.5 * rng.random() * light)
-    if rng.random() < 0.3:
-        crop = crop + rng.normal(0, rng.uniform(2, 12), crop.shape)
-    if rng.random() < 0.4:
-        height, width = (rng.uniform(0.1, 0.45, 2) * size).astype(int)
-        row, column = rng.integers(0, size - height), rng.integers(0, size - width)
-        patch = crop[row : row + height, column : column + width]
-        if rng.random() < 0.5:
-            patch[:] = rng.uniform(0, 255)
-        else:
-            row, column = rng.integers(0, size - height), rng.integers(0, size - width)
-            patch[:] = crop[row : row + height, column : column + width].copy()
-    return crop.astype(np.float32)
-
-
-def _train_network(crops, make_network, epochs, recipe, seed, progress):
-    """Train one network; return the running mean of its weights."""
-    device = find_device("auto")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = make_network().to(device, memory_format=torch.channels_last)
-    average = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-        betas=(0.9, 0.99),
-    )
-    n_faces = len(crops.faces.images)
-    batch_size = min(recipe.batch_size, n_faces)
-    steps = n_faces // batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.lr, total_steps=epochs * steps, pct_start=0.1
-    )
-    unit = crops.size / CROP_SIDE  # the outer eye distance, in pixels
-    step = 0
-    network.train()
-    for _ in range(epochs):
-        order = crops.rng.permutation(n_faces)
-        total = 0.0
-        for start in range(0, steps * batch_size, batch_size):
-            drawn = [crops.draw(index) for index in order[start : start + batch_size]]
-            images, points = (
-                np.stack(part).astype(np.float32) for part in zip(*drawn, strict=True)
-            )
-            batch = torch.from_numpy(images)[:, None].to(device)
-            with torch.autocast(
-                device, torch.bfloat16, enabled=uses_bfloat16("auto", device)
-            ):
-                found = network(batch.contiguous(memory_format=torch.channels_last))
-            error = (found - torch.from_numpy(points).to(device)) / unit
-            loss = 2 * functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            step += 1
-            _average(average, network, min(0.998, (1 + step) / (10 + step)))
-            total += loss.item()
-        progress.set_postfix(loss=f"{total / steps:.4f}", refresh=False)
-        progress.update()
-    progress.close()
-    return average.cpu()
-
-
-def _average(average, network, share):
-    with torch.no_grad():
-        states = zip(
-            average.state_dict().values(), network.state_dict().values(), strict=True
-        )
-        for mean, new in states:
-            if mean.dtype.is_floating_point:
-                mean.mul_(share).add_(new, alpha=1 - share)
-            else:
-                mean.copy_(new)
