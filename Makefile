@@ -1,4 +1,4 @@
-# make grid | test | lint | bench: each sets up .venv by itself, once.
+# make grid | test | lint | bench | reports: each sets up .venv by itself, once.
 
 PYTHON ?= python3
 # A version pin cannot choose torch's CPU build, and the default one for Linux brings
@@ -7,7 +7,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: grid test lint bench clean
+.PHONY: grid test lint bench reports clean
 
 grid: $(READY)
 	$(BIN)/python -m ferpipe.grid pipelines/lstm_svm.yaml
@@ -22,6 +22,9 @@ lint: $(READY)
 
 bench: $(READY)
 	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+reports: $(READY)
+	$(BIN)/python reports/table.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

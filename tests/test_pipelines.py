@@ -18,7 +18,7 @@ def shrunk(node):
         return node
     if set(node) == {"try"}:
         return {"try": [shrunk(item) for item in node["try"][:2]]}
-    small = {"max_epochs": 1, "n_splits": 2, "n_sequences": 84, "n_frames": 2}
+    small = {"max_epochs": 1, "n_splits": 2, "n_sequences": 84, "n_components": 5}
     return {key: small.get(key, shrunk(value)) for key, value in node.items()}
 
 
@@ -37,7 +37,7 @@ def test_runs_on_small_data(path):
     from ferpipe.datasets import make_expression_sequences
 
     spec = compile_spec(shrunk(read_mapping(path)))
-    bunch = make_expression_sequences(n_sequences=84, n_frames=2, random_state=0)
+    bunch = make_expression_sequences(n_sequences=84, n_frames=3, random_state=0)
     results = run_experiment(spec, bunch)
     assert results.fits["total"] == make_plan(spec, bunch).fits
     assert set(results.model.predict(bunch.data)) <= set(results.classes)
