@@ -44,21 +44,26 @@ SIZES = (48, 128, 256)
 def milliseconds(photos):
     """Print the time of a face, one thread, by the size of the picture."""
     cascade = load_own_cascade()
-    print(
-        f"ms a face, {len(photos)} faces, one thread: from the box; warm frame; landmarks"
-    )
+    print(f"ms a face, {len(photos)} faces, one thread")
+    print("  size  batch  from the box  warm frame  objective: landmarks  learned")
     for size in SIZES:
         matrix = similarity(size / 256, 0, (0, 0), (0, 0))
         images = [warp(photo, matrix, (size, size)) for photo in photos]
         boxes = [central_face(image).box for image in images]
         fits = [cascade.predict(*both)[0] for both in zip(images, boxes, strict=True)]
-        by_landmarks = CandideFitter(detector=None, objective="landmarks").fit(images)
+        fitters = [
+            CandideFitter(detector=None, objective=objective).fit(images)
+            for objective in (None, "landmarks", "learned")
+        ]
+        few = [[image] for image in images[:32]]
         times = (
+            shortest(fitters[0].transform, [images]) / len(images),
             shortest(cascade.predict, images, boxes),
             shortest(cascade.refine, images, fits),
-            shortest(by_landmarks.transform, [[image] for image in images]),
+            shortest(fitters[1].transform, few),
+            shortest(fitters[2].transform, few),
         )
-        print(f"  {size:>4} px  " + "  ".join(f"{time:.2f}" for time in times))
+        print(f"  {size:>4}  " + "  ".join(f"{time:.2f}" for time in times))
 
 
 def shortest(function, *inputs):

@@ -32,8 +32,7 @@ from ferpipe.candide.point_fit import fit_points, unit_limits, visible_points
 from ferpipe.landmarks.cascade import load_cascade
 from ferpipe.landmarks.points import outer_eye_distance
 from ferpipe.train.candide import calibrate
-from ferpipe.train.landmarks import read_annotated_faces
-from ferpipe.train.objective import find_boxes
+from ferpipe.train.landmarks import find_faces, read_annotated_faces
 
 # of the lines on which P1 and P2 are compared: the second of the learned stages
 STAGE, REACH = 1, 0.15
@@ -88,7 +87,7 @@ def compare(faces, networks, objectives):
         starts = {
             "box": [
                 start_in_box(model, prior, face.box, face.angle, cascade)
-                for face in find_boxes(unseen, cascade)
+                for face in find_faces(cascade, unseen.images)[0]
             ],
             "near": near_starts(model, prior, unseen.landmarks),
         }

@@ -10,6 +10,7 @@ from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.learned_objective import load_objective
 from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.render import Appearance, render
 from ferpipe.geometry import similarity, warp
 from ferpipe.landmarks.points import outer_eye_distance
 
@@ -104,6 +105,22 @@ def test_small_crops_and_photos_are_fitted_alike():
     assert other[3] == pytest.approx(0.4 * one[3], rel=0.05)
     assert np.abs(np.degrees(one[:3] - other[:3])).max() < 6
     assert np.corrcoef(one[6:], other[6:])[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("ry", [-1.5, -0.7, 0.7, 1.5])
+def test_turned_heads_and_profiles(ry):
+    model, prior = load_calibrated()
+    parameters = np.zeros(85)
+    parameters[[1, 3, 4, 5]] = ry, 60, 96, 84
+    parameters[6:20] = prior.mean[:14]
+    image = render(model, parameters, Appearance(), 192)
+    found = CandideFitter("pose", detector=None).fit([image]).locate([image])
+    assert np.isfinite(found.parameters).all()
+    assert 0 <= found.quality[0] <= 1
+    if abs(ry) < 1:  # training drew no face that is turned further
+        assert found.parameters[0, 1] == pytest.approx(ry, abs=0.2)
+    else:  # half of the points are hidden: the fit is poor, and says so
+        assert found.quality[0] < 0.5
 
 
 def test_images_without_a_face():

@@ -18,6 +18,7 @@ from ferpipe.train.__main__ import main
 from ferpipe.train.landmarks import (
     AnnotatedFaces,
     Recipe,
+    find_faces,
     find_points,
     read_annotated_faces,
     scores_of,
@@ -130,6 +131,17 @@ def test_stopped_training_goes_on(faces, tmp_path, monkeypatch):
     train(few, tmp_path, recipe)
     with pytest.raises(KeyboardInterrupt):  # networks of another seed are not kept
         train(few, tmp_path, recipe, seed=1)
+
+
+def test_faces_that_are_not_found_start_in_the_middle():
+    noise = np.random.default_rng(0).integers(0, 255, (2, 200, 100), dtype=np.uint8)
+    for judge in (None, load_model("ferpipe")):
+        found, missed = find_faces(judge, list(noise))
+        assert missed.all()
+        for face in found:
+            x, y, width, height = face.box
+            assert (x + width / 2, y + height / 2) == (50, 100)
+            assert width == height
 
 
 def test_scores():

@@ -8,10 +8,10 @@ from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.learned_objective import LearnedObjective, load_objective
 from ferpipe.candide.point_fit import visible_points
 from ferpipe.detect import Face
-from ferpipe.landmarks.predictor import central_face, load_model
+from ferpipe.landmarks.predictor import load_model
 from ferpipe.train.__main__ import main
 from ferpipe.train.landmarks import AnnotatedFaces
-from ferpipe.train.objective import find_boxes, fit_faces, train_and_judge
+from ferpipe.train.objective import fit_faces, train_and_judge
 
 SIZE = 120
 
@@ -67,12 +67,6 @@ def test_errors_are_those_of_the_visible_points(faces):
     # the boxes are 6 pixels too far to the right, and of no use below
     assert left.min() > 0.08
     assert left.mean() == pytest.approx(6 / 40, abs=0.08)
-
-
-def test_faces_that_are_not_found_start_in_the_middle(faces):
-    few = faces.take(np.arange(2))
-    # there is none in noise
-    assert find_boxes(few) == [central_face(image) for image in few.images]
 
 
 @pytest.fixture(scope="module")

@@ -335,8 +335,8 @@ def find_faces(cascade, images):
 
     Parameters
     ----------
-    cascade : PointCascade
-        Judges doubtful finds.
+    cascade : PointCascade or None
+        Judges doubtful finds; None leaves them to the detector's threshold.
     images : list of ndarray of shape (h_i, w_i), uint8
         Grey.
 
@@ -347,7 +347,10 @@ def find_faces(cascade, images):
     missed : ndarray of shape (n,), bool
         Where it finds none.
     """
-    found = [find_face(image, judge=partial(cascade.judge, image)) for image in images]
+    judges = [cascade and partial(cascade.judge, image) for image in images]
+    found = [
+        find_face(image, judge=judge) for image, judge in zip(images, judges, strict=True)
+    ]
     missed = np.array([face is None for face in found])
     faces = [
         face or _central_face(image) for face, image in zip(found, images, strict=True)

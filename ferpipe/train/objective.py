@@ -1,7 +1,6 @@
 """Train the objective that is learned from annotated faces, and judge it by photo."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +10,14 @@ from ferpipe.candide.camera import project
 from ferpipe.candide.learned_objective import LearnedObjective, save_objective
 from ferpipe.candide.objective import fit_objective, start_in_box
 from ferpipe.candide.point_fit import unit_limits, visible_points
-from ferpipe.detect import find_face
 from ferpipe.landmarks.points import outer_eye_distance
-from ferpipe.landmarks.predictor import central_face, load_model
+from ferpipe.landmarks.predictor import load_model
 from ferpipe.train.candide import calibrate
+from ferpipe.train.landmarks import find_faces
 
-__all__ = ["SETTINGS", "fit_faces", "find_boxes", "train_and_judge"]
+__all__ = ["SETTINGS", "fit_faces", "train_and_judge"]
 
 SETTINGS = ("reaches", "n_samples", "n_features", "n_displacements", "random_state")
-
-
-def find_boxes(faces, cascade=None):
-    """Find the boxes from which fits start.
-
-    Parameters
-    ----------
-    faces : AnnotatedFaces
-        Photos of one face each.
-    cascade : PointCascade, default=None
-        Judges faces in doubt; None leaves them to the detector's threshold.
-
-    Returns
-    -------
-    found : list of Face
-        The detector's, or a fixed box in the middle where it finds none.
-    """
-    found = []
-    for image in faces.images:
-        judge = cascade and partial(cascade.judge, image)
-        found.append(find_face(image, judge=judge) or central_face(image))
-    return found
 
 
 def fit_faces(model, prior, objective, faces, boxes, facts):
@@ -57,7 +34,7 @@ def fit_faces(model, prior, objective, faces, boxes, facts):
     faces : AnnotatedFaces
         Faces that none of these has seen.
     boxes : list of Face
-        As :func:`find_boxes` returns them.
+        As :func:`ferpipe.train.landmarks.find_faces` returns them.
     facts : PointCascade
         Says where faces are in boxes.
 
@@ -112,7 +89,7 @@ def train_and_judge(faces, folder, *, n_folds=5, seed=0, keep_folds=False):
     facts = load_model("ferpipe")
     errors, measured = [], []
     if n_folds:
-        boxes = find_boxes(faces)
+        boxes, _ = find_faces(None, faces.images)
         folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
         splits = folds.split(faces.images, groups=faces.photos)
         for number, (fit, test) in enumerate(splits, start=1):
