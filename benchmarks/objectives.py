@@ -147,11 +147,14 @@ def print_table(rows, started):
 def main():
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", type=Path, required=True)
-    parser.add_argument("--objectives", type=Path, required=True)
+    parser.add_argument("--networks", type=Path, help="landmark networks of folds")
+    parser.add_argument("--objectives", type=Path, help="learned objectives of folds")
     options = parser.parse_args()
     if "FERPIPE_DATA" not in os.environ:
         print("FERPIPE_DATA is not set: nothing to measure on.")
+        return 0
+    if not (options.networks and options.objectives):
+        print("--networks and --objectives of folds are needed: see the first lines here.")
         return 0
     faces = read_annotated_faces(Path(os.environ["FERPIPE_DATA"]) / "faces68")
     compare(faces, options.networks, options.objectives)
