@@ -190,7 +190,7 @@ def by_size(faces, networks, fitters):
     for number, (fit, test) in enumerate(splits, start=1):
         model, _ = calibrate(faces.landmarks[fit])
         landmarks = load_cascade(networks / "folds" / str(number))
-        path = fitters / "folds" / f"{number}.onnx"
+        path = fitters / "folds" / str(number)
         cascade = load_wireframe_cascade(path, landmarks, model)
         for index, size in product(test, SIZES):
             truth = faces.landmarks[index]
