@@ -3,7 +3,7 @@
 from numbers import Integral
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -86,9 +86,14 @@ def in_chunks(describe, images, *, n_jobs=None, pixels=_PIXELS):
     def work(start):
         features[start : start + step] = describe(images[start : start + step])
 
-    Parallel(n_jobs=n_jobs, require="sharedmem")(
-        delayed(work)(start) for start in range(step, len(images), step)
-    )
+    starts = range(step, len(images), step)
+    if effective_n_jobs(n_jobs) == 1:
+        for start in starts:
+            work(start)
+    else:
+        Parallel(n_jobs=n_jobs, require="sharedmem")(
+            delayed(work)(start) for start in starts
+        )
     return features
 
 

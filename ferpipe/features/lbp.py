@@ -402,6 +402,12 @@ def _reach(offsets, strides):
 
 def relabel(codes, n_points, method):
     """Turn patterns of bits into the codes of "ror", "uniform" or "nri_uniform"."""
+    if codes.dtype == np.uint8:
+        import cv2
+
+        # OpenCV's tables have 256 entries, and its images two dimensions
+        table = np.resize(_table(n_points, method), 256)
+        return cv2.LUT(codes.reshape(len(codes), -1), table).reshape(codes.shape)
     if n_points <= _MOST_POINTS_IN_TABLE:
         return _table(n_points, method).take(codes)
     labels = np.empty_like(codes)
