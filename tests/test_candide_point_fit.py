@@ -11,6 +11,7 @@ from ferpipe.candide.point_fit import (
     Prior,
     fit_points,
     fit_targets,
+    given_person,
     unit_limits,
     visible_points,
 )
@@ -523,3 +524,27 @@ def test_targets_without_a_step_stay_within_the_limits(model, visible):
     )
     np.testing.assert_array_equal(found[6:], np.clip(drawn[0, 6:], *limits))
     np.testing.assert_array_equal(found[:6], drawn[0, :6])
+
+
+def test_given_person_is_the_conditional_gaussian():
+    rng = np.random.default_rng(1)
+    factor = rng.normal(size=(5, 5))
+    prior = Prior(rng.normal(size=5), factor @ factor.T, 0.1)
+    draws = rng.multivariate_normal(prior.mean, prior.covariance, 400_000)
+    sigma = prior.mean[:2] + np.array([0.5, -0.3])
+    given = given_person(prior, sigma)
+    # regression of the draws is the conditional mean
+    design = np.column_stack([np.ones(len(draws)), draws[:, :2]])
+    weights, *_ = np.linalg.lstsq(design, draws[:, 2:], rcond=None)
+    np.testing.assert_allclose(given.mean[2:], [1, *sigma] @ weights, atol=0.03)
+    rest = draws[:, 2:] - design @ weights
+    np.testing.assert_allclose(
+        given.covariance[2:, 2:], np.cov(rest.T), rtol=0.05, atol=0.02
+    )
+    np.testing.assert_array_equal(given.mean[:2], sigma)
+    assert np.abs(given.covariance[:2]).max() < 1e-10
+
+
+def test_visible_vertices_are_those_that_landmarks_show(model):
+    vertices, _ = visible_points(model, np.zeros((1, 68, 2)))
+    assert set(vertices) == set(model.landmarks)

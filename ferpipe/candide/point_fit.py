@@ -12,9 +12,18 @@ import numpy as np
 from ferpipe.candide.camera import project, project_with_jacobian, rough_poses
 from ferpipe.candide.model import POSE_NAMES
 
-__all__ = ["Prior", "fit_points", "fit_targets", "unit_limits", "visible_points"]
+__all__ = [
+    "Prior",
+    "fit_points",
+    "fit_targets",
+    "given_person",
+    "unit_limits",
+    "visible_points",
+]
 
 _N_POSE = len(POSE_NAMES)
+# of sigma once it is known: not 0, so that its covariance can be inverted
+_KNOWN = 1e-6
 # of rx, ry and rz, in radians; scale and shift are free
 _ANGLE_SPREAD = np.array([0.4, 0.6, 1.5])
 # of scale and shift about the start where targets may not determine them, as a multiple of
@@ -88,6 +97,27 @@ def unit_limits(model, prior):
     off = _MOST_UNUSUAL * np.sqrt(np.diag(prior.covariance)[:n_shape])
     limits[:, :n_shape] = prior.mean[:n_shape] + np.array([-off, off])
     return limits
+
+
+def given_person(prior, sigma) -> Prior:
+    """Return the prior of the animation units once the shape units are known.
+
+    Parameters
+    ----------
+    prior : Prior
+        Of all units.
+    sigma : ndarray of shape (n_shape,)
+        Shape parameters of the person.
+    """
+    n_shape = len(sigma)
+    of_person = prior.covariance[:n_shape, :n_shape]
+    across = prior.covariance[n_shape:, :n_shape]
+    gain = np.linalg.solve(of_person, across.T).T
+    mean = prior.mean[n_shape:] + gain @ (sigma - prior.mean[:n_shape])
+    covariance = np.zeros_like(prior.covariance)
+    covariance[:n_shape, :n_shape] = _KNOWN**2 * np.eye(n_shape)
+    covariance[n_shape:, n_shape:] = prior.covariance[n_shape:, n_shape:] - gain @ across.T
+    return Prior(np.concatenate([sigma, mean]), covariance, prior.noise)
 
 
 def visible_points(model, landmarks):

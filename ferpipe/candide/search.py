@@ -9,9 +9,8 @@ from ferpipe.candide.designed_objectives import EdgeObjective, LandmarkObjective
 from ferpipe.candide.learned_objective import load_objective
 from ferpipe.candide.model import CandideModel
 from ferpipe.candide.objective import Objective, fit_objective, start_in_box
-from ferpipe.candide.point_fit import Prior, unit_limits
+from ferpipe.candide.point_fit import Prior, given_person, unit_limits
 from ferpipe.candide.quality import load_judge
-from ferpipe.candide.sequence_fit import given_person
 from ferpipe.landmarks.cascade import PointCascade
 
 __all__ = ["OBJECTIVES", "ObjectiveSearch", "objective_named"]
