@@ -108,6 +108,11 @@ def test_a_training_writes_what_the_cascade_loads(trained, faces, wireframe):
     assert scores["rotation_mean"] > 0
 
 
+def test_missing_networks_of_folds_are_named_at_once(faces, wireframe, tmp_path):
+    with pytest.raises(ValueError, match="landmark networks of the folds.*keep-folds"):
+        train_fitter_and_judge(faces, tmp_path, tmp_path / "none", *wireframe, RECIPE)
+
+
 def test_what_was_trained_already_is_kept(trained, faces, wireframe, monkeypatch):
     def never(*_, **__):
         raise AssertionError

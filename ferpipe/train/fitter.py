@@ -433,7 +433,14 @@ def train_fitter_and_judge(
     jobs = [joblib.delayed(_train_on_all)(faces, folder, model, prior, recipe, seed)]
     splits = []
     if networks is not None:
-        of_folds = sorted(Path(networks, "folds").iterdir())
+        place = Path(networks, "folds")
+        if not place.is_dir():
+            raise ValueError(
+                f"{place}: expected the landmark networks of the folds there; "
+                "python -m ferpipe.train landmarks FOLDER --keep-folds --out NETWORKS "
+                "writes them."
+            )
+        of_folds = sorted(place.iterdir())
         folds = GroupKFold(len(of_folds), shuffle=True, random_state=seed)
         splits = list(folds.split(faces.images, groups=faces.photos))
         jobs += [
