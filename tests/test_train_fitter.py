@@ -109,7 +109,7 @@ def test_a_training_writes_what_the_cascade_loads(trained, faces, wireframe):
 
 
 def test_missing_networks_of_folds_are_named_at_once(faces, wireframe, tmp_path):
-    with pytest.raises(ValueError, match="landmark networks of the folds.*keep-folds"):
+    with pytest.raises(ValueError, match="expected the landmark networks of the folds"):
         train_fitter_and_judge(faces, tmp_path, tmp_path / "none", *wireframe, RECIPE)
 
 
