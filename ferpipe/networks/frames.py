@@ -15,6 +15,7 @@ __all__ = [
     "GradientHistograms",
     "HogCNN",
     "Paper000CNN",
+    "ResidualCNN",
     "SmallCNN",
 ]
 
@@ -172,7 +173,73 @@ class Paper000CNN(nn.Module):
         return self.filters(_channels_last(frames))
 
 
-FRAME_NETWORKS = {"small_cnn": SmallCNN, "hog_cnn": HogCNN, "paper_000": Paper000CNN}
+class ResidualCNN(nn.Module):
+    """A residual network [1]_ for tens of thousands of faces: 256 features a frame.
+
+    A 3×3 convolution of 32 filters and a 2×2 max pooling; a convolution of 64 filters and
+    a residual block; then two stages of two residual blocks each, with 128 and 256 filters
+    and half the side from stage to stage; a mean over places.
+    2,718,176 parameters for grey images, 2,718,752 for RGB.
+
+    Parameters
+    ----------
+    n_channels : int
+        1 for grey, 3 for RGB images.
+    activation : {"elu", "relu"}
+        Activation after each convolution.
+
+    References
+    ----------
+    .. [1] K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image
+       Recognition", CVPR 2016.
+    """
+
+    n_outputs = 256
+
+    def __init__(self, n_channels, activation):
+        super().__init__()
+        act = ACTIVATIONS[activation]
+        self.filters = nn.Sequential(
+            *_convolution(n_channels, 32, act),
+            nn.MaxPool2d(2),
+            *_convolution(32, 64, act),
+            _ResidualBlock(64, 64, act),
+            _ResidualBlock(64, 128, act),
+            _ResidualBlock(128, 128, act),
+            _ResidualBlock(128, 256, act),
+            _ResidualBlock(256, 256, act),
+        ).to(memory_format=torch.channels_last)
+
+    def forward(self, frames):
+        """Features (N, 256) of frames (N, c, h, w)."""
+        return self.filters(_channels_last(frames)).mean(dim=(2, 3))
+
+
+class _ResidualBlock(nn.Module):
+    """Two convolutions added to their input, which a 1×1 convolution fits if need be."""
+
+    def __init__(self, n_channels, width, act):
+        super().__init__()
+        stride = 1 if width == n_channels else 2
+        self.first = nn.Sequential(*_convolution(n_channels, width, act, stride=stride))
+        self.second = nn.Sequential(*_convolution(width, width, act)[:2])
+        self.fit = None
+        if stride == 2:
+            fit = nn.Conv2d(n_channels, width, 1, stride, bias=False)
+            self.fit = nn.Sequential(fit, nn.BatchNorm2d(width))
+        self.last = act()
+
+    def forward(self, x):
+        kept = x if self.fit is None else self.fit(x)
+        return self.last(kept + self.second(self.first(x)))
+
+
+FRAME_NETWORKS = {
+    "small_cnn": SmallCNN,
+    "hog_cnn": HogCNN,
+    "paper_000": Paper000CNN,
+    "residual": ResidualCNN,
+}
 
 
 def _convolution(n_channels, width, activation, size=3, stride=1):

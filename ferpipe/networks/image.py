@@ -25,10 +25,11 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
 
     Parameters
     ----------
-    frames : {"small_cnn", "hog_cnn", "paper_000"}, default="small_cnn"
+    frames : {"small_cnn", "hog_cnn", "paper_000", "residual"}, default="small_cnn"
         Convolutional network, from 8 pixels a side on. "small_cnn" is fast and made for
         32 to 96 pixels (128 features), "hog_cnn" adds a branch on gradient histograms and
-        is better on few faces (256), "paper_000" is that paper's (512).
+        is better on few faces (256), "paper_000" is that paper's (512), "residual" is for
+        tens of thousands of faces (256).
     dense : None, int or list of int, default=None
         Widths of dense layers between it and the output layer, each with activation,
         batch norm and dropout.
@@ -91,7 +92,7 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     input_kind = "images"
 
     _parameter_constraints: dict = {
-        "frames": [StrOptions({"small_cnn", "hog_cnn", "paper_000"})],
+        "frames": [StrOptions({"small_cnn", "hog_cnn", "paper_000", "residual"})],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "activation": [StrOptions({"elu", "relu"})],

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ferpipe.networks.augment import augment_batch, mix_batch
 from ferpipe.networks.batches import Batches, count_batches
+from ferpipe.networks.checkpoint import Checkpoint, training_key
 from ferpipe.networks.modules import TrainingLoss, decide
 
 __all__ = [
@@ -149,6 +150,8 @@ class RecordEpoch(Callback):
 class WatchValidation(Callback):
     """Stop when the validation loss stays, and keep the weights of the best epoch."""
 
+    state_names = ("best_loss_", "best_epoch_", "best_weights_")
+
     def __init__(self, patience, keep_best):
         self.patience = patience
         self.keep_best = keep_best
@@ -182,7 +185,13 @@ class ShowProgress(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Open the bar."""
-        self.bar_ = tqdm(total=net.max_epochs, unit="epoch", disable=None, leave=False)
+        self.bar_ = tqdm(
+            total=net.max_epochs,
+            initial=len(net.history),
+            unit="epoch",
+            disable=None,
+            leave=False,
+        )
 
     def on_epoch_end(self, net, **kwargs):
         """Move on."""
@@ -279,6 +288,10 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
         The trained skorch net.
     """
     optimizer, settings = _OPTIMIZERS[training.optimizer]
+    checkpoint = None
+    if training.checkpoint is not None:
+        key = training_key(module, dataset, valid, training, augment, loss, generator)
+        checkpoint = Checkpoint(training.checkpoint, key)
     net = Net(
         module,
         TrainingLoss,
@@ -294,7 +307,7 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
         iterator_train__sampling=training.sampling,
         iterator_train__generator=generator,
         train_split=None if valid is None else predefined_split(valid),
-        callbacks=_callbacks(training, len(dataset)),
+        callbacks=_callbacks(training, len(dataset), checkpoint),
         augment=augment,
         generator=generator,
         bfloat16=uses_bfloat16(training.precision, device),
@@ -305,11 +318,13 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
     # Not net.fit: it takes an interrupt from the keyboard for a normal end.
     net.notify("on_train_begin", X=dataset, y=None)
     try:
-        net.fit_loop(dataset)
+        net.fit_loop(dataset, epochs=training.max_epochs - len(net.history))
     except _StopTraining:
         pass
     finally:
         net.notify("on_train_end", X=dataset, y=None)
+    if checkpoint is not None:
+        checkpoint.remove()
     net.train_split = None
     return net
 
@@ -349,7 +364,7 @@ def history(net):
     return epochs
 
 
-def _callbacks(training, n_samples):
+def _callbacks(training, n_samples, checkpoint):
     callbacks = [RecordEpoch()]
     if training.schedule in _COURSES:
         n_steps = training.max_epochs * count_batches(n_samples, training.batch_size)
@@ -374,6 +389,8 @@ def _callbacks(training, n_samples):
         )
     if training.patience is not None or training.best_epoch:
         callbacks.append(WatchValidation(training.patience, training.best_epoch))
+    if checkpoint is not None:
+        callbacks.append(checkpoint)
     if training.verbose:
         callbacks.append(ShowProgress())
     return callbacks

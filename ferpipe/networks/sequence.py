@@ -28,7 +28,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
 
     Parameters
     ----------
-    frames : {"small_cnn", "hog_cnn", "paper_000"} or None, default="small_cnn"
+    frames : {"small_cnn", "hog_cnn", "paper_000", "residual"} or None, default="small_cnn"
         Convolutional network that sees each frame, as in ImageNetwork. None when the
         frames are features already: sequences of shape (T_i, d), each feature being
         brought to mean 0 and standard deviation 1 of the training frames.
@@ -121,7 +121,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     input_kind = "sequences"
 
     _parameter_constraints: dict = {
-        "frames": [StrOptions({"small_cnn", "hog_cnn", "paper_000"}), None],
+        "frames": [StrOptions({"small_cnn", "hog_cnn", "paper_000", "residual"}), None],
         "cell": [StrOptions({"rnn", "gru", "lstm"})],
         "hidden": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "bidirectional": ["boolean"],

@@ -2,6 +2,7 @@
 
 import warnings
 from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -54,6 +55,10 @@ default="one_cycle"
         Stop when the validation loss did not improve for so many epochs.
     best_epoch : bool, default=False
         Keep the weights of the epoch with the lowest validation loss.
+    checkpoint : str, path or None, default=None
+        Folder in which the state of the training is saved after each epoch. A training
+        that was killed goes on there when it is run again with the same data and
+        settings, and ends with the weights of an unbroken one; the file is removed then.
     device : {"auto", "cpu", "cuda"}, default="auto"
         "auto" takes a CUDA device if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -82,6 +87,7 @@ default="one_cycle"
         "validation": [Interval(Real, 0, 0.5, closed="right"), tuple, list, None],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "best_epoch": ["boolean"],
+        "checkpoint": [str, PathLike, None],
         "device": [StrOptions({"auto", "cpu", "cuda"})],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "verbose": ["boolean"],
@@ -102,6 +108,7 @@ default="one_cycle"
         validation=None,
         patience=None,
         best_epoch=False,
+        checkpoint=None,
         device="auto",
         precision="auto",
         verbose=False,
@@ -118,6 +125,7 @@ default="one_cycle"
         self.validation = validation
         self.patience = patience
         self.best_epoch = best_epoch
+        self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
         self.verbose = verbose
