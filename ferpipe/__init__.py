@@ -37,6 +37,7 @@ _PUBLIC = {
     "detect_faces": "ferpipe.detect",
     "find_face": "ferpipe.detect",
     "load": "ferpipe.persistence",
+    "pretrained": "ferpipe.networks.pretrained",
     "read_frames": "ferpipe.images",
     "read_image": "ferpipe.images",
     "run": "ferpipe.grid",

@@ -38,6 +38,7 @@ from ferpipe.journal import Journal
 from ferpipe.kinds import first_steps, input_kind
 from ferpipe.landmarks.predictor import NoFaceError
 from ferpipe.persistence import package_versions
+from ferpipe.protocols import PROTOCOLS, Split
 from ferpipe.results import Fold, Results
 from ferpipe.spec import Spec, SpecError, suggest
 from ferpipe.store import RowStore, Store
@@ -63,9 +64,13 @@ class Plan:
 
     Attributes
     ----------
+    official : Split or None
+        What the named protocol trains on and judges; without one there are folds.
     by_subject, plain : list of (train, test)
         Outer folds as index arrays; ``by_subject`` is empty when the data has no
         groups, ``plain`` when the file names a splitter by groups.
+    groups : ndarray of shape (n,) or None
+        What must not stand on both sides inside a training part.
     inner : splitter
         Folds of each search.
     candidates : int
@@ -76,8 +81,10 @@ class Plan:
         Fits asked for in all.
     """
 
+    official: Split | None
     by_subject: list[tuple[np.ndarray, np.ndarray]]
     plain: list[tuple[np.ndarray, np.ndarray]]
+    groups: np.ndarray | None
     inner: Any
     candidates: int
     curve: list[tuple[np.ndarray, np.ndarray]]
@@ -158,6 +165,8 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     _check_data(bunch, taken)
     if taken.startswith("raw "):
         _check_faces(spec.pipeline, bunch, store)
+    if spec.protocol is not None:
+        return _official_plan(spec, bunch)
     y, groups = bunch.target, bunch.groups
     outer, inner = spec.folds, spec.inner
     by_subject, plain = [], []
@@ -186,7 +195,25 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     fits += len(curve) * len(_CURVE_FRACTIONS)
     if by_subject:
         fits += len(plain)
-    return Plan(by_subject, plain, inner, candidates, curve, fits)
+    return Plan(None, by_subject, plain, groups, inner, candidates, curve, fits)
+
+
+def _official_plan(spec, bunch):
+    """Lay out the one split of a protocol; the model to save is the one judged."""
+    try:
+        split = PROTOCOLS[spec.protocol].split(bunch)
+    except ValueError as error:
+        raise DataError(f"evaluate.protocol: {error}") from error
+    y = bunch.target[split.train]
+    groups = None if split.groups is None else split.groups[split.train]
+    inner = spec.inner if groups is None else _twin(spec.inner)
+    candidates = len(ParameterGrid(spec.grid))
+    n_inner = inner.get_n_splits(np.zeros(len(y)), y, groups) if candidates > 1 else 0
+    if n_inner:
+        _check_counts(y, None, inner, inner)
+    return Plan(
+        split, [], [], split.groups, inner, candidates, [], candidates * n_inner + 1
+    )
 
 
 def run_experiment(
@@ -238,16 +265,21 @@ def run_experiment(
         bar = journal.progress("fit", plan.fits, spec.name) if progress else nullcontext()
         with bar, parallel_config("loky", inner_max_num_threads=work.threads):
             parallel = Parallel(n_jobs=n_jobs)
-            split = "by_subject" if plan.by_subject else "plain"
-            *folds, (model, best, cv_results) = parallel(
-                [
-                    *(
-                        delayed(_search_fold)(work, split, number, train, test)
-                        for number, (train, test) in enumerate(headline)
-                    ),
-                    delayed(_search_everything)(work),
-                ]
-            )
+            if plan.official:
+                split = "official"
+                fold, model, best, cv_results = _search_official(work)
+                folds = [fold]
+            else:
+                split = "by_subject" if plan.by_subject else "plain"
+                *folds, (model, best, cv_results) = parallel(
+                    [
+                        *(
+                            delayed(_search_fold)(work, split, number, train, test)
+                            for number, (train, test) in enumerate(headline)
+                        ),
+                        delayed(_search_everything)(work),
+                    ]
+                )
             if plan.by_subject:
                 folds += parallel(
                     delayed(_refit)(work, number, train, test, best)
@@ -272,6 +304,8 @@ def run_experiment(
         groups=None if bunch.groups is None else np.asarray(bunch.groups),
         classes=tuple(str(name) for name in np.unique(bunch.target)),
         headline=split,
+        protocol=PROTOCOLS[spec.protocol].sentence if spec.protocol else None,
+        beside=plan.official.beside if plan.official else {},
         folds=tuple(folds),
         scoring=spec.scoring,
         choose_by=spec.choose_by,
@@ -319,8 +353,9 @@ class _Work:
 
     def take(self, indices):
         """Return data, target and groups of some samples."""
-        bunch = self.bunch
-        groups = None if bunch.groups is None else np.asarray(bunch.groups)[indices]
+        bunch, groups = self.bunch, self.plan.groups
+        if groups is not None:
+            groups = np.asarray(groups)[indices]
         return _take(bunch.data, indices), np.asarray(bunch.target)[indices], groups
 
     def score(self, estimator, X, y):
@@ -354,6 +389,16 @@ def _search_fold(work, split, number, train, test):
         return _score_fold(work, split, number, model, best, train, test, start)
 
 
+def _search_official(work):
+    """Search in the training part of a protocol; the model that is judged is saved."""
+    start = time.perf_counter()
+    train, test = work.plan.official.train, work.plan.official.test
+    with work.settings():
+        model, best, cv_results = _search(work, *work.take(train))
+        fold = _score_fold(work, "official", 0, model, best, train, test, start)
+    return fold, take_cache(model).set_params(memory=None), best, cv_results
+
+
 def _search_everything(work):
     """Search over all the data; the model is the one to save."""
     with work.settings():
@@ -380,12 +425,24 @@ def _score_fold(work, split, number, model, best, train, test, start):
         number=number,
         test=test,
         predicted=model.predict(X),
+        probabilities=_probabilities(model, X, np.unique(work.bunch.target)),
+        temperature=float(getattr(model[-1], "temperature_", 1.0)),
         scores={name: float(value) for name, value in scores.items()},
         best_params=best,
         step_predictions=_step_predictions(model, X),
         n_train=len(train),
         seconds=time.perf_counter() - start,
     )
+
+
+def _probabilities(model, X, classes):
+    """Probabilities of all classes, where the model gives them; 0 of those it lacks."""
+    if not hasattr(model, "predict_proba"):
+        return None
+    found = model.predict_proba(X)
+    probabilities = np.zeros((len(found), len(classes)))
+    probabilities[:, np.searchsorted(classes, model.classes_)] = found
+    return probabilities
 
 
 def _curve_scores(work, train, test, best):

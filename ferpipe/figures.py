@@ -1,4 +1,4 @@
-"""Figures of a report: the confusion matrix, and curves over epochs or samples.
+"""Figures of a report: the confusion matrix, curves over epochs or samples, reliability.
 
 Figures are made as objects and belong to whoever asked for them: pyplot and its global
 state are not used.
@@ -13,7 +13,15 @@ import numpy as np
 from ferpipe.results import Results
 from ferpipe.wording import SPLIT_NAMES
 
-__all__ = ["DARK", "LIGHT", "Panel", "curve_panels", "draw_confusion", "draw_panels"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Panel",
+    "curve_panels",
+    "draw_confusion",
+    "draw_panels",
+    "reliability_panels",
+]
 
 PANEL_SIZE = (3.8, 2.7)  # inches
 # Keys of a network's history that one panel shows together.
@@ -62,7 +70,7 @@ class Panel:
     def alt(self) -> str:
         """What the panel shows, for somebody who cannot see it."""
         parts = [
-            f"{label} goes from {y[0]:.3f} at {x[0]} to {y[-1]:.3f} at {x[-1]}"
+            f"{label} goes from {y[0]:.3f} at {x[0]:.6g} to {y[-1]:.3f} at {x[-1]:.6g}"
             for label, (x, y, _) in self.lines.items()
         ]
         return f"Line chart of {self.title} over {self.x_label}: {'; '.join(parts)}."
@@ -109,6 +117,31 @@ def curve_panels(results: Results, summary: dict[str, Any]) -> list[Panel]:
     return [Panel(results.choose_by, "training samples", lines)]
 
 
+def reliability_panels(summary: dict[str, Any]) -> list[Panel]:
+    """Lay out accuracy over confidence, where the headline has probabilities.
+
+    Parameters
+    ----------
+    summary : dict
+        As ``summarise`` returns it.
+
+    Returns
+    -------
+    panels : list of Panel
+        One, or none.
+    """
+    calibration = summary["splits"][summary["headline"]]["calibration"]
+    if calibration is None:
+        return []
+    sure = [part["confidence"] for part in calibration["bins"]]
+    right = [part["accuracy"] for part in calibration["bins"]]
+    lines: dict[str, Line] = {
+        "equal": ((0, 1), (0, 1), None),
+        "held out": (sure, right, None),
+    }
+    return [Panel("accuracy by confidence", "confidence", lines)]
+
+
 def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
     """Draw panels side by side, two a row.
 
@@ -137,12 +170,15 @@ def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
         for (label, (x, y, spread)), colour in zip(
             panel.lines.items(), theme.lines, strict=False
         ):
-            marker = "o" if len(x) < 10 else ""
+            marker = "o" if 2 < len(x) < 10 else ""
             axes.plot(x, y, color=colour, label=label, marker=marker, markersize=3.5)
             if spread is not None and None not in spread:
                 low, high = np.subtract(y, spread), np.add(y, spread)
                 axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        whole = all(
+            float(value).is_integer() for x, *_ in panel.lines.values() for value in x
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
         _style(axes, theme)
         axes.grid(axis="y", color=theme.grid, linewidth=0.8)
         axes.set_xlabel(panel.x_label, color=theme.muted, fontsize=9)

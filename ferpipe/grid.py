@@ -172,17 +172,21 @@ def _describe_plan(spec: Spec, bunch, plan, n_jobs) -> str:
     counts = Counter(str(name) for name in bunch.target)
     n_groups = 0 if bunch.groups is None else len({str(name) for name in bunch.groups})
     label = "synthetic data, " if bunch.synthetic else ""
-    outer = (
-        f"{len(plan.by_subject)} by subject and {len(plan.plain)} plain"
-        if plan.by_subject
-        else f"{len(plan.plain)} plain"
-    )
+    if plan.official:
+        n_train, n_test = len(plan.official.train), len(plan.official.test)
+        outer = f"protocol {spec.protocol}: {n_train} to train, {n_test} to test"
+    elif plan.by_subject:
+        outer = (
+            f"outer folds: {len(plan.by_subject)} by subject and {len(plan.plain)} plain"
+        )
+    else:
+        outer = f"outer folds: {len(plan.plain)} plain"
     return "\n".join(
         [
             f"{spec.name}: {label}{spec.loader}: {len(bunch.target)} {bunch.kind}, "
             f"{n_groups or 'unknown'} subjects, {len(counts)} classes",
             "  " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)),
-            f"  {plan.candidates} candidates; outer folds: {outer}; {plan.fits} fits",
+            f"  {plan.candidates} candidates; {outer}; {plan.fits} fits",
             f"  {n_jobs} processes",
         ]
     )

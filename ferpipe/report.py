@@ -15,12 +15,21 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ferpipe.figures import DARK, LIGHT, Panel, curve_panels, draw_confusion, draw_panels
+from ferpipe.figures import (
+    DARK,
+    LIGHT,
+    Panel,
+    curve_panels,
+    draw_confusion,
+    draw_panels,
+    reliability_panels,
+)
 from ferpipe.results import Fold, Results
 from ferpipe.statistics import summarise
 from ferpipe.wording import (
     INTERVAL_METHODS,
     SPLIT_NAMES,
+    calibration_words,
     duration,
     fit_words,
     fixed,
@@ -62,7 +71,7 @@ def write_report(results: Results, folder) -> dict[str, Path]:
     a file that an older report has and this one has not is removed.
     """
     summary = summarise(results)
-    panels = curve_panels(results, summary)
+    panels = [*curve_panels(results, summary), *reliability_panels(summary)]
     files = {
         "report.html": _page(results, summary, panels).encode(),
         "results.json": _json(results, summary).encode(),
@@ -109,6 +118,11 @@ def text_table(results: Results) -> str:
         f"{len(summary['classes'])} classes",
         summary["protocol"],
     ]
+    lines += [
+        f"{name}: accuracy {percent(part['accuracy'])}, 95 % interval "
+        f"{range_percent(part['interval'])}, {part['n_tested']} {results.data['kind']}"
+        for name, part in head["beside"].items()
+    ]
     if subjects is None:
         lines.append("note: subjects are unknown and may stand on both sides of the split")
     rows = _score_rows(results, summary)
@@ -126,6 +140,8 @@ def text_table(results: Results) -> str:
         ("parameters" if i == 0 else "", f"{name} = {value}")
         for i, (name, value) in enumerate(readable_params(results.best_params).items())
     ]
+    if head["calibration"]:
+        facts.append(("calibration", calibration_words(head["calibration"])))
     if results.fits:
         facts.append(("fits", fit_words(results.fits)))
     facts.append(("time", duration(results.seconds)))
@@ -159,6 +175,9 @@ def _page(results: Results, summary: dict[str, Any], panels: list[Panel]) -> str
         split_names=SPLIT_NAMES,
         interval_method=INTERVAL_METHODS[head["accuracy"]["interval"]["method"]],
         score_rows=_score_rows(results, summary),
+        calibration_words=(
+            calibration_words(head["calibration"]) if head["calibration"] else None
+        ),
         gap_words=gap_words(summary["gap"]) if summary["gap"] else None,
         best_params=readable_params(results.best_params),
         fold_tables=_fold_tables(results, summary),
@@ -283,7 +302,10 @@ def _json(results: Results, summary: dict[str, Any]) -> str:
 
 
 def _fold_dict(fold: Fold) -> dict[str, Any]:
-    return {name: getattr(fold, name) for name in fold.__dataclass_fields__}
+    fields = {name: getattr(fold, name) for name in fold.__dataclass_fields__}
+    if fold.probabilities is not None:
+        fields["probabilities"] = fold.probabilities.round(4)
+    return fields
 
 
 def _plain(value):

@@ -14,7 +14,7 @@ class Fold:
 
     Attributes
     ----------
-    split : {"by_subject", "plain"}
+    split : {"by_subject", "plain", "official"}
         Kind of split that the fold belongs to.
     number : int
         0-based number within its split.
@@ -34,6 +34,11 @@ class Fold:
         Number of training samples.
     seconds : float
         Wall time of the search and the refit.
+    probabilities : ndarray of shape (n_test, n_classes) or None
+        Those of the samples, in the order of the run's classes; None if the model gives
+        none.
+    temperature : float
+        By which the model divides its scores; 1 where it does not.
     """
 
     split: str
@@ -45,6 +50,8 @@ class Fold:
     step_predictions: dict[str, np.ndarray]
     n_train: int
     seconds: float
+    probabilities: np.ndarray | None = None
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,9 @@ class Results:
         Subject of each sample.
     classes : tuple of str
         Class names in the model's order (sorted).
-    headline : {"by_subject", "plain"}
-        The split whose figures stand first: by subject when the data has groups.
+    headline : {"by_subject", "plain", "official"}
+        The split whose figures stand first: a protocol's own if one is named, by subject
+        when the data has groups.
     folds : tuple of Fold
         Outer folds of every split.
     scoring : tuple of str
@@ -98,6 +106,10 @@ class Results:
         A command that repeats the run.
     versions : dict of str to str
         Package versions.
+    protocol : str or None
+        What the named protocol's score measures.
+    beside : dict of str to ndarray of shape (n,), bool
+        Parts of the tested samples whose score stands beside the headline.
     """
 
     name: str
@@ -119,3 +131,5 @@ class Results:
     seconds: float = 0.0
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    protocol: str | None = None
+    beside: dict[str, np.ndarray] = field(default_factory=dict)

@@ -22,12 +22,13 @@ from sklearn.metrics import get_scorer_names
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from ferpipe.constraints import InvalidParameterError, validate_parameters
+from ferpipe.protocols import PROTOCOLS
 from ferpipe.registry import SPLITTERS, estimator_classes
 
 __all__ = ["Spec", "SpecError", "compile_spec", "override", "read_mapping", "suggest"]
 
 _KEYS = ("name", "seed", "data", "pipeline", "evaluate", "search", "report")
-_EVALUATE_KEYS = ("folds", "inner", "scoring", "choose_by")
+_EVALUATE_KEYS = ("protocol", "folds", "inner", "scoring", "choose_by")
 _FOLDS = {"StratifiedKFold": {"n_splits": 5, "shuffle": True}}
 _INNER = {"StratifiedKFold": {"n_splits": 3, "shuffle": True}}
 
@@ -54,8 +55,12 @@ class Spec:
         Unfitted; every ``try`` stands at its first alternative.
     grid : list of dict
         What ``GridSearchCV`` takes as ``param_grid``; ``[{}]`` without a ``try``.
-    folds, inner : splitter
-        Outer and inner folds.
+    protocol : str or None
+        Name of the protocol that says what is trained on and what is judged.
+    folds : splitter or None
+        Outer folds, without a protocol.
+    inner : splitter
+        Inner folds.
     scoring : tuple of str
         Names of scorers.
     choose_by : str
@@ -72,6 +77,7 @@ class Spec:
     data_parameters: dict[str, Any]
     pipeline: Pipeline
     grid: list[dict[str, list]]
+    protocol: str | None
     folds: Any
     inner: Any
     scoring: tuple[str, ...]
@@ -190,7 +196,7 @@ def compile_spec(mapping: Mapping) -> Spec:
             raise SpecError(f"pipeline.{last}: the last step must be a classifier.")
     evaluate = mapping.get("evaluate") or {}
     _check_keys(evaluate, _EVALUATE_KEYS, "evaluate")
-    folds = builder.splitter(evaluate.get("folds", _FOLDS), "evaluate.folds")
+    protocol, folds, judged_by = _compile_outer(builder, evaluate)
     inner = builder.splitter(evaluate.get("inner", _INNER), "evaluate.inner")
     scoring, choose_by = _compile_scoring(evaluate)
     search = mapping.get("search", "grid")
@@ -207,7 +213,7 @@ def compile_spec(mapping: Mapping) -> Spec:
         "data": {loader: data_parameters},
         "pipeline": pipeline.resolved,
         "evaluate": {
-            "folds": folds.resolved,
+            **judged_by,
             "inner": inner.resolved,
             "scoring": list(scoring),
             "choose_by": choose_by,
@@ -222,13 +228,30 @@ def compile_spec(mapping: Mapping) -> Spec:
         data_parameters=data_parameters,
         pipeline=pipeline.value,
         grid=grid,
-        folds=folds.value,
+        protocol=protocol,
+        folds=folds,
         inner=inner.value,
         scoring=scoring,
         choose_by=choose_by,
         to=to,
         resolved=resolved,
     )
+
+
+def _compile_outer(builder, evaluate):
+    """Return protocol or outer folds, one of them None, and the key that says so."""
+    protocol = evaluate.get("protocol")
+    if protocol is None:
+        built = builder.splitter(evaluate.get("folds", _FOLDS), "evaluate.folds")
+        return None, built.value, {"folds": built.resolved}
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
+        raise SpecError(f"evaluate.protocol: {suggest(protocol, 'protocol', PROTOCOLS)}")
+    if "folds" in evaluate:
+        raise SpecError(
+            f"evaluate: protocol {protocol} says what is judged; leave folds out, or name "
+            "folds and no protocol."
+        )
+    return protocol, None, {"protocol": protocol}
 
 
 class _Loader(yaml.SafeLoader):

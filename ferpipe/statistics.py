@@ -12,7 +12,13 @@ from sklearn.metrics import confusion_matrix
 
 from ferpipe.results import Fold, Results
 
-__all__ = ["class_scores", "subject_bootstrap", "summarise", "wilson_interval"]
+__all__ = [
+    "class_scores",
+    "reliability",
+    "subject_bootstrap",
+    "summarise",
+    "wilson_interval",
+]
 
 # Indices held out and the labels predicted for them, fold by fold.
 _Predictions: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
@@ -150,6 +156,55 @@ def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def reliability(
+    confidence: np.ndarray, correct: np.ndarray, *, n_bins: int = 15
+) -> dict[str, Any]:
+    """Compare how sure a model is with how often it is right.
+
+    Parameters
+    ----------
+    confidence : ndarray of shape (n,)
+        Probability of the class that was answered, in [0, 1].
+    correct : ndarray of shape (n,), bool
+        Whether it was the true one.
+    n_bins : int, default=15
+        Equal parts of [0, 1].
+
+    Returns
+    -------
+    found : dict
+        ``error``: the expected calibration error, the mean over the samples of the
+        difference between confidence and accuracy of their bin; ``bins``: for each that
+        is not empty ``n``, mean ``confidence`` and ``accuracy``.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural
+       Networks", ICML 2017, eq. (3). Bins are open below and closed above, as there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(f"{reliability(np.full(4, 0.9), np.array([1, 1, 0, 1]))['error']:.2f}")
+    0.15
+    """
+    number = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    counts = np.bincount(number, minlength=n_bins)
+    sure = np.bincount(number, confidence, n_bins)
+    right = np.bincount(number, correct, n_bins)
+    return {
+        "error": float(np.abs(sure - right).sum() / len(confidence)),
+        "bins": [
+            {
+                "n": int(counts[i]),
+                "confidence": float(sure[i] / counts[i]),
+                "accuracy": float(right[i] / counts[i]),
+            }
+            for i in np.flatnonzero(counts)
+        ],
+    }
+
+
 def summarise(results: Results) -> dict[str, Any]:
     """Everything that a report says about the scores, ready for JSON.
 
@@ -172,7 +227,11 @@ def summarise(results: Results) -> dict[str, Any]:
           (counts, rows are true classes), ``per_class`` (class to ``precision``,
           ``recall``, ``f1``, ``support``); ``folds`` (``number``, ``n_train``, ``n_test``,
           ``n_subjects``, ``accuracy``); ``scores`` (scorer to ``mean`` and ``spread``);
-          ``steps``: step name to the first six of these for the step's own predictions;
+          ``calibration`` (``error`` and ``bins`` as :func:`reliability` gives them, and
+          ``error_unscaled``, the error without the model's temperature; None if the model
+          gives no probabilities); ``beside`` (part of the tested samples to ``n_tested``,
+          ``accuracy`` and ``interval``); ``steps``: step name to the first six of these
+          for the step's own predictions;
         - ``gap``: plain minus by subject: ``scores`` (scorer to difference of the means),
           ``accuracy`` (difference of the pooled accuracies) and its ``interval``; None
           if either split was not run;
@@ -216,11 +275,12 @@ def summarise(results: Results) -> dict[str, Any]:
 
 
 def _protocol(results: Results, n_folds: int) -> str:
-    folds = (
-        f"{n_folds} folds by subject, no subject on both sides"
-        if results.headline == "by_subject"
-        else f"{n_folds} folds that do not look at subjects"
-    )
+    if results.protocol is not None:
+        folds = results.protocol
+    elif results.headline == "by_subject":
+        folds = f"{n_folds} folds by subject, no subject on both sides"
+    else:
+        folds = f"{n_folds} folds that do not look at subjects"
     if not results.cv_results:
         return f"{folds}; nothing was searched"
     return f"{folds}; parameters chosen by {results.choose_by} inside each training part"
@@ -234,6 +294,11 @@ def _split_summary(results: Results, folds: list[Fold]) -> dict[str, Any]:
         "scores": {
             scorer: _mean_and_spread([fold.scores[scorer] for fold in folds])
             for scorer in results.scoring
+        },
+        "calibration": _calibration(results, folds),
+        "beside": {
+            name: _part_summary(results, folds, part)
+            for name, part in results.beside.items()
         },
         # A search over a step may leave it out of some folds.
         "steps": {
@@ -281,6 +346,37 @@ def _predictions_summary(results: Results, predictions: _Predictions) -> dict[st
             }
             for i, name in enumerate(results.classes)
         },
+    }
+
+
+def _calibration(results: Results, folds: list[Fold]) -> dict[str, Any] | None:
+    probabilities = [fold.probabilities for fold in folds if fold.probabilities is not None]
+    if len(probabilities) < len(folds):
+        return None
+    correct = np.concatenate(
+        [results.target[fold.test] == fold.predicted for fold in folds]
+    )
+    scaled, unscaled = [], []
+    for fold, shares in zip(folds, probabilities, strict=True):
+        scaled.append(shares.max(axis=1))
+        powers = shares**fold.temperature
+        unscaled.append(powers.max(axis=1) / powers.sum(axis=1))
+    found = reliability(np.concatenate(scaled), correct)
+    before = reliability(np.concatenate(unscaled), correct)
+    return {**found, "error_unscaled": before["error"]}
+
+
+def _part_summary(results: Results, folds: list[Fold], part: np.ndarray) -> dict[str, Any]:
+    """Summarise the predictions of some of the tested samples."""
+    tested, correct = _pooled(
+        results,
+        [(fold.test[part[fold.test]], fold.predicted[part[fold.test]]) for fold in folds],
+    )
+    groups = None if results.groups is None else results.groups[tested]
+    return {
+        "n_tested": len(tested),
+        "accuracy": float(correct.mean()),
+        "interval": _accuracy_interval(correct, groups),
     }
 
 

@@ -10,6 +10,7 @@ from sklearn.base import clone
 __all__ = [
     "INTERVAL_METHODS",
     "SPLIT_NAMES",
+    "calibration_words",
     "duration",
     "fit_words",
     "fixed",
@@ -25,7 +26,11 @@ __all__ = [
 
 EN_DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
-SPLIT_NAMES = {"by_subject": "by subject", "plain": "plain"}
+SPLIT_NAMES = {
+    "by_subject": "by subject",
+    "plain": "plain",
+    "official": "on the official split",
+}
 INTERVAL_METHODS = {
     "subject bootstrap": "it comes from resampling subjects",
     "wilson": "it is Wilson's, which takes samples as independent",
@@ -104,6 +109,15 @@ def gap_words(gap: dict[str, Any]) -> str:
         f"{points(gap['accuracy'])} points of pooled accuracy, plain minus by subject "
         f"(95 % interval {points(low)} to {points(high)}): {meaning}"
     )
+
+
+def calibration_words(calibration: dict[str, Any]) -> str:
+    """Say how far confidence and accuracy are apart, before and after scaling."""
+    error, unscaled = calibration["error"], calibration["error_unscaled"]
+    words = f"expected calibration error {fixed(error)}"
+    if not np.isclose(error, unscaled):
+        words += f", {fixed(unscaled)} without the temperature"
+    return words
 
 
 def fit_words(fits: dict[str, int]) -> str:

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from ferpipe.networks.frames import FRAME_NETWORKS, GradientHistograms, HogCNN, SmallCNN
+from ferpipe.networks.base import FRAME_NAMES
+from ferpipe.networks.frames import FRAME_NETWORKS, GradientHistograms
 
 
 def count(module):
@@ -20,7 +21,13 @@ def test_frame_networks_take_faces_of_any_usual_size(name, size, n_channels):
     assert torch.isfinite(features).all()
 
 
-@pytest.mark.parametrize("network", [SmallCNN, HogCNN])
+def test_names_are_those_that_the_estimators_take():
+    assert set(FRAME_NAMES) == set(FRAME_NETWORKS)
+
+
+@pytest.mark.parametrize(
+    "network", [FRAME_NETWORKS[name] for name in FRAME_NAMES if name != "paper_000"]
+)
 def test_parameter_counts_in_docstrings(network):
     for n_channels in (1, 3):
         assert f"{count(network(n_channels, 'relu')):,}" in network.__doc__

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ferpipe.experiment import make_plan, run_experiment
@@ -19,6 +20,7 @@ def shrunk(node):
     if set(node) == {"try"}:
         return {"try": [shrunk(item) for item in node["try"][:2]]}
     small = {"max_epochs": 1, "n_splits": 2, "n_sequences": 84, "n_components": 5}
+    small["checkpoint"] = None
     return {key: small.get(key, shrunk(value)) for key, value in node.items()}
 
 
@@ -31,13 +33,22 @@ def test_compiles_and_resolves(path):
     assert repr(again.grid) == repr(spec.grid)
 
 
+def small_data(spec):
+    """Drawn faces in the shape that the experiment takes."""
+    from ferpipe.datasets import make_expression_sequences
+
+    bunch = make_expression_sequences(n_sequences=84, n_frames=3, random_state=0)
+    if spec.protocol == "fer2013-official":
+        bunch.update(data=np.stack([frames[-1] for frames in bunch.data]), kind="images")
+        bunch.update(usage=np.repeat(["Training", "PublicTest"], 42), groups=None)
+    return bunch
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_runs_on_small_data(path):
-    from ferpipe.datasets import make_expression_sequences
-
     spec = compile_spec(shrunk(read_mapping(path)))
-    bunch = make_expression_sequences(n_sequences=84, n_frames=3, random_state=0)
+    bunch = small_data(spec)
     results = run_experiment(spec, bunch)
     assert results.fits["total"] == make_plan(spec, bunch).fits
     assert set(results.model.predict(bunch.data)) <= set(results.classes)

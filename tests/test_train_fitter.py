@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,6 @@ from ferpipe.candide.cascade import load_wireframe_cascade
 from ferpipe.landmarks.cascade import read_facts
 from ferpipe.landmarks.predictor import load_model
 from ferpipe.train import fitter as module
-from ferpipe.train.card import write_card
 from ferpipe.train.fitter import (
     FitterRecipe,
     agreement,
@@ -150,22 +147,3 @@ def test_errors_are_summed_up():
         "mean_error_of_these": 0.04,
         "share_of_these_above_0.1": 0.0,
     }
-
-
-def test_the_card_says_where_it_comes_from(trained, faces):
-    path = write_card(
-        trained,
-        ["wireframe.onnx"],
-        what="a test",
-        faces=faces,
-        protocol="none",
-        scores={"mean_error": 0.1},
-        command="python -m ferpipe.train fitter FOLDER",
-        recipe={"size": 96},
-        packages=["numpy"],
-    )
-    card = json.loads(path.read_text())
-    assert card["data"].startswith("12 faces of 12 photos")
-    assert card["bytes"]["wireframe.onnx"] == (trained / "wireframe.onnx").stat().st_size
-    assert len(card["sha256"]["wireframe.onnx"]) == 64
-    assert card["versions"]["numpy"] == np.__version__

@@ -1,6 +1,7 @@
 """What ImageNetwork and SequenceNetwork share: fit, predict, encode, pickle."""
 
 from contextlib import contextmanager
+from os import PathLike
 
 import numpy as np
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -13,7 +14,13 @@ from ferpipe.constraints import fit_context
 from ferpipe.networks.augment import Augment
 from ferpipe.networks.training import Training, check_training, split_validation
 
-__all__ = ["NetworkMixin"]
+__all__ = ["FRAME_NAMES", "NetworkMixin"]
+
+# keys of networks.frames.FRAME_NETWORKS, which loads torch
+FRAME_NAMES = (
+    *("small_cnn", "hog_cnn", "residual", "paper_000", "paper_002", "paper_002_vgg"),
+    *("paper_003", "paper_004", "paper_004_unsteered"),
+)
 
 
 def _has_probabilities(network):
@@ -89,6 +96,8 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         device = loop.find_device(training.device)
         with _seeded(seed, device):
             module = initialize(self._make_module())
+            if self.weights is not None:
+                self._start_from_weights(module)
             self._learn_scale(module, dataset)
             self._net = loop.train(
                 module,
@@ -101,10 +110,11 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 generator=torch.Generator().manual_seed(seed),
             )
         self.history_ = loop.history(self._net)
+        self.temperature_ = self._find_temperature(valid) if training.calibrate else 1.0
         self.weights_ = {
             name: value.cpu().numpy().copy() for name, value in module.state_dict().items()
         }
-        self.n_parameters_ = sum(p.numel() for p in module.parameters())
+        self.n_parameters_ = sum(p.numel() for p in module.parameters() if p.requires_grad)
         return self
 
     def predict(self, X):
@@ -195,14 +205,37 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         return self.weights_["output.weight"].shape[1]
 
     def _decide(self, X):
+        import torch
+
         from ferpipe.networks.modules import decide
 
         def method(module, frames, lengths):
-            return decide(
-                module(frames, lengths), self.loss, module.rows_per_sample(lengths)
-            )
+            rows = module.rows_per_sample(lengths)
+            views = [
+                decide(module(view, lengths) / self.temperature_, self.loss, rows)
+                for view in self._views(frames)
+            ]
+            return torch.stack(views).mean(0)
 
         return self._apply(X, method)
+
+    def _views(self, frames):
+        """Return what the network looks at to decide, a list of frames."""
+        return [frames]
+
+    def _find_temperature(self, valid):
+        import torch
+
+        from ferpipe.networks import loop
+        from ferpipe.networks.temperature import fit_temperature
+
+        def method(module, frames, lengths):
+            views = [module(view, lengths) for view in self._views(frames)]
+            return torch.stack(views, dim=1)
+
+        scores = torch.from_numpy(loop.apply(self._net, valid, method)).transpose(0, 1)
+        lengths = torch.tensor([len(x) for x in valid.X]) if valid.sequences else None
+        return fit_temperature(scores, valid.y, self._net.module_.rows_per_sample(lengths))
 
     def _apply(self, X, method):
         check_is_fitted(self, "weights_")
@@ -248,11 +281,33 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             FrameDataset(_take(X, outside), target[outside]),
         )
 
+    def _start_from_weights(self, module):
+        from ferpipe.networks.weights import load_frames
+
+        load_frames(
+            module.frames,
+            self.weights,
+            frames=self.frames,
+            activation=self.activation,
+            n_channels=self._n_channels(),
+        )
+        if self.freeze:
+            module.freeze_frames()
+
+    def _check_weights(self):
+        if self.freeze and self.weights is None:
+            raise ValueError(
+                "freeze=True keeps the frame network as it is, but weights is None: there "
+                "is nothing to keep; set weights='fer2013' or a file."
+            )
+
     def _learn_scale(self, module, dataset):
         """Networks on images standardise each by itself and have nothing to learn."""
 
 
 NETWORK_CONSTRAINTS: dict = {
+    "weights": [str, PathLike, None],
+    "freeze": ["boolean"],
     "training": [Training, None],
     "augment": [Augment, None],
     "random_state": ["random_state"],

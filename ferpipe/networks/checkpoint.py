@@ -15,8 +15,8 @@ import ferpipe
 
 __all__ = ["Checkpoint", "training_key"]
 
-# settings that change where and how a training runs, not what comes out
-_IRRELEVANT = {"checkpoint", "device", "verbose"}
+# settings that change where a training runs or what follows it, not its weights
+_IRRELEVANT = {"calibrate", "checkpoint", "device", "verbose"}
 
 
 def training_key(module, dataset, valid, training, augment, loss, generator):

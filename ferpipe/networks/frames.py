@@ -7,19 +7,25 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, pad, relu
+from torch.nn.functional import avg_pool2d, pad, relu
+
+from ferpipe.networks.layers import ACTIVATIONS, channels_last, convolution, pool_to
+from ferpipe.networks.paper_frames import (
+    Paper000CNN,
+    Paper002CNN,
+    Paper002VGG,
+    Paper003CNN,
+    Paper004CNN,
+    Paper004Steered,
+)
 
 __all__ = [
-    "ACTIVATIONS",
     "FRAME_NETWORKS",
     "GradientHistograms",
     "HogCNN",
-    "Paper000CNN",
     "ResidualCNN",
     "SmallCNN",
 ]
-
-ACTIVATIONS = {"elu": nn.ELU, "relu": nn.ReLU}
 
 
 class SmallCNN(nn.Module):
@@ -44,11 +50,11 @@ class SmallCNN(nn.Module):
         super().__init__()
         act = ACTIVATIONS[activation]
         self.filters = nn.Sequential(
-            *_convolution(n_channels, 32, act, size=5, stride=2),
+            *convolution(n_channels, 32, act, size=5, stride=2),
             nn.MaxPool2d(2),
-            *_convolution(32, 64, act),
+            *convolution(32, 64, act),
             nn.MaxPool2d(2),
-            *_convolution(64, 96, act),
+            *convolution(64, 96, act),
         ).to(memory_format=torch.channels_last)
         self.dense = nn.Sequential(
             nn.Flatten(), nn.Dropout(0.4), nn.Linear(96 * 36, self.n_outputs), act()
@@ -56,7 +62,7 @@ class SmallCNN(nn.Module):
 
     def forward(self, frames):
         """Features (N, 128) of frames (N, c, h, w)."""
-        return self.dense(_pool_to(self.filters(_channels_last(frames)), 6))
+        return self.dense(pool_to(self.filters(channels_last(frames)), 6))
 
 
 class GradientHistograms(nn.Module):
@@ -126,51 +132,8 @@ class HogCNN(nn.Module):
 
     def forward(self, frames):
         """Features (N, 256) of frames (N, c, h, w)."""
-        histograms = self.dense(_pool_to(self.histograms(frames), 15))
+        histograms = self.dense(pool_to(self.histograms(frames), 15))
         return self.dropout(torch.cat([histograms, self.learnt(frames)], dim=1))
-
-
-class Paper000CNN(nn.Module):
-    """The time-distributed CNN of paper 000: 512 features a frame.
-
-    The paper's layer table gives one row for it: output (None, 3, 512), 4,691,904
-    parameters, and the whole network has 4,096 that are not trained. Eight 3×3
-    convolutions of 64, 64, 128, 128, 256, 256, 512 and 512 filters with bias, each with
-    batch norm, and a mean over places have exactly these numbers for grey images.
-    Their pooling is not told: 2×2 max pooling after the second, fourth and sixth.
-
-    torch counts 4,688,064 parameters: Keras also counts the running mean and variance of
-    the batch norms (3,840), which are buffers here.
-
-    Parameters
-    ----------
-    n_channels : int
-        1 for grey, 3 for RGB images.
-    activation : {"elu", "relu"}
-        Activation after each convolution; the paper has "elu".
-    """
-
-    n_outputs = 512
-
-    def __init__(self, n_channels, activation):
-        super().__init__()
-        layers = []
-        for index, width in enumerate((64, 64, 128, 128, 256, 256, 512, 512)):
-            layers += [
-                nn.Conv2d(n_channels, width, 3, padding=1),
-                ACTIVATIONS[activation](),
-                nn.BatchNorm2d(width),
-            ]
-            if index in (1, 3, 5):
-                layers.append(nn.MaxPool2d(2))
-            n_channels = width
-        self.filters = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(
-            memory_format=torch.channels_last
-        )
-
-    def forward(self, frames):
-        """Features (N, 512) of frames (N, c, h, w)."""
-        return self.filters(_channels_last(frames))
 
 
 class ResidualCNN(nn.Module):
@@ -200,9 +163,9 @@ class ResidualCNN(nn.Module):
         super().__init__()
         act = ACTIVATIONS[activation]
         self.filters = nn.Sequential(
-            *_convolution(n_channels, 32, act),
+            *convolution(n_channels, 32, act),
             nn.MaxPool2d(2),
-            *_convolution(32, 64, act),
+            *convolution(32, 64, act),
             _ResidualBlock(64, 64, act),
             _ResidualBlock(64, 128, act),
             _ResidualBlock(128, 128, act),
@@ -212,7 +175,7 @@ class ResidualCNN(nn.Module):
 
     def forward(self, frames):
         """Features (N, 256) of frames (N, c, h, w)."""
-        return self.filters(_channels_last(frames)).mean(dim=(2, 3))
+        return self.filters(channels_last(frames)).mean(dim=(2, 3))
 
 
 class _ResidualBlock(nn.Module):
@@ -221,8 +184,8 @@ class _ResidualBlock(nn.Module):
     def __init__(self, n_channels, width, act):
         super().__init__()
         stride = 1 if width == n_channels else 2
-        self.first = nn.Sequential(*_convolution(n_channels, width, act, stride=stride))
-        self.second = nn.Sequential(*_convolution(width, width, act)[:2])
+        self.first = nn.Sequential(*convolution(n_channels, width, act, stride=stride))
+        self.second = nn.Sequential(*convolution(width, width, act)[:2])
         self.fit = None
         if stride == 2:
             fit = nn.Conv2d(n_channels, width, 1, stride, bias=False)
@@ -237,23 +200,11 @@ class _ResidualBlock(nn.Module):
 FRAME_NETWORKS = {
     "small_cnn": SmallCNN,
     "hog_cnn": HogCNN,
-    "paper_000": Paper000CNN,
     "residual": ResidualCNN,
+    "paper_000": Paper000CNN,
+    "paper_002": Paper002CNN,
+    "paper_002_vgg": Paper002VGG,
+    "paper_003": Paper003CNN,
+    "paper_004": Paper004Steered,
+    "paper_004_unsteered": Paper004CNN,
 }
-
-
-def _convolution(n_channels, width, activation, size=3, stride=1):
-    convolution = nn.Conv2d(n_channels, width, size, stride, padding=size // 2, bias=False)
-    return convolution, nn.BatchNorm2d(width), activation()
-
-
-def _channels_last(frames):
-    """Order in memory in which convolutions and pooling take two thirds of the time."""
-    return frames.contiguous(memory_format=torch.channels_last)
-
-
-def _pool_to(features, size):
-    """Mean over a grid of cells; torch's pooling is slow even where it changes nothing."""
-    if features.shape[-2:] == (size, size):
-        return features
-    return adaptive_avg_pool2d(features, size)

@@ -7,12 +7,14 @@ from sklearn.base import BaseEstimator
 from ferpipe.checks import check_frame_shape, check_images
 from ferpipe.constraints import Interval, StrOptions
 from ferpipe.networks.base import (
+    FRAME_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
     check_large_enough,
     check_widths,
     widths,
 )
+from ferpipe.networks.views import VIEWS, views_of
 
 __all__ = ["ImageNetwork"]
 
@@ -25,11 +27,13 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
 
     Parameters
     ----------
-    frames : {"small_cnn", "hog_cnn", "paper_000", "residual"}, default="small_cnn"
+    frames : str, default="small_cnn"
         Convolutional network, from 8 pixels a side on. "small_cnn" is fast and made for
         32 to 96 pixels (128 features), "hog_cnn" adds a branch on gradient histograms and
-        is better on few faces (256), "paper_000" is that paper's (512), "residual" is for
-        tens of thousands of faces (256).
+        is better on few faces (256), "residual" is for tens of thousands of faces (256).
+        Those of the papers: "paper_000" (512), "paper_002" (512), "paper_002_vgg" (512),
+        "paper_003" (256), "paper_004" with its spatial transformer and
+        "paper_004_unsteered" without it (128).
     dense : None, int or list of int, default=None
         Widths of dense layers between it and the output layer, each with activation,
         batch norm and dropout.
@@ -43,6 +47,16 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         the place of ``predict_proba``.
     output_l2 : float, default=0.0
         Factor of the sum of the output layer's squared weights in the loss.
+    views : {"one", "flip", "ten_crop"}, default="one"
+        What is looked at to decide: the image; also its mirror image; or ten windows, see
+        Notes. Probabilities are averaged. ``transform`` always looks at the image alone.
+    weights : str, path or None, default=None
+        What the frame network starts from: the name of a network that ships
+        (:func:`ferpipe.pretrained` lists them) or a file of
+        :func:`ferpipe.networks.pretrained.save_network`; None draws its weights. The layers
+        behind it are always new.
+    freeze : bool, default=False
+        Keep the frame network as ``weights`` has it and train the layers behind it only.
     training : Training or None, default=None
         How to train; None stands for ``Training()``.
     augment : Augment or None, default=None
@@ -63,6 +77,8 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         One dict an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (under dropout
         and augmentation), ``valid_loss`` and ``valid_accuracy`` (with validation), ``lr``,
         ``seconds``.
+    temperature_ : float
+        By which scores are divided; 1 without ``Training(calibrate=True)``.
     weights_ : dict of str to ndarray
         Weights and buffers of the network.
     net_ : skorch.NeuralNet
@@ -78,6 +94,9 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     Each image is brought to mean 0 and standard deviation 1 inside the network, so that
     uint8 images and the same values as float give the same answer, on any scale.
 
+    The ten windows are those in the corners and in the middle, of 11/12 of the sides, and
+    their mirror images.
+
     Examples
     --------
     >>> import numpy as np
@@ -92,12 +111,13 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     input_kind = "images"
 
     _parameter_constraints: dict = {
-        "frames": [StrOptions({"small_cnn", "hog_cnn", "paper_000", "residual"})],
+        "frames": [StrOptions(set(FRAME_NAMES))],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "activation": [StrOptions({"elu", "relu"})],
         "loss": [StrOptions({"cross_entropy", "squared_hinge"})],
         "output_l2": [Interval(Real, 0, None, closed="left")],
+        "views": [StrOptions(set(VIEWS))],
         **NETWORK_CONSTRAINTS,
     }
 
@@ -110,6 +130,9 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         activation="relu",
         loss="cross_entropy",
         output_l2=0.0,
+        views="one",
+        weights=None,
+        freeze=False,
         training=None,
         augment=None,
         random_state=None,
@@ -120,6 +143,9 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         self.activation = activation
         self.loss = loss
         self.output_l2 = output_l2
+        self.views = views
+        self.weights = weights
+        self.freeze = freeze
         self.training = training
         self.augment = augment
         self.random_state = random_state
@@ -134,14 +160,20 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     def _check_settings(self):
         check_widths("dense", self.dense)
         check_large_enough(self.image_shape_)
+        self._check_weights()
+
+    def _views(self, frames):
+        return views_of(frames, self.views)
+
+    def _n_channels(self):
+        return 1 if len(self.image_shape_) == 2 else 3
 
     def _make_module(self):
         from ferpipe.networks.frames import FRAME_NETWORKS
         from ferpipe.networks.modules import FrameClassifier
 
-        n_channels = 1 if len(self.image_shape_) == 2 else 3
         return FrameClassifier(
-            FRAME_NETWORKS[self.frames](n_channels, self.activation),
+            FRAME_NETWORKS[self.frames](self._n_channels(), self.activation),
             len(self.classes_),
             dense=widths(self.dense),
             dropout=self.dropout,

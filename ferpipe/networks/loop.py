@@ -103,7 +103,7 @@ class Net(NeuralNet):
 
     def initialize_optimizer(self, triggered_directly=None):
         """Build the optimiser; weight decay spares biases and batch norms."""
-        parameters = list(self.module_.parameters())
+        parameters = [p for p in self.module_.parameters() if p.requires_grad]
         matrices = [p for p in parameters if p.ndim > 1]
         others = [p for p in parameters if p.ndim <= 1]
         _, settings = self.get_params_for_optimizer("optimizer", [])

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot, relu
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from ferpipe.networks.frames import ACTIVATIONS
+from ferpipe.networks.layers import ACTIVATIONS, SpatialTransformer, channels_last
 
 __all__ = [
     "CELLS",
@@ -46,7 +46,25 @@ class FeatureScaler(nn.Module):
         return (frames - self.mean) / self.scale
 
 
-class FrameClassifier(nn.Module):
+class _Freezable(nn.Module):
+    """A network whose frame network can be kept as it is while the rest is trained."""
+
+    frozen = False
+
+    def freeze_frames(self):
+        """Keep the weights and the running means of the frame network."""
+        self.frozen = True
+        self.frames.requires_grad_(False)
+
+    def train(self, mode=True):
+        """Set the mode of training; a frozen frame network stays out of it."""
+        super().train(mode)
+        if self.frozen:
+            self.frames.eval()
+        return self
+
+
+class FrameClassifier(_Freezable):
     """Classify single images: frame network, dense layers, output layer.
 
     Parameters
@@ -75,7 +93,7 @@ class FrameClassifier(nn.Module):
 
     def codes(self, frames, lengths=None):
         """Input of the output layer, one row an image (n, n_codes)."""
-        frames = _channels_last(standardize_images(frames))
+        frames = channels_last(standardize_images(frames))
         return self.head(self.frames(frames))
 
     def forward(self, frames, lengths=None):
@@ -87,7 +105,7 @@ class FrameClassifier(nn.Module):
         return
 
 
-class SequenceClassifier(nn.Module):
+class SequenceClassifier(_Freezable):
     """Classify sequences: frame network, recurrent layers, readout, dense layers, output.
 
     A bidirectional LSTM layer of width h on d inputs has 2 · 4h(d + h + 2) parameters:
@@ -159,7 +177,7 @@ class SequenceClassifier(nn.Module):
 
     def _rows(self, frames, lengths):
         if self.images:
-            frames = _channels_last(standardize_images(frames, lengths))
+            frames = channels_last(standardize_images(frames, lengths))
         features = self.frames(frames).float()
         # Recurrent layers are small and lose more in bfloat16 than they gain.
         with torch.autocast(features.device.type, enabled=False):
@@ -320,7 +338,8 @@ def initialize(module):
     """Draw the initial weights in place.
 
     He-normal for convolutions and dense layers; recurrent layers as Keras has them:
-    Glorot-uniform inputs, orthogonal recurrences, forget gates open (bias 1).
+    Glorot-uniform inputs, orthogonal recurrences, forget gates open (bias 1). Spatial
+    transformers start at the identity.
 
     Parameters
     ----------
@@ -340,6 +359,9 @@ def initialize(module):
         elif isinstance(part, nn.RNNBase):
             for name, parameter in part.named_parameters():
                 _initialize_recurrent(name, parameter, part.hidden_size, part.mode)
+    for part in module.modules():
+        if isinstance(part, SpatialTransformer):
+            part.start_at_identity()
     return module
 
 
@@ -367,7 +389,3 @@ def _dense_layers(width, sizes, dropout, activation):
         )
         width = size
     return layers, width
-
-
-def _channels_last(frames):
-    return frames.contiguous(memory_format=torch.channels_last)

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 from ferpipe.checks import check_frame_shape, check_sequences
 from ferpipe.constraints import Interval, StrOptions
 from ferpipe.networks.base import (
+    FRAME_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
     check_large_enough,
@@ -28,7 +29,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
 
     Parameters
     ----------
-    frames : {"small_cnn", "hog_cnn", "paper_000", "residual"} or None, default="small_cnn"
+    frames : str or None, default="small_cnn"
         Convolutional network that sees each frame, as in ImageNetwork. None when the
         frames are features already: sequences of shape (T_i, d), each feature being
         brought to mean 0 and standard deviation 1 of the training frames.
@@ -56,6 +57,13 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         takes the place of ``predict_proba``.
     output_l2 : float, default=0.0
         Factor of the sum of the output layer's squared weights in the loss; 0.01 in [1]_.
+    weights : str, path or None, default=None
+        What the frame network starts from: the name of a network that ships
+        (:func:`ferpipe.pretrained` lists them) or a file of
+        :func:`ferpipe.networks.pretrained.save_network`; None draws its weights. The layers
+        behind it are always new.
+    freeze : bool, default=False
+        Keep the frame network as ``weights`` has it and train the layers behind it only.
     training : Training or None, default=None
         How to train; None stands for ``Training()``.
     augment : Augment or None, default=None
@@ -77,6 +85,8 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         One dict an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (under dropout
         and augmentation), ``valid_loss`` and ``valid_accuracy`` (with validation), ``lr``,
         ``seconds``.
+    temperature_ : float
+        By which scores are divided; 1 without ``Training(calibrate=True)``.
     weights_ : dict of str to ndarray
         Weights and buffers of the network.
     net_ : skorch.NeuralNet
@@ -121,7 +131,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     input_kind = "sequences"
 
     _parameter_constraints: dict = {
-        "frames": [StrOptions({"small_cnn", "hog_cnn", "paper_000", "residual"}), None],
+        "frames": [StrOptions(set(FRAME_NAMES)), None],
         "cell": [StrOptions({"rnn", "gru", "lstm"})],
         "hidden": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "bidirectional": ["boolean"],
@@ -147,6 +157,8 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         activation="relu",
         loss="cross_entropy",
         output_l2=0.0,
+        weights=None,
+        freeze=False,
         training=None,
         augment=None,
         random_state=None,
@@ -161,6 +173,8 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         self.activation = activation
         self.loss = loss
         self.output_l2 = output_l2
+        self.weights = weights
+        self.freeze = freeze
         self.training = training
         self.augment = augment
         self.random_state = random_state
@@ -190,6 +204,11 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
                     "augment changes images, but frames=None reads features: set "
                     "augment=None."
                 )
+            if self.weights is not None:
+                raise ValueError(
+                    f"weights={str(self.weights)!r} belong to a frame network, but "
+                    "frames=None reads features: set weights=None."
+                )
             return
         is_image = len(self.frame_shape_) == 2 or self.frame_shape_[2:] == (3,)
         if not is_image:
@@ -198,6 +217,10 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
                 f"has frames of shape {self.frame_shape_}: for features set frames=None."
             )
         check_large_enough(self.frame_shape_)
+        self._check_weights()
+
+    def _n_channels(self):
+        return 1 if len(self.frame_shape_) == 2 else 3
 
     def _make_module(self):
         from ferpipe.networks.frames import FRAME_NETWORKS
@@ -206,8 +229,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         if self.frames is None:
             frames = FeatureScaler(self.frame_shape_[0])
         else:
-            n_channels = 1 if len(self.frame_shape_) == 2 else 3
-            frames = FRAME_NETWORKS[self.frames](n_channels, self.activation)
+            frames = FRAME_NETWORKS[self.frames](self._n_channels(), self.activation)
         return SequenceClassifier(
             frames,
             len(self.classes_),

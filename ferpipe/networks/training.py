@@ -55,6 +55,10 @@ default="one_cycle"
         Stop when the validation loss did not improve for so many epochs.
     best_epoch : bool, default=False
         Keep the weights of the epoch with the lowest validation loss.
+    calibrate : bool, default=False
+        Divide the scores by the temperature [1]_ under which the validation samples are
+        most likely: probabilities then tell how often the answer is right. Only for the
+        cross-entropy.
     checkpoint : str, path or None, default=None
         Folder in which the state of the training is saved after each epoch. A training
         that was killed goes on there when it is run again with the same data and
@@ -66,6 +70,11 @@ default="one_cycle"
         takes bfloat16 on CUDA devices and on processors that have instructions for it.
     verbose : bool, default=False
         Show a progress bar over epochs.
+
+    References
+    ----------
+    .. [1] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural
+       Networks", ICML 2017, section 4.2.
 
     Examples
     --------
@@ -87,6 +96,7 @@ default="one_cycle"
         "validation": [Interval(Real, 0, 0.5, closed="right"), tuple, list, None],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "best_epoch": ["boolean"],
+        "calibrate": ["boolean"],
         "checkpoint": [str, PathLike, None],
         "device": [StrOptions({"auto", "cpu", "cuda"})],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -108,6 +118,7 @@ default="one_cycle"
         validation=None,
         patience=None,
         best_epoch=False,
+        calibrate=False,
         checkpoint=None,
         device="auto",
         precision="auto",
@@ -125,6 +136,7 @@ default="one_cycle"
         self.validation = validation
         self.patience = patience
         self.best_epoch = best_epoch
+        self.calibrate = calibrate
         self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
@@ -151,23 +163,26 @@ def check_training(training, *, loss="cross_entropy"):
         for name, wants_it in (
             ("patience", training.patience is not None),
             ("best_epoch", training.best_epoch),
+            ("calibrate", training.calibrate),
             ("schedule", training.schedule == "reduce_on_plateau"),
         ):
             if wants_it:
                 raise ValueError(
-                    f"Training({name}={getattr(training, name)!r}) watches the validation "
-                    "loss, but validation is None: set validation=0.1 or a fixed (X, y)."
+                    f"Training({name}={getattr(training, name)!r}) looks at validation "
+                    "samples, but validation is None: set validation=0.1 or a fixed (X, y)."
                 )
     elif not isinstance(training.validation, Real) and len(training.validation) != 2:
         raise ValueError(
             "Training(validation=…) must be a share or a pair (X, y), got "
             f"{len(training.validation)} items."
         )
-    if training.label_smoothing and loss == "squared_hinge":
-        raise ValueError(
-            f"Training(label_smoothing={training.label_smoothing}) belongs to "
-            "loss='cross_entropy': set label_smoothing=0 for loss='squared_hinge'."
-        )
+    for name, unset in (("label_smoothing", 0), ("calibrate", False)):
+        value = getattr(training, name)
+        if value and loss == "squared_hinge":
+            raise ValueError(
+                f"Training({name}={value}) belongs to loss='cross_entropy': set "
+                f"{name}={unset} for loss='squared_hinge'."
+            )
     if training.class_weight == "balanced" and training.sampling == "balanced":
         raise ValueError(
             "class_weight='balanced' and sampling='balanced' correct twice for rare "

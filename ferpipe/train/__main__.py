@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -47,20 +48,51 @@ def main(arguments=None) -> int:
 
 def _run(options):
     from ferpipe.train.card import write_card
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    card = options.train(options)
+    for name, value in card["scores"].items():
+        print(f"  {name:<38} {value}")
+    print(write_card(options.out, **card))
+
+
+def _on_faces(train, options):
+    """Train on annotated faces; return what the card says."""
     from ferpipe.train.landmarks import read_annotated_faces
 
     faces = read_annotated_faces(options.folder)
-    print(f"{len(faces.images)} faces of {len(set(faces.photos))} photos")
-    options.out.mkdir(parents=True, exist_ok=True)
-    card = options.train(faces, options)
-    for name, value in card["scores"].items():
-        print(f"  {name:<38} {value}")
+    n_photos = len(set(faces.photos))
+    print(f"{len(faces.images)} faces of {n_photos} photos")
     command = ["python", "-m", "ferpipe.train", options.asset, "FOLDER"]
     for name in ("epochs", "rounds", "networks", "folds", "seed"):
         value = getattr(options, name, None)
         if value is not None:
             command += [f"--{name}", "NETWORKS" if name == "networks" else str(value)]
-    print(write_card(options.out, faces=faces, command=shlex.join(command), **card))
+    return {
+        **train(faces, options),
+        "data": f"{len(faces.images)} faces of {n_photos} photos: AFW and the training "
+        "part of Helen, with the 68 points of the 300-W challenge",
+        "terms": "300-W: research purposes only, so these weights are for research only",
+        "command": shlex.join(command),
+    }
+
+
+def _train_expressions(options):
+    from ferpipe.train.expressions import train_expressions
+
+    trained = train_expressions(options.experiment, options.out)
+    return {
+        "files": ["network.safetensors"],
+        "what": "one of seven expressions from a grey crop of a face, for ImageNetwork",
+        "data": "FER2013, the part Training with its official labels: 48x48 grey faces "
+        "collected by image search (Goodfellow et al. 2013); no other images",
+        "terms": "FER2013: research purposes only, so these weights are for research only",
+        "protocol": trained.protocol,
+        "scores": trained.scores,
+        "recipe": trained.recipe,
+        "command": f"python -m ferpipe.train expressions {options.experiment}",
+        "packages": ["torch", "skorch", "numpy"],
+    }
 
 
 def _train_landmarks(faces, options):
@@ -214,7 +246,7 @@ def _parser():
         help="the 68 points of a face",
         description="Train the networks that find 68 points, judge them by photo.",
     )
-    landmarks.set_defaults(train=_train_landmarks)
+    landmarks.set_defaults(train=partial(_on_faces, _train_landmarks))
     _add_common(landmarks, pretrained / "landmarks68")
     landmarks.add_argument("--epochs", type=int, help="of both networks, for a quick look")
     landmarks.add_argument(
@@ -228,7 +260,7 @@ def _parser():
         help="the wireframe",
         description="Calibrate the wireframe on faces with 68 points, judge it by photo.",
     )
-    candide.set_defaults(train=_calibrate_candide)
+    candide.set_defaults(train=partial(_on_faces, _calibrate_candide))
     _add_common(candide, pretrained / "candide")
     candide.add_argument(
         "--rounds", type=int, default=4, help="of fitting the faces and then the model"
@@ -238,7 +270,7 @@ def _parser():
         help="the objective that is learned",
         description="Train what says where the wireframe's points should go, by photo.",
     )
-    objective.set_defaults(train=_train_objective)
+    objective.set_defaults(train=partial(_on_faces, _train_objective))
     _add_common(objective, pretrained / "objective")
     objective.add_argument(
         "--keep-folds", action="store_true", help="keep the objectives of the folds"
@@ -248,7 +280,7 @@ def _parser():
         help="the network of CandideFitter",
         description="Train what gives the wireframe's parameters, judge it by photo.",
     )
-    fitter.set_defaults(train=_train_fitter)
+    fitter.set_defaults(train=partial(_on_faces, _train_fitter))
     _add_common(fitter, pretrained / "fitter", folds=False)
     fitter.add_argument(
         "--networks",
@@ -259,17 +291,29 @@ def _parser():
     fitter.add_argument(
         "--n-jobs", type=int, default=joblib.cpu_count(), help="trainings at a time"
     )
+    expressions = assets.add_parser(
+        "expressions",
+        help="the network that names expressions",
+        description="Train the network of an experiment file and write its weights.",
+    )
+    expressions.set_defaults(train=_train_expressions)
+    expressions.add_argument("experiment", help="pipelines/fer2013_cnn.yaml")
+    _add_out(expressions, pretrained / "fer2013")
     return parser
 
 
-def _add_common(parser, out, folds=True):
-    parser.add_argument("folder", help="NAME.jpg with NAME.pts, one face each (300-W)")
+def _add_out(parser, out):
     parser.add_argument(
         "--out",
         type=Path,
         default=out,
         help="folder of what is trained and its card (default: the package's own)",
     )
+
+
+def _add_common(parser, out, folds=True):
+    parser.add_argument("folder", help="NAME.jpg with NAME.pts, one face each (300-W)")
+    _add_out(parser, out)
     if folds:
         parser.add_argument(
             "--folds", type=int, default=5, help="folds of the judgement; 0 for none"

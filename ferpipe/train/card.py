@@ -9,8 +9,10 @@ from pathlib import Path
 __all__ = ["write_card"]
 
 
-def write_card(folder, files, *, what, faces, protocol, scores, command, recipe, packages):
-    """Write ``card.json`` beside files that were trained on annotated faces.
+def write_card(
+    folder, files, *, what, data, terms, protocol, scores, command, recipe, packages
+):
+    """Write ``card.json`` beside files that were trained.
 
     Parameters
     ----------
@@ -20,8 +22,8 @@ def write_card(folder, files, *, what, faces, protocol, scores, command, recipe,
         Their names.
     what : str
         What they are.
-    faces : AnnotatedFaces
-        What they were trained on.
+    data, terms : str
+        What they were trained on, and what that allows.
     protocol : str
         How the scores were obtained.
     scores : dict
@@ -42,9 +44,8 @@ def write_card(folder, files, *, what, faces, protocol, scores, command, recipe,
     contents = {name: (folder / name).read_bytes() for name in files}
     card = {
         "what": what,
-        "data": f"{len(faces.images)} faces of {len(set(faces.photos))} photos: AFW and "
-        "the training part of Helen, with the 68 points of the 300-W challenge",
-        "terms": "300-W: research purposes only, so these weights are for research only",
+        "data": data,
+        "terms": terms,
         "protocol": protocol,
         "scores": scores,
         "command": command,

@@ -1,0 +1,140 @@
+"""Networks that are ready for use: those that ship, and one's own in a file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ferpipe.networks.image import ImageNetwork
+from ferpipe.networks.weights import FILE, OWN, read_weights
+
+__all__ = ["load_network", "pretrained", "save_network"]
+
+# parameters of ImageNetwork without which its weights mean nothing
+_KEPT = ("frames", "dense", "dropout", "activation", "loss", "output_l2", "views")
+
+
+def pretrained(name=None):
+    """Return a network that ships with the package, or say which ones there are.
+
+    Parameters
+    ----------
+    name : {"fer2013"} or None, default=None
+        What it was trained on; None lists the networks.
+
+    Returns
+    -------
+    network : ImageNetwork or dict
+        Fitted, with ``card_``, a dict that says what it was trained on, under which
+        terms it may be used and what it is worth. Without a name, each name and its
+        card.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network.
+
+    Examples
+    --------
+    >>> from ferpipe import pretrained
+    >>> for name, card in pretrained().items():
+    ...     print(name, "-", card["terms"].split(":")[0])
+    """
+    cards = {
+        path.parent.name: json.loads((path.parent / "card.json").read_text("utf-8"))
+        for path in sorted(OWN.glob(f"*/{FILE}"))
+    }
+    if name is None:
+        return cards
+    if name not in cards:
+        raise ValueError(f"There is no network {name!r}; there are {', '.join(cards)}.")
+    network = load_network(OWN / name / FILE)
+    network.card_ = cards[name]
+    return network
+
+
+def save_network(network, path):
+    """Write the weights of an ImageNetwork, in half precision, and what they belong to.
+
+    Parameters
+    ----------
+    network : ImageNetwork
+        Fitted.
+    path : str or path
+        A ``.safetensors`` file.
+
+    Returns
+    -------
+    path : Path
+
+    Raises
+    ------
+    ValueError
+        If a weight is too large for half precision.
+    """
+    from safetensors.numpy import save_file
+
+    tensors = {}
+    for name, value in network.weights_.items():
+        if value.dtype == np.float32:
+            with np.errstate(over="ignore"):
+                value = value.astype(np.float16)
+            if not np.isfinite(value).all():
+                raise ValueError(
+                    f"{name} has weights beyond 65504, which half precision cannot hold."
+                )
+        tensors[name] = value
+    facts = {
+        "parameters": {name: getattr(network, name) for name in _KEPT},
+        "classes": [str(label) for label in network.classes_],
+        "image_shape": [int(side) for side in network.image_shape_],
+        "temperature": network.temperature_,
+    }
+    path = Path(path)
+    save_file(tensors, path, metadata={"image_network": json.dumps(facts)})
+    return path
+
+
+def load_network(path):
+    """Load an ImageNetwork that :func:`save_network` wrote.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    network : ImageNetwork
+        Fitted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged or of something else.
+    """
+    facts, weights = read_weights(path)
+    network = ImageNetwork(**facts["parameters"])
+    network.classes_ = np.array(facts["classes"])
+    network.image_shape_ = tuple(facts["image_shape"])
+    network.temperature_ = float(facts["temperature"])
+    network.weights_ = weights
+    network.history_ = []
+    counted = [weights[name] for name in weights if not _is_buffer(name)]
+    network.n_parameters_ = sum(value.size for value in counted)
+    try:
+        network.net_  # noqa: B018
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: its weights do not fit frames={network.frames!r}: the file is of "
+            "another version or damaged."
+        ) from error
+    return network
+
+
+def _is_buffer(name):
+    """Say whether an entry is counted along, not trained."""
+    ending = name.rpartition(".")[2]
+    return ending in ("running_mean", "running_var", "num_batches_tracked")

@@ -1,0 +1,105 @@
+"""Weights of networks in files, without pickle, and how a new network starts from them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+import ferpipe
+
+__all__ = ["FILE", "OWN", "load_frames", "read_weights"]
+
+# those that ship, and what the file of each is called
+OWN = Path(ferpipe.__file__).parent / "pretrained"
+FILE = "network.safetensors"
+
+
+def read_weights(path):
+    """Read the weights of an ImageNetwork.
+
+    Parameters
+    ----------
+    path : str or path
+        A file, or the name of a network that ships.
+
+    Returns
+    -------
+    facts : dict
+        ``parameters``, ``classes``, ``image_shape`` and ``temperature`` of the network.
+    weights : dict of str to ndarray
+        Floats are float32 again.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+    ValueError
+        If the file is damaged or of something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    own = OWN / str(path) / FILE
+    path = own if own.is_file() else Path(path).expanduser()
+    if not path.is_file():
+        names = ", ".join(found.parent.name for found in OWN.glob(f"*/{FILE}"))
+        raise FileNotFoundError(
+            f"{path}: there is no such file of weights, and no network of that name comes "
+            f"with ferpipe ({names or 'none does'})."
+        )
+    try:
+        with safe_open(path, framework="np") as file:
+            facts = json.loads((file.metadata() or {})["image_network"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}: these are no weights of an ImageNetwork, or the file was cut short "
+            f"({error})."
+        ) from error
+    return facts, {
+        name: value.astype(np.float32) if value.dtype == np.float16 else value
+        for name, value in arrays.items()
+    }
+
+
+def load_frames(module, weights, *, frames, activation, n_channels):
+    """Take the weights of a frame network from a file.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The frame network; changed in place.
+    weights : str or path
+        Name of a network that ships, or a file.
+    frames, activation : str
+        Which frame network it is.
+    n_channels : int
+        1 for grey, 3 for RGB images.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`read_weights`, and if the weights are of another network.
+    """
+    import torch
+
+    facts, arrays = read_weights(weights)
+    parameters = facts["parameters"]
+    n_theirs = 1 if len(facts["image_shape"]) == 2 else 3
+    theirs = _describe(parameters["frames"], parameters["activation"], n_theirs)
+    ours = _describe(frames, activation, n_channels)
+    if theirs != ours:
+        raise ValueError(
+            f"weights={str(weights)!r} are those of {theirs}; this network has {ours}."
+        )
+    start = "frames."
+    state = {
+        name.removeprefix(start): torch.from_numpy(value)
+        for name, value in arrays.items()
+        if name.startswith(start)
+    }
+    module.load_state_dict(state)
+
+
+def _describe(frames, activation, n_channels):
+    kind = "grey" if n_channels == 1 else "RGB"
+    return f"frames={frames!r} with activation={activation!r} for {kind} images"

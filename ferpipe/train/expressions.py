@@ -1,0 +1,86 @@
+"""Train the network that names expressions, by its experiment file, for shipping."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ferpipe.experiment import load_data
+from ferpipe.grid import run
+from ferpipe.networks.image import ImageNetwork
+from ferpipe.networks.pretrained import load_network, save_network
+from ferpipe.networks.weights import FILE
+from ferpipe.spec import compile_spec, read_mapping
+from ferpipe.statistics import summarise
+
+__all__ = ["Trained", "train_expressions"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a card says about the network.
+
+    Attributes
+    ----------
+    protocol : str
+        What the scores measure.
+    scores : dict
+        What they are.
+    recipe : dict
+        The pipeline of the experiment file.
+    """
+
+    protocol: str
+    scores: dict
+    recipe: dict
+
+
+def train_expressions(experiment, folder):
+    """Run an experiment whose pipeline is one ImageNetwork and write its weights.
+
+    The report goes where the experiment says. A run that was stopped goes on if the
+    experiment names a folder of checkpoints.
+
+    Parameters
+    ----------
+    experiment : str or path
+        The file, with a protocol.
+    folder : str or path
+        Where ``network.safetensors`` goes, in half precision.
+
+    Returns
+    -------
+    trained : Trained
+
+    Raises
+    ------
+    ValueError
+        If the pipeline is something else, or no protocol is named.
+    """
+    spec = compile_spec(read_mapping(experiment))
+    steps = [type(step) for _, step in spec.pipeline.steps]
+    if steps != [ImageNetwork] or spec.protocol is None:
+        raise ValueError(
+            f"{experiment}: expected one ImageNetwork as the pipeline and a protocol "
+            f"(evaluate.protocol), got {[kind.__name__ for kind in steps]} and "
+            f"{spec.protocol}."
+        )
+    results = run(experiment, progress=True)
+    path = save_network(results.model[-1], Path(folder) / FILE)
+    summary = summarise(results)
+    head = summary["splits"][summary["headline"]]
+    (fold,) = results.folds
+    images = load_data(spec).data[fold.test]
+    shipped = load_network(path).predict(images) == results.target[fold.test]
+    scores = {
+        **summary["headline_scores"],
+        **{f"accuracy {name}": part["accuracy"] for name, part in head["beside"].items()},
+        "expected_calibration_error": head["calibration"]["error"],
+        "expected_calibration_error_unscaled": head["calibration"]["error_unscaled"],
+        "accuracy_as_shipped": float(np.mean(shipped)),
+    }
+    return Trained(
+        summary["protocol"],
+        {name: round(value, 5) for name, value in scores.items()},
+        spec.resolved["pipeline"],
+    )
