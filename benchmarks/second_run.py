@@ -78,9 +78,7 @@ def main():
         for one, other in zip(found["folds"], again["folds"], strict=True)
     )
     print(f"{options.faces} photos of 400x400, {found['fits']['total']} fits")
-    print(
-        f"  empty store {first:.1f} s, second run {second:.1f} s, ratio {first / second:.1f}"
-    )
+    print(f"  empty store {first:.1f} s, second {second:.1f} s: {first / second:.1f} times")
     print(f"  accuracy {found['headline_scores']['accuracy']:.3f}; same answers: {same}")
     return 0
 

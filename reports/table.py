@@ -1,7 +1,7 @@
-"""Run the experiments on CK+48 that have no report yet, and write the table of README.md.
+"""Run the experiments that have no report yet, and write the table of README.md.
 
-``python reports/table.py [NAME...]`` with FERPIPE_DATA naming the folder that holds CK+48;
-what is named is run again. The table has every report that lies here.
+``python reports/table.py [NAME...]`` with FERPIPE_DATA naming the folder that holds CK+48
+and fer2013; what is named is run again. The table has every report that lies here.
 """
 
 import json
@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+from ferpipe.wording import mean_spread
 
 HERE = Path(__file__).parent
 # report -> experiment and what its command adds
@@ -25,31 +27,38 @@ REPORTS = {
 }
 START, END = "<!-- table: python reports/table.py -->", "<!-- end of the table -->"
 HEAD = (
-    "| experiment | data | accuracy by subject | 95 % interval | macro-F1 | plain split "
+    "| experiment | data | accuracy | 95 % interval | macro-F1 | plain split "
     "| time |\n|---|---|---|---|---|---|---|\n"
 )
+
+
+DATA = {"ck48": "CK+48", "fer2013": "FER2013"}
+SPLITS = {"by_subject": "{} folds by subject", "official": "PublicTest"}
 
 
 def run(report):
     """Run one experiment by the grid program."""
     name, more = REPORTS[report]
     command = [sys.executable, "-m", "ferpipe.grid", f"pipelines/{name}.yaml"]
-    command += ["--data", "ck48=$FERPIPE_DATA", *more, "--out", f"reports/{report}"]
+    if "_ck48_" in report:
+        command += ["--data", "ck48=$FERPIPE_DATA"]
+    command += [*more, "--out", f"reports/{report}"]
     subprocess.run(command, cwd=HERE.parent, check=True)
 
 
 def row(report):
     """Return a row of the table, and the accuracy that it is sorted by."""
     results = json.loads((HERE / report / "results.json").read_text())
-    by_subject, plain = (results["splits"][split] for split in ("by_subject", "plain"))
-    score, interval = by_subject["accuracy"], by_subject["accuracy"]["interval"]
+    head = results["splits"][results["headline"]]
+    plain = results["splits"].get("plain") if results["headline"] == "by_subject" else None
+    score, interval = head["accuracy"], head["accuracy"]["interval"]
     cells = [
         f"[{results['name']}]({report}/results.json)",
-        f"CK+48, {len(results['classes'])} classes",
-        f"{score['mean']:.3f} ± {score['spread']:.3f}, {by_subject['n_folds']} folds",
+        f"{DATA[results['data']['loader']]}, {len(results['classes'])} classes",
+        f"{mean_spread(score)}, {SPLITS[results['headline']].format(head['n_folds'])}",
         f"{interval['low']:.3f} to {interval['high']:.3f}",
         f"{results['headline_scores']['f1_macro']:.3f}",
-        f"{plain['accuracy']['mean']:.3f} ± {plain['accuracy']['spread']:.3f}",
+        mean_spread(plain["accuracy"]) if plain else "",
         f"{results['seconds'] / 60:.1f} min",
     ]
     return score["mean"], "| " + " | ".join(cells) + " |\n"

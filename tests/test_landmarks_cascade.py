@@ -7,8 +7,8 @@ from skimage.color import rgb2gray
 from skimage.data import astronaut
 
 from ferpipe.detect import Face, find_face
-from ferpipe.geometry import similarity, transform_points, warp
-from ferpipe.landmarks.cascade import CROP_SIDE, crop_transform, place_in_box
+from ferpipe.geometry import fit_similarity, similarity, transform_points, warp
+from ferpipe.landmarks.cascade import CROP_SIDE, CropPlacer, crop_transform, place_in_box
 from ferpipe.landmarks.points import MIRRORED, eye_centres, outer_eye_distance, read_pts
 from ferpipe.landmarks.predictor import load_model
 
@@ -144,3 +144,15 @@ def test_finds_are_scored_again(cascade, landmarks):
     again = cascade.judge(image, Face(box, 0.0, angle))
     assert again == pytest.approx(cascade.judge(GREY, face), abs=0.5)
     assert cascade.judge(GREY, beside) < -0.5
+
+
+def test_placer_frames_as_the_fitted_similarity_does():
+    rng = np.random.default_rng(0)
+    mean_shape = load_model("ferpipe").mean_shape
+    for chosen in (slice(None), slice(17, 60, 3)):
+        placer = CropPlacer(mean_shape[chosen], mean_shape, 96)
+        matrix = similarity(80, 0.4, (0, 0), (120, 90))
+        points = transform_points(matrix, mean_shape) + rng.normal(0, 2, mean_shape.shape)
+        placement = fit_similarity(mean_shape[chosen], points[chosen])
+        expected = crop_transform(placement, mean_shape, 96)
+        np.testing.assert_allclose(placer(points[chosen]), expected, atol=1e-9)

@@ -19,8 +19,8 @@ from ferpipe.candide.camera import project
 from ferpipe.candide.model import POSE_NAMES, CandideModel
 from ferpipe.candide.point_fit import visible_points
 from ferpipe.candide.quality import FitJudge, load_judge
-from ferpipe.geometry import fit_similarity, invert, transform_points, warp
-from ferpipe.landmarks.cascade import PointCascade, crop_transform, open_network
+from ferpipe.geometry import invert, transform_points, warp
+from ferpipe.landmarks.cascade import CropPlacer, PointCascade, open_network
 from ferpipe.landmarks.predictor import load_model
 
 __all__ = [
@@ -166,13 +166,12 @@ class WireframeCascade:
         return self.landmarks.judge(image, face, detector=detector)
 
     def _look(self, image, points):
-        size = self.session.get_inputs()[0].shape[-1]
-        placement = fit_similarity(self.mean_points, points)
-        to_crop = crop_transform(placement, self.landmarks.mean_shape, size)
-        crop = warp(image, to_crop, (size, size))
+        to_crop = self._place(points)
+        crop = warp(image, to_crop, self._size)
         (found,) = self.session.run(["parameters"], {"crop": crop[None, None]})
-        parameters = parameters_in(invert(to_crop), found[0].astype(np.float64))
-        return parameters, self.quality(image, self._shown(parameters))
+        parameters = found[0].astype(np.float64)
+        quality = self.quality(crop, self._shown(parameters))
+        return parameters_in(invert(to_crop), parameters), quality
 
     def _shown(self, parameters):
         n_pose = len(POSE_NAMES)
@@ -184,6 +183,10 @@ class WireframeCascade:
         flat = units[:, self.vertices].reshape(len(units), -1)
         object.__setattr__(self, "_rest", self.model.vertices[self.vertices].ravel())
         object.__setattr__(self, "_units", flat)
+        size = self.session.get_inputs()[0].shape[-1]
+        placer = CropPlacer(self.mean_points, self.landmarks.mean_shape, size)
+        object.__setattr__(self, "_size", (size, size))
+        object.__setattr__(self, "_place", placer)
 
 
 def load_wireframe_cascade(folder, landmarks, model) -> WireframeCascade:

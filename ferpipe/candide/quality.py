@@ -1,14 +1,15 @@
 """Whether a fitted wireframe lies on a face: what the picture there looks like."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 import ferpipe
-from ferpipe.geometry import fit_similarity, warp
-from ferpipe.landmarks.cascade import crop_transform
+from ferpipe.geometry import warp
+from ferpipe.landmarks.cascade import CropPlacer
 
 __all__ = ["QUALITY_SIZE", "FitJudge", "load_judge", "save_judge", "standardized"]
 
@@ -65,7 +66,7 @@ class FitJudge:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Grey; a crop of the face will do.
         points : ndarray of shape (k, 2)
             Where the fitted wireframe shows its points, in pixels.
 
@@ -76,12 +77,14 @@ class FitJudge:
             distances on average, among displaced faces and pictures of none as training
             draws them.
         """
-        placement = fit_similarity(self.mean_points, points)
-        to_crop = crop_transform(placement, self.mean_shape, QUALITY_SIZE)
-        crop = warp(image, to_crop, (QUALITY_SIZE, QUALITY_SIZE))
+        crop = warp(image, self._place(points), (QUALITY_SIZE, QUALITY_SIZE))
         hidden = standardized(crop[None])[0] @ self.weights + self.offsets
         logit = float(np.maximum(hidden, 0) @ self.last_weights + self.last_offset)
-        return 1 / (1 + np.exp(-np.clip(logit, -50, 50)))
+        return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
+
+    def __post_init__(self):
+        placer = CropPlacer(self.mean_points, self.mean_shape, QUALITY_SIZE)
+        object.__setattr__(self, "_place", placer)
 
 
 def save_judge(path, judge):
@@ -94,7 +97,8 @@ def save_judge(path, judge):
     judge : FitJudge
         What is written, weights in single precision.
     """
-    np.savez_compressed(path, **{n: np.float32(a) for n, a in vars(judge).items()})
+    arrays = {one.name: np.float32(getattr(judge, one.name)) for one in fields(judge)}
+    np.savez_compressed(path, **arrays)
 
 
 @cache
