@@ -1,8 +1,9 @@
 """How well faces are found and framed: the crop test, and the templates of FaceAligner.
 
 ``python benchmarks/crops.py`` pastes FER2013 PublicTest faces on blurred noise and has them
-found, aligned and cropped, and classified both ways; ``--measure`` prints the mean places of the eyes in FER2013's
-and CK+48's framing, from which ``ferpipe.align.TEMPLATES`` was set. Both need FERPIPE_DATA.
+found, aligned, cropped and classified; ``--measure`` prints the mean places of the eyes in
+FER2013's and CK+48's framing, from which ``ferpipe.align.TEMPLATES`` was set. Both need
+FERPIPE_DATA.
 """
 
 import argparse

@@ -214,8 +214,6 @@ def test_wrong_input_is_explained():
         on_motions().fit(images, labels)
     with pytest.raises(ValueError, match="set augment=None"):
         on_motions(augment=Augment(noise=0.1)).fit(X, y)
-    with pytest.raises(ValueError, match="hidden must name at least one"):
-        on_motions(hidden=[]).fit(X, y)
     with pytest.raises(ValueError, match="hidden must hold widths"):
         on_motions(hidden=[8, 2.5]).fit(X, y)
     with pytest.raises(ValueError, match="got 1 class: 'rises'"):
@@ -231,3 +229,20 @@ def test_wrong_input_is_explained():
         fitted.predict([])
     with pytest.raises(ValueError, match=r"X\[1\] has NaN"):
         fitted.predict([X[0], X[1] * np.nan])
+
+
+def test_no_recurrent_layers_see_each_frame_by_itself():
+    rng = np.random.default_rng(0)
+    X = [rng.normal(size=(length, 4)) for length in (3, 5, 4, 2)]
+    y = ["anger", "fear"] * 2
+    network = SequenceNetwork(
+        frames=None, hidden=(), readout="every_frame", training=Training(max_epochs=2)
+    )
+    network.fit(X, y)
+    alone = [network.predict_proba([x[i : i + 1] for i in range(len(x))]) for x in X]
+    expected = [rows.mean(axis=0) for rows in alone]
+    np.testing.assert_allclose(network.predict_proba(X), expected, atol=1e-6)
+    turned = network.predict_proba([x[::-1].copy() for x in X])
+    np.testing.assert_allclose(turned, network.predict_proba(X), atol=1e-6)
+    with pytest.raises(ValueError, match="no last state"):
+        SequenceNetwork(frames=None, hidden=(), readout="last").fit(X, y)

@@ -184,6 +184,13 @@ class SequenceClassifier(_Freezable):
             return self.head(self._read(features, lengths))
 
     def _read(self, features, lengths):
+        rows = self._in_order(features, lengths) if self.recurrent else features
+        if self.readout == "mean":
+            return mean_of_rows(rows, lengths)
+        return rows
+
+    def _in_order(self, features, lengths):
+        """Read frames by the recurrent layers: the last state, or an output a frame."""
         padded = pad_sequence(features.split(lengths.tolist()), batch_first=True)
         packed = pack_padded_sequence(
             padded, lengths, batch_first=True, enforce_sorted=False
@@ -196,8 +203,7 @@ class SequenceClassifier(_Freezable):
             return self.dropout(torch.cat(list(state), dim=1))
         outputs, _ = pad_packed_sequence(packed, batch_first=True)
         times = torch.arange(outputs.shape[1])
-        rows = outputs[(times < lengths[:, None]).to(outputs.device)]
-        return mean_of_rows(rows, lengths) if self.readout == "mean" else rows
+        return outputs[(times < lengths[:, None]).to(outputs.device)]
 
 
 class TrainingLoss(nn.Module):

@@ -36,7 +36,8 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     cell : {"rnn", "gru", "lstm"}, default="lstm"
         Kind of the recurrent layers.
     hidden : int or list of int, default=(64, 32)
-        Width of each recurrent layer, a direction.
+        Width of each recurrent layer, a direction. () for none: each frame is seen by
+        itself.
     bidirectional : bool, default=True
         Read the sequences forwards and backwards. False answers from the past alone.
     readout : {"last", "mean", "every_frame"}, default="mean"
@@ -190,8 +191,11 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     def _check_settings(self):
         check_widths("hidden", self.hidden)
         check_widths("dense", self.dense)
-        if len(widths(self.hidden)) == 0:
-            raise ValueError("hidden must name at least one recurrent layer, got none.")
+        if len(widths(self.hidden)) == 0 and self.readout == "last":
+            raise ValueError(
+                "hidden=() reads frames in no order and has no last state: set "
+                "readout='mean' or 'every_frame', or name a recurrent layer."
+            )
         if self.frames is None:
             if len(self.frame_shape_) != 1:
                 raise ValueError(
