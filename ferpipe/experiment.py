@@ -37,6 +37,7 @@ from ferpipe.images import check_raw_images, check_raw_sequences
 from ferpipe.journal import Journal
 from ferpipe.kinds import first_steps, input_kind
 from ferpipe.landmarks.predictor import NoFaceError
+from ferpipe.leaks import describe_leak
 from ferpipe.persistence import package_versions
 from ferpipe.protocols import PROTOCOLS, Split
 from ferpipe.results import Fold, Results
@@ -69,6 +70,8 @@ class Plan:
     by_subject, plain : list of (train, test)
         Outer folds as index arrays; ``by_subject`` is empty when the data has no
         groups, ``plain`` when the file names a splitter by groups.
+    leak : str or None
+        What stands on both sides of the folds, where the spec allows it.
     groups : ndarray of shape (n,) or None
         What must not stand on both sides inside a training part.
     inner : splitter
@@ -84,6 +87,7 @@ class Plan:
     official: Split | None
     by_subject: list[tuple[np.ndarray, np.ndarray]]
     plain: list[tuple[np.ndarray, np.ndarray]]
+    leak: str | None
     groups: np.ndarray | None
     inner: Any
     candidates: int
@@ -156,8 +160,9 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     ------
     DataError
         If there is one class only, a class has fewer samples than there are folds, there
-        are fewer subjects than folds, frames of one sequence would stand on both sides of
-        a fold, the pipeline takes another kind of data, or the images cannot be used.
+        are fewer subjects than folds, frames of one sequence or identical samples would
+        stand on both sides of a fold, the pipeline takes another kind of data, or the
+        images cannot be used.
     """
     _check_kind(spec.pipeline, bunch.kind)
     taken = input_kind(spec.pipeline) or bunch.kind
@@ -185,7 +190,7 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
             by_subject = list(_twin(outer).split(zeros, y, groups))
     if not _needs_groups(outer):
         plain = list(outer.split(zeros, y))
-        _refuse_leak(plain, bunch.get("sequences"))
+    leak = _guard_leak([*by_subject, *plain], bunch, spec.allow_leak)
     candidates = len(ParameterGrid(spec.grid))
     headline = by_subject or plain
     n_inner = inner.get_n_splits(zeros, y, groups) if candidates > 1 else 0
@@ -195,7 +200,17 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     fits += len(curve) * len(_CURVE_FRACTIONS)
     if by_subject:
         fits += len(plain)
-    return Plan(None, by_subject, plain, groups, inner, candidates, curve, fits)
+    return Plan(
+        official=None,
+        by_subject=by_subject,
+        plain=plain,
+        leak=leak,
+        groups=groups,
+        inner=inner,
+        candidates=candidates,
+        curve=curve,
+        fits=fits,
+    )
 
 
 def _official_plan(spec, bunch):
@@ -212,7 +227,15 @@ def _official_plan(spec, bunch):
     if n_inner:
         _check_counts(y, None, inner, inner)
     return Plan(
-        split, [], [], split.groups, inner, candidates, [], candidates * n_inner + 1
+        official=split,
+        by_subject=[],
+        plain=[],
+        leak=None,
+        groups=split.groups,
+        inner=inner,
+        candidates=candidates,
+        curve=[],
+        fits=candidates * n_inner + 1,
     )
 
 
@@ -305,6 +328,7 @@ def run_experiment(
         classes=tuple(str(name) for name in np.unique(bunch.target)),
         headline=split,
         protocol=PROTOCOLS[spec.protocol].sentence if spec.protocol else None,
+        leak=plan.leak,
         beside=plan.official.beside if plan.official else {},
         folds=tuple(folds),
         scoring=spec.scoring,
@@ -612,19 +636,16 @@ def _check_counts(y, groups, outer, inner):
         )
 
 
-def _refuse_leak(folds, sequences):
-    """Refuse folds in which frames of one sequence stand on both sides."""
-    if sequences is None:
-        return
-    for train, test in folds:
-        shared = np.intersect1d(np.asarray(sequences)[train], np.asarray(sequences)[test])
-        if len(shared):
-            raise DataError(
-                f"frames of sequence {str(shared[0])!r} (and of {len(shared) - 1} others) "
-                "stand on both sides of a plain fold: such a score measures memory. Load "
-                "whole sequences (as_sequences: true) or name a splitter by groups in "
-                "evaluate.folds."
-            )
+def _guard_leak(folds, bunch, allowed):
+    """Refuse folds that leak, or return the sentence that says how."""
+    leak = describe_leak(folds, bunch)
+    if leak is not None and not allowed:
+        raise DataError(
+            f"{leak}: such a score measures memory. Load whole sequences (as_sequences: "
+            "true), take out what is there twice, name a splitter by groups in "
+            "evaluate.folds, or set evaluate.allow_leak: true for a score that is marked."
+        )
+    return leak
 
 
 def _n_splits(splitter):

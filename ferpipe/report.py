@@ -123,6 +123,8 @@ def text_table(results: Results) -> str:
         f"{range_percent(part['interval'])}, {part['n_tested']} {results.data['kind']}"
         for name, part in head["beside"].items()
     ]
+    if summary["leak"]:
+        lines.append(f"warning: {summary['leak']}; this score measures memory")
     if subjects is None:
         lines.append("note: subjects are unknown and may stand on both sides of the split")
     rows = _score_rows(results, summary)

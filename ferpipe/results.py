@@ -108,6 +108,8 @@ class Results:
         Package versions.
     protocol : str or None
         What the named protocol's score measures.
+    leak : str or None
+        What stands on both sides of the folds, where the file allows that.
     beside : dict of str to ndarray of shape (n,), bool
         Parts of the tested samples whose score stands beside the headline.
     """
@@ -132,4 +134,5 @@ class Results:
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     protocol: str | None = None
+    leak: str | None = None
     beside: dict[str, np.ndarray] = field(default_factory=dict)

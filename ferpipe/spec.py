@@ -28,7 +28,7 @@ from ferpipe.registry import SPLITTERS, estimator_classes
 __all__ = ["Spec", "SpecError", "compile_spec", "override", "read_mapping", "suggest"]
 
 _KEYS = ("name", "seed", "data", "pipeline", "evaluate", "search", "report")
-_EVALUATE_KEYS = ("protocol", "folds", "inner", "scoring", "choose_by")
+_EVALUATE_KEYS = ("protocol", "folds", "inner", "scoring", "choose_by", "allow_leak")
 _FOLDS = {"StratifiedKFold": {"n_splits": 5, "shuffle": True}}
 _INNER = {"StratifiedKFold": {"n_splits": 3, "shuffle": True}}
 
@@ -65,6 +65,8 @@ class Spec:
         Names of scorers.
     choose_by : str
         The scorer that the search maximises.
+    allow_leak : bool
+        Whether folds may hold the same sequence or identical samples on both sides.
     to : str or None
         Folder of the report.
     resolved : dict
@@ -82,6 +84,7 @@ class Spec:
     inner: Any
     scoring: tuple[str, ...]
     choose_by: str
+    allow_leak: bool
     to: str | None
     resolved: dict[str, Any]
 
@@ -199,6 +202,9 @@ def compile_spec(mapping: Mapping) -> Spec:
     protocol, folds, judged_by = _compile_outer(builder, evaluate)
     inner = builder.splitter(evaluate.get("inner", _INNER), "evaluate.inner")
     scoring, choose_by = _compile_scoring(evaluate)
+    allow_leak = evaluate.get("allow_leak", False)
+    if not isinstance(allow_leak, bool):
+        raise SpecError(f"evaluate.allow_leak: expected true or false, got {allow_leak!r}.")
     search = mapping.get("search", "grid")
     if search != "grid":
         raise SpecError(f"search: expected grid, got {search!r}.")
@@ -217,6 +223,7 @@ def compile_spec(mapping: Mapping) -> Spec:
             "inner": inner.resolved,
             "scoring": list(scoring),
             "choose_by": choose_by,
+            "allow_leak": allow_leak,
         },
         "search": search,
         "report": {} if to is None else {"to": to},
@@ -233,6 +240,7 @@ def compile_spec(mapping: Mapping) -> Spec:
         inner=inner.value,
         scoring=scoring,
         choose_by=choose_by,
+        allow_leak=allow_leak,
         to=to,
         resolved=resolved,
     )

@@ -217,8 +217,8 @@ def summarise(results: Results) -> dict[str, Any]:
     -------
     summary : dict
         - ``name``, ``synthetic``, ``headline`` (split that stands first),
-          ``headline_scores`` (scorer to mean), ``protocol`` (in words), ``classes``,
-          ``n_samples``, ``n_subjects`` (None if unknown);
+          ``headline_scores`` (scorer to mean), ``protocol`` (in words), ``leak``
+          (in words, or None), ``classes``, ``n_samples``, ``n_subjects`` (None if unknown);
         - ``commonest``: the commonest ``label`` and its ``share``, which is the accuracy
           of always answering it;
         - ``class_counts``: class to ``samples`` and ``subjects``;
@@ -263,6 +263,7 @@ def summarise(results: Results) -> dict[str, Any]:
             scorer: score["mean"] for scorer, score in headline["scores"].items()
         },
         "protocol": _protocol(results, headline["n_folds"]),
+        "leak": results.leak,
         "classes": list(results.classes),
         "n_samples": len(results.target),
         "n_subjects": _n_subjects(results.groups),

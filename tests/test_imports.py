@@ -51,7 +51,7 @@ LAYERS = (
     {"candide"},
     {"features"},
     {"sequences", "networks"},
-    {"datasets", "protocols"},
+    {"datasets", "leaks", "protocols"},
     {"registry", "spec", "persistence"},
     {"results", "experiment"},
     {"statistics", "figures", "report", "explain"},

@@ -85,7 +85,7 @@ class SpatialTransformer(nn.Module):
     def __init__(self, n_channels, activation):
         super().__init__()
         act = ACTIVATIONS[activation]
-        layers: list[nn.Module] = []
+        layers = []
         for width, size in ((16, 5), (16, 3), (16, 3)):
             filters = nn.Conv2d(n_channels, width, size, padding=size // 2)
             layers += [filters, nn.MaxPool2d(2), act()]

@@ -126,7 +126,7 @@ class Paper002VGG(nn.Module):
     def __init__(self, n_channels, activation):
         super().__init__()
         act = ACTIVATIONS[activation]
-        layers: list[nn.Module] = []
+        layers = []
         for width in (32, 64, 128):
             for _ in range(2):
                 layers += [nn.Conv2d(n_channels, width, 3, padding=1), act()]
@@ -162,7 +162,7 @@ class Paper003CNN(nn.Module):
     def __init__(self, n_channels, activation):
         super().__init__()
         act = ACTIVATIONS[activation]
-        layers: list[nn.Module] = []
+        layers = []
         for width in (64, 128, 256):
             for _ in range(2):
                 layers += convolution(n_channels, width, act)
@@ -203,7 +203,7 @@ class Paper004CNN(nn.Module):
 
     def __init__(self, n_channels, activation):
         super().__init__()
-        layers: list[nn.Module] = []
+        layers = []
         for number, width in enumerate((32, 32, 64, 64, 128, 128), start=1):
             layers += [
                 nn.Conv2d(n_channels, width, 3, padding=1, bias=False),

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.utils import Bunch
+
+from ferpipe.experiment import DataError, make_plan, run_experiment
+from ferpipe.leaks import describe_leak
+from ferpipe.report import text_table, write_report
+from ferpipe.spec import SpecError, compile_spec
+
+
+def images(n=36):
+    rng = np.random.default_rng(0)
+    return Bunch(
+        data=rng.integers(0, 256, (n, 12, 12), dtype=np.uint8),
+        target=np.array(["anger", "fear", "sadness"])[np.arange(n) % 3],
+        groups=None,
+        filenames=[f"face{i}.png" for i in range(n)],
+        kind="images",
+        synthetic=True,
+        DESCR="noise",
+    )
+
+
+def folds_of(bunch, n_splits=3):
+    splitter = StratifiedKFold(n_splits, shuffle=True, random_state=0)
+    return list(splitter.split(bunch.data, bunch.target))
+
+
+def experiment(**evaluate):
+    return compile_spec(
+        {
+            "name": "leaky",
+            "data": {"image_folder": {"path": "nowhere"}},
+            "pipeline": {"pixels": "PixelFeatures", "classify": "LinearSVC"},
+            "evaluate": {"folds": {"StratifiedKFold": {"n_splits": 3}}, **evaluate},
+        }
+    )
+
+
+def test_nothing_to_say_where_nothing_leaks():
+    bunch = images()
+    assert describe_leak(folds_of(bunch), bunch) is None
+    bunch["sequences"] = np.arange(36) // 3
+    by_sequence = StratifiedGroupKFold(3).split(
+        bunch.data, bunch.target, bunch["sequences"]
+    )
+    assert describe_leak(list(by_sequence), bunch) is None
+
+
+def test_frames_of_a_sequence_are_named():
+    bunch = images()
+    bunch["sequences"] = np.repeat([f"S{i}" for i in range(18)], 2)
+    leak = describe_leak(folds_of(bunch), bunch)
+    assert leak.startswith("frames of sequence 'S")
+    named = leak.split("'")[1]
+    at = np.flatnonzero(bunch["sequences"] == named)
+    assert any(len({i in set(test) for i in at}) == 2 for _, test in folds_of(bunch))
+
+
+def test_identical_images_are_named_only_if_they_are_divided():
+    bunch = images()
+    _, test = folds_of(bunch)[0]
+    within, outside = test[:2], np.setdiff1d(np.arange(36), test)[0]
+    bunch.data[within[1]] = bunch.data[within[0]]
+    assert describe_leak(folds_of(bunch), bunch) is None
+    bunch.data[outside] = bunch.data[test[3]]
+    leak = describe_leak(folds_of(bunch), bunch)
+    names = {f"face{outside}.png", f"face{test[3]}.png"}
+    assert all(name in leak for name in names)
+    assert "(and 0 more groups are)" in leak
+
+
+@pytest.mark.parametrize("as_lists", [False, True])
+def test_identical_sequences_are_found(as_lists):
+    bunch = images()
+    rng = np.random.default_rng(1)
+    clips = [rng.integers(0, 9, (2 + i % 2, 4, 4), dtype=np.uint8) for i in range(36)]
+    folds = folds_of(bunch)
+    bunch.update(kind="sequences", data=[list(c) for c in clips] if as_lists else clips)
+    assert describe_leak(folds, bunch) is None
+    train, test = folds[0]
+    bunch.data[test[0]] = bunch.data[train[0]]
+    assert "identical" in describe_leak(folds, bunch)
+
+
+def test_a_leak_is_refused_or_marked(tmp_path):
+    bunch = images()
+    train, test = next(iter(StratifiedKFold(3).split(bunch.data, bunch.target)))
+    bunch.data[test[0]] = bunch.data[train[0]]
+    with pytest.raises(DataError, match=r"are identical .* measures memory.*allow_leak"):
+        make_plan(experiment(), bunch)
+    spec = experiment(allow_leak=True)
+    assert compile_spec(spec.resolved).allow_leak is True
+    results = run_experiment(spec, bunch)
+    assert "identical" in results.leak
+    assert "warning: samples" in text_table(results)
+    page = write_report(results, tmp_path)["report.html"].read_text()
+    assert 'role="alert"' in page
+    clean = run_experiment(experiment(allow_leak=True), images())
+    assert clean.leak is None
+    assert "warning:" not in text_table(clean)
+
+
+def test_allow_leak_is_true_or_false():
+    with pytest.raises(SpecError, match=r"evaluate\.allow_leak: expected true or false"):
+        experiment(allow_leak="yes")
