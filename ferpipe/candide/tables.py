@@ -112,21 +112,6 @@ mouth_width       31 88: .05 0 -.015; 79 85: .03 0 0; 81 83: .015 0 0; 33: .01 0
 chin_height       10: 0 -.10 0; 9: 0 -.06 0; 32: 0 -.09 0; 30: 0 -.04 0
 """
 
-# Standard deviations among adults at rest of the shape units that expressions change too,
-# from those of distances on faces by what a unit of the parameter changes. Rounded after
-# Farkas 1994, in mm: height of the eye's slit 1.2, width of the mouth 3.2, subnasale to
-# stomion 2.1, stomion to gnathion 4.2, width of the nose 2.1, nasion to subnasale 3.3; brow
-# over the eye 2.
-ADULT_SPREADS = {
-    "brow_height": 0.4,
-    "eye_opening": 0.45,
-    "mouth_height": 0.4,
-    "mouth_width": 0.36,
-    "chin_height": 0.45,
-    "nose_width": 0.4,
-    "nose_length": 0.6,
-}
-
 # "left" and "right" units move one half; the others both.
 ANIMATION_UNITS = """
 AU01 sides        17: -.01 .12 .01; 16 18: 0 .05 .01; 3: 0 .03 0; 2: 0 .01 0

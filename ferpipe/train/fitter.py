@@ -58,12 +58,6 @@ _OPPOSED = (
 )
 # below it, what pulls the jaw down is AU26
 _LEAST = {"AU27": 0.5}
-# of errors of points; and of squared errors of parameters, where not 1: turns are few,
-# actions are seldom shown, and small ones would be learned last
-_POINTS_WEIGHT = 6.0
-_ROTATION_WEIGHT = 16.0
-_ACTION_WEIGHT = 8.0
-_UNIT_WEIGHTS = {"AU05": 50.0, "AU20": 16.0, "AU26": 16.0, "AU43": 25.0}
 _N_CALIBRATION = 300
 # units whose correlations are told
 _JUDGED_UNITS = (
@@ -143,7 +137,8 @@ def random_parameters(
     pose[:, :3] = np.clip(rng.normal(0, np.deg2rad(spread), (n, 3)), -0.9, 0.9)
     pose[:, 3] = 0.33 * size * rng.uniform(0.9, 1.1, n)
     pose[:, 4:] = rng.normal((0.5 * size, 0.42 * size), 0.02 * size, (n, 2))
-    sigma[:] = rng.multivariate_normal(prior.mean[:n_shape], _adults(model, prior), n)
+    people = prior.mean[:n_shape], prior.covariance[:n_shape, :n_shape]
+    sigma[:] = rng.multivariate_normal(*people, n)
     units = columns_of_units(model)
     listed = tables.COMMON_UNITS.split()
     for unit, columns in units.items():
@@ -161,20 +156,6 @@ def random_parameters(
         alpha[np.ix_(both & ~first_stays, one)] = 0
         alpha[np.ix_(both & first_stays, other)] = 0
     return parameters
-
-
-def _adults(model, prior):
-    """Return the covariance of shape units among adults.
-
-    The prior's comes from photos of people who laugh and talk, and what they do with eyes
-    and mouth widens it; measurements of faces at rest do not have that.
-    """
-    n_shape = len(model.shape_names)
-    covariance = prior.covariance[:n_shape, :n_shape]
-    spread = np.sqrt(np.diag(covariance))
-    most = [tables.ADULT_SPREADS.get(name, np.inf) for name in model.shape_names]
-    share = np.minimum(1, np.array(most) / spread)
-    return covariance * share * share[:, None]
 
 
 def columns_of_units(model) -> dict:
@@ -301,16 +282,6 @@ class _Crops:
             rest = rest[n_taken:]
 
 
-def _parameter_weights(model):
-    weights = np.ones(len(model.parameter_names), np.float32)
-    pose, _, alpha = model.split(weights)
-    pose[:3] = _ROTATION_WEIGHT
-    alpha[:] = _ACTION_WEIGHT
-    for unit, columns in columns_of_units(model).items():
-        alpha[columns] = _UNIT_WEIGHTS.get(unit, _ACTION_WEIGHT)
-    return weights
-
-
 class _Loss:
     """Errors of points in outer eye distances, and of drawn parameters in spreads."""
 
@@ -318,7 +289,6 @@ class _Loss:
         units = np.concatenate([model.shape_units, model.animation_units])
         self.rest = torch.tensor(model.vertices[vertices], dtype=torch.float32)
         self.units = torch.tensor(units[:, vertices], dtype=torch.float32)
-        self.weights = torch.from_numpy(_parameter_weights(model))
         self.scale = scale
         self.network = None
 
@@ -332,12 +302,11 @@ class _Loss:
         off = normal(parameters[-n_drawn:]) - normal(known)
         # squares: most units are 0 on most faces, and what lowers absolute errors is
         # to say 0 always
-        return loss + 0.5 * (self.weights * off.clamp(-5, 5) ** 2).mean()
+        return loss + 0.5 * (off.clamp(-5, 5) ** 2).mean()
 
     def _of_points(self, off):
         off = off / self.scale
-        zeros = torch.zeros_like(off)
-        return _POINTS_WEIGHT * functional.smooth_l1_loss(off, zeros, beta=0.02)
+        return 2 * functional.smooth_l1_loss(off, torch.zeros_like(off), beta=0.02)
 
     def _projected(self, parameters):
         pose, units = parameters[:, :6], parameters[:, 6:]
