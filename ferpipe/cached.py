@@ -6,6 +6,7 @@ What is learned from many samples is remembered by fit (:class:`StepMemory`). Bo
 on disk by :mod:`ferpipe.store`.
 """
 
+import weakref
 from functools import partial
 from hashlib import blake2b
 
@@ -26,6 +27,8 @@ __all__ = ["Cached", "StepMemory", "is_stateless", "put_cache", "take_cache"]
 _WITHOUT_EFFECT = ("n_jobs", "verbose", "_sklearn_output_config")
 # samples transformed before the store is looked into again
 _BLOCK = 64
+# place in memory -> weak reference to the read-only array there, and the hash of its bytes
+_REMEMBERED: dict = {}
 
 
 class Cached(TransformerMixin, BaseEstimator):
@@ -407,9 +410,27 @@ def _feed(digest, sample):
             _feed(digest, item)
     elif isinstance(sample, np.ndarray) and sample.dtype.kind in "fiub":
         digest.update(f"{sample.dtype.str}{sample.shape}".encode())
-        digest.update(np.ascontiguousarray(sample).reshape(-1).view(np.uint8))
+        digest.update(_content(sample))
     else:
         raise TypeError(f"{type(sample).__name__} holds no numbers")
+
+
+def _content(array):
+    """Hash an array's bytes, once for one that cannot be written to."""
+    if array.flags.writeable:
+        return _hash(array)
+    place = id(array)
+    known, found = _REMEMBERED.get(place, (None, b""))
+    if known is None or known() is not array:
+        found = _hash(array)
+        forget = weakref.ref(array, lambda _: _REMEMBERED.pop(place, None))
+        _REMEMBERED[place] = forget, found
+    return found
+
+
+def _hash(array):
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return blake2b(flat, digest_size=16).digest()
 
 
 def _take(X, places):

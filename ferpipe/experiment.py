@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
         images cannot be used.
     """
     _check_kind(spec.pipeline, bunch.kind)
+    _check_target(bunch.target)
     taken = input_kind(spec.pipeline) or bunch.kind
     taken = f"raw {bunch.kind}" if taken == "raw" else taken
     _check_data(bunch, taken)
@@ -380,7 +382,17 @@ class _Work:
         bunch, groups = self.bunch, self.plan.groups
         if groups is not None:
             groups = np.asarray(groups)[indices]
-        return _take(bunch.data, indices), np.asarray(bunch.target)[indices], groups
+        return _take(self.samples, indices), np.asarray(bunch.target)[indices], groups
+
+    @cached_property
+    def samples(self):
+        """The data; arrays that cannot be written to, so that each is hashed only once."""
+        data = self.bunch.data
+        # photos may come as one array, whose parts would be copied and hashed each time
+        taken = input_kind(self.spec.pipeline) or ""
+        if isinstance(data, list) or taken.startswith("raw"):
+            return [_read_only(sample) for sample in data]
+        return data
 
     def score(self, estimator, X, y):
         """Score a fitted pipeline by every scorer; each call is one finished fit."""
@@ -531,6 +543,16 @@ def _cloned(parameters):
     return {name: clone(value, safe=False) for name, value in parameters.items()}
 
 
+def _read_only(sample):
+    if isinstance(sample, list | tuple):
+        return [_read_only(frame) for frame in sample]
+    if not isinstance(sample, np.ndarray):
+        return sample
+    view = sample.view()
+    view.flags.writeable = False
+    return view
+
+
 def _take(data, indices):
     if isinstance(data, list):
         return [data[i] for i in indices]
@@ -571,6 +593,19 @@ def _check_kind(pipeline, kind):
                 "(sequences go through PerFrame, images straight into an extractor or "
                 "ImageNetwork) or load other data."
             )
+
+
+def _check_target(target):
+    """Refuse data without labels, or with several a sample."""
+    if target is None:
+        raise DataError(
+            "the data set has no labels: load a folder that holds one folder a class."
+        )
+    if np.ndim(target) != 1:
+        raise DataError(
+            f"the data set has {np.shape(target)[1]} labels a sample, such as action "
+            "units; an experiment takes one: load it with an expression as its target."
+        )
 
 
 _CHECKS: dict[str, Callable] = {

@@ -375,3 +375,27 @@ def test_put_and_take_are_opposites(place):
     assert repr(take_cache(pipeline)) == before
     scaler = StandardScaler()
     assert put_cache(scaler) is take_cache(scaler) is scaler
+
+
+def test_read_only_samples_are_hashed_once(monkeypatch):
+    from ferpipe import cached
+
+    hashed = []
+    whole = cached._hash
+    monkeypatch.setattr(cached, "_hash", lambda array: hashed.append(1) or whole(array))
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    views = [image.view() for image in images]
+    for view in views:
+        view.flags.writeable = False
+    first = cached._keys(views, b"one")
+    assert cached._keys(views, b"one") == first
+    assert cached._keys(views, b"two") != first
+    assert len(hashed) == 3
+    # what can be written to is looked at each time, and has the same key
+    assert cached._keys(list(images), b"one") == first
+    assert len(hashed) == 6
+    images[0, 0, 0] += 1
+    assert cached._keys(list(images), b"one")[0] != first[0]
+    n_known = len(cached._REMEMBERED)
+    del view, views
+    assert len(cached._REMEMBERED) == n_known - 3

@@ -383,3 +383,13 @@ def test_photos_without_a_face_are_named_before_the_search():
 def test_mistakes_in_data_name_their_place(data, message):
     with pytest.raises(SpecError, match=message):
         load_data(make_spec(data=data))
+
+
+def test_data_without_labels_or_with_several_is_refused():
+    bunch = make_bunch()
+    bunch.target = None
+    with pytest.raises(DataError, match="has no labels"):
+        make_plan(make_spec(), bunch)
+    bunch.target = np.zeros((60, 5), int)
+    with pytest.raises(DataError, match="5 labels a sample"):
+        make_plan(make_spec(), bunch)

@@ -54,8 +54,8 @@ LAYERS = (
     {"datasets", "leaks", "protocols"},
     {"registry", "spec", "persistence"},
     {"results", "experiment"},
-    {"statistics", "figures", "report", "explain"},
-    {"tracking", "recognizer"},
+    {"statistics", "figures", "report", "comparison", "explain"},
+    {"annotate", "recognizer", "rows", "tracking"},
     {"grid", "predict", "train", "compare", "serve"},
 )
 

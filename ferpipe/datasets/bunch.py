@@ -13,6 +13,7 @@ def as_bunch(
     kind,
     groups=None,
     filenames=None,
+    target_names=None,
     description="data of your own",
     synthetic=False,
     return_X_y=False,
@@ -24,8 +25,9 @@ def as_bunch(
     ----------
     data : ndarray or list of ndarray
         Images or sequences.
-    target : sequence of str
-        Label of each sample.
+    target : sequence of str, ndarray of shape (n, k), or None
+        Label of each sample. With ``target_names``, a column of 0 and 1 a name says which
+        of them apply. None where labels are not known.
     kind : {"images", "sequences"}
         What a sample is.
     groups : sequence of str, default=None
@@ -33,6 +35,8 @@ def as_bunch(
     filenames : list, default=None
         The file of each sample, or the list of the files of its frames; None for data
         that has none.
+    target_names : list of str, default=None
+        Names of the columns of a target that has several; None takes those in ``target``.
     description : str, default="data of your own"
         Its first line is a title.
     synthetic : bool, default=False
@@ -48,14 +52,18 @@ def as_bunch(
         ``data``, ``target``, ``groups``, ``target_names``, ``filenames``, ``kind``,
         ``synthetic``, ``DESCR`` and the further entries.
     """
-    target = np.asarray(target, dtype=str)
+    if target is None:
+        target_names = []
+    elif target_names is None:
+        target = np.asarray(target, dtype=str)
+        target_names = [str(name) for name in np.unique(target)]
     if return_X_y:
         return data, target
     return Bunch(
         data=data,
         target=target,
         groups=None if groups is None else np.asarray(groups, dtype=str),
-        target_names=[str(name) for name in np.unique(target)],
+        target_names=target_names,
         filenames=filenames,
         kind=kind,
         synthetic=synthetic,

@@ -66,17 +66,17 @@ def load_image_folder(
         If a file is unexpected or broken, a class is empty, or ``groups`` does not match.
     """
     folder = existing_path(path, _IMAGE_LAYOUT)
-    pattern, shape = _check_pattern(groups), _check_size(size)
+    pattern, shape = check_pattern(groups), check_size(size)
     folders, unexpected = class_folders(folder, _IMAGE_LAYOUT)
     samples = []
     for class_folder in folders:
         files = list(_files_below(class_folder))
         images = [file for file in files if file.suffix.lower() in _IMAGES]
         unexpected += [f"{file}: unexpected file" for file in files if file not in images]
-        samples += _labelled(class_folder, images, _IMAGE_LAYOUT)
+        samples += labelled(class_folder, images, _IMAGE_LAYOUT)
     return _load(
         samples,
-        lambda file: _resize(read_image(file, grey=grey), shape),
+        lambda file: resize(read_image(file, grey=grey), shape),
         folder=folder,
         pattern=pattern,
         unexpected=unexpected,
@@ -126,7 +126,7 @@ def load_sequence_folder(
         differ in size, or ``groups`` does not match.
     """
     folder = existing_path(path, _SEQUENCE_LAYOUT)
-    pattern, shape = _check_pattern(groups), _check_size(size)
+    pattern, shape = check_pattern(groups), check_size(size)
     folders, unexpected = class_folders(folder, _SEQUENCE_LAYOUT)
     samples = []
     for class_folder in folders:
@@ -136,7 +136,7 @@ def load_sequence_folder(
                 clips.append(entry)
             else:
                 unexpected.append(f"{entry}: unexpected file")
-        samples += _labelled(class_folder, clips, _SEQUENCE_LAYOUT)
+        samples += labelled(class_folder, clips, _SEQUENCE_LAYOUT)
     return _load(
         samples,
         lambda clip: _read_clip(clip, grey, shape),
@@ -174,7 +174,7 @@ def _load(
         data,
         target,
         kind=kind,
-        groups=pattern and [_find_group(pattern, folder, file) for file in filenames],
+        groups=pattern and [find_group(pattern, folder, file) for file in filenames],
         filenames=[str(file) for file in filenames],
         description=(
             f"{folder.name}, {len(data)} {kind} in folders\n\nOne folder a class."
@@ -183,7 +183,7 @@ def _load(
     )
 
 
-def _labelled(class_folder, files, layout):
+def labelled(class_folder, files, layout):
     """Return (label, file) for the files of a class."""
     if not files:
         raise ValueError(f"{class_folder}: this class is empty. Expected: {layout}.")
@@ -208,9 +208,9 @@ def _read_clip(clip, grey, shape):
         files = visible_files(clip)
         if not files:
             raise ValueError(f"{clip}: this clip has no frames")
-        frames = [_resize(read_image(file, grey=grey), shape) for file in files]
+        frames = [resize(read_image(file, grey=grey), shape) for file in files]
     else:
-        frames = [_resize(frame, shape) for _, frame in read_frames(clip, grey=grey)]
+        frames = [resize(frame, shape) for _, frame in read_frames(clip, grey=grey)]
     sizes = {frame.shape[:2] for frame in frames}
     if len(sizes) > 1:
         listing = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
@@ -221,7 +221,8 @@ def _read_clip(clip, grey, shape):
     return np.stack(frames)
 
 
-def _resize(image, shape):
+def resize(image, shape):
+    """Scale an image to (height, width), if any is given."""
     import cv2
 
     if shape is None or image.shape[:2] == shape:
@@ -232,7 +233,8 @@ def _resize(image, shape):
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def _check_size(size):
+def check_size(size):
+    """Return (height, width) from a number of pixels or such a pair; None stays."""
     if size is None:
         return None
     shape = (size, size) if isinstance(size, int) else tuple(size)
@@ -243,7 +245,8 @@ def _check_size(size):
     return shape
 
 
-def _check_pattern(groups):
+def check_pattern(groups):
+    """Return a compiled pattern with a group that marks the subject; None stays."""
     if groups is None:
         return None
     try:
@@ -259,7 +262,8 @@ def _check_pattern(groups):
     return pattern
 
 
-def _find_group(pattern, folder, file):
+def find_group(pattern, folder, file):
+    """Return the subject that the pattern finds in a file's path below the folder."""
     match = pattern.search(file.relative_to(folder).as_posix())
     if match is None:
         raise ValueError(

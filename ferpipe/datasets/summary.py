@@ -40,22 +40,32 @@ def summary(bunch):
     lines = [
         bunch.DESCR.splitlines()[0],
         f"samples: {len(bunch.data)} {bunch.kind}",
-        f"classes: {_listing(Counter(bunch.target.tolist()))}",
+        f"classes: {_listing(_count_labels(bunch))}",
         f"subjects: {_describe_subjects(bunch.groups)}",
     ]
     if usage is not None:
         for split in dict.fromkeys(usage.tolist()):
-            counts = Counter(bunch.target[usage == split].tolist())
-            lines.append(f"{split}: {sum(counts.values())} ({_listing(counts)})")
+            counts = _count_labels(bunch, usage == split)
+            lines.append(f"{split}: {np.sum(usage == split)} ({_listing(counts)})")
     frames = bunch.data
     if bunch.kind == "sequences":
         frames = [sequence[0] for sequence in bunch.data]
-    sizes = Counter(f"{frame.shape[0]} x {frame.shape[1]}" for frame in frames)
+    sizes = Counter(" x ".join(map(str, frame.shape[:2])) for frame in frames)
     lines.append(f"sizes: {_with_counts(sizes)}")
     if bunch.kind == "sequences":
         lines.append(f"lengths: {_with_counts(Counter(map(len, bunch.data)))}")
     lines.append(f"duplicates: {_describe_duplicates(bunch.data, usage)}")
     return "\n".join(lines)
+
+
+def _count_labels(bunch, chosen=slice(None)):
+    """Count samples a class; of several that apply to a sample, each counts."""
+    if bunch.target is None:
+        return Counter({"not known": len(bunch.data)})
+    target = bunch.target[chosen]
+    if target.ndim == 1:
+        return Counter(target.tolist())
+    return Counter(dict(zip(bunch.target_names, target.sum(0).tolist(), strict=True)))
 
 
 def _listing(counts):

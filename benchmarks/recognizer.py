@@ -1,0 +1,122 @@
+"""Frames a second of the Recognizer, and where the time goes; needs FERPIPE_DATA.
+
+``python benchmarks/recognizer.py`` reads single_face.mp4 from end to end, with faces
+followed between looks of the detector and with a look at each frame, in alternating rounds;
+the best of each counts. ``--model FILE`` takes a saved model instead of the network of
+random weights, ``--rounds N`` more or fewer rounds. The processor's seconds are those of
+all threads: on a machine that others use they tell more than the clock.
+"""
+
+import argparse
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ferpipe import ImageNetwork, Training
+from ferpipe import recognizer as recognizing
+from ferpipe.candide.cascade import WireframeCascade
+from ferpipe.images import read_frames
+from ferpipe.landmarks.cascade import PointCascade
+from ferpipe.recognizer import Recognizer
+
+SETTINGS = {
+    "with tracking": {"detect_every": 10},
+    "without": {"detect_every": 1},
+    "without, largest face": {"detect_every": 1, "faces": "largest"},
+}
+
+
+def main():
+    """Run the program; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a saved model, or a network that ships")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    if "FERPIPE_DATA" not in os.environ:
+        print("error: FERPIPE_DATA must name the folder of the data.", file=sys.stderr)
+        return 2
+    video = Path(os.environ["FERPIPE_DATA"], "media", "single_face.mp4")
+    model = options.model or random_network()
+    recognizers = {name: Recognizer(model, **SETTINGS[name]) for name in SETTINGS}
+    clock, processor = frames_a_second(recognizers, video, options.rounds)
+    print(f"{'frames a second':<24}{'clock':>8}{'processor':>11}")
+    for name in recognizers:
+        print(f"{name:<24}{clock[name]:>8.1f}{processor[name]:>11.1f}")
+    for name in recognizers:
+        print(f"\n{name}, ms a frame of the clock")
+        parts = time_of_parts(recognizers[name], video)
+        for part in parts:
+            print(f"  {part:<22}{parts[part]:>7.2f}")
+    return 0
+
+
+def random_network():
+    """Return a small network that knows nothing: it takes the time of one that does."""
+    crops = np.random.default_rng(0).integers(0, 256, (14, 48, 48), dtype=np.uint8)
+    labels = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
+    return ImageNetwork(training=Training(max_epochs=1), random_state=0).fit(
+        crops, labels * 2
+    )
+
+
+def frames_a_second(recognizers, video, rounds):
+    """Return the best of alternating rounds, by the clock and by the processor's time."""
+    clock, processor = (dict.fromkeys(recognizers, 0.0) for _ in range(2))
+    for _ in range(rounds):
+        for name, recognizer in recognizers.items():
+            starts = time.perf_counter(), time.process_time()
+            n_frames = len({row.frame for row in recognizer.predict_video(video)})
+            ends = time.perf_counter(), time.process_time()
+            clock[name] = max(clock[name], n_frames / (ends[0] - starts[0]))
+            processor[name] = max(processor[name], n_frames / (ends[1] - starts[1]))
+    return clock, processor
+
+
+def time_of_parts(recognizer, video):
+    """Return milliseconds a frame of each part of the work."""
+    spent: dict[str, float] = {}
+    with (
+        timed(recognizing, "detect_faces", "detector", spent),
+        timed(PointCascade, "predict", "landmarks of finds", spent),
+        timed(WireframeCascade, "from_landmarks", "wireframe, quality", spent),
+        timed(recognizing, "align_face", "crop", spent),
+        timed(recognizing, "_decide", "model", spent),
+    ):
+        start = time.perf_counter()
+        n_frames = len({row.frame for row in recognizer.predict_video(video)})
+        whole = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in read_frames(video):
+        pass
+    spent["reading the video"] = time.perf_counter() - start
+    spent["rest: following, rows"] = whole - sum(spent.values())
+    spent["all"] = whole
+    return {part: 1000 * seconds / n_frames for part, seconds in spent.items()}
+
+
+@contextmanager
+def timed(owner, name, part, spent):
+    """Add up the time of a function while it is watched."""
+    function = getattr(owner, name)
+    spent[part] = 0.0
+
+    def watched(*args, **kwargs):
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent[part] += time.perf_counter() - start
+
+    setattr(owner, name, watched)
+    try:
+        yield
+    finally:
+        setattr(owner, name, function)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

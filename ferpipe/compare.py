@@ -1,0 +1,164 @@
+"""Compare runs: ``python -m ferpipe.compare reports/a reports/b``."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ferpipe.comparison import compare_runs, draw_comparisons, judged_samples, read_run
+from ferpipe.wording import EN_DASH, SPLIT_NAMES, percent, points
+
+__all__ = ["main"]
+
+_HEADS = ("", "accuracy", "difference", "95 % interval", "only right", "McNemar", "t-test")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program.
+
+    Parameters
+    ----------
+    arguments : list of str, default=None
+        Command line; None takes the program's own.
+
+    Returns
+    -------
+    status : int
+        0, or 2 for wrong input.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options):
+    folders = [options.first, *options.others]
+    runs = [read_run(folder) for folder in folders]
+    baseline, *names = _names(folders)
+    comparisons = {
+        name: compare_runs(runs[0], run) for name, run in zip(names, runs[1:], strict=True)
+    }
+    print(_table(runs[0], baseline, comparisons))
+    pictures = [options.plot] if options.plot else []
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        path = options.out / "comparison.json"
+        content = {"baseline": baseline, "comparisons": comparisons}
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        print(f"wrote {path}")
+        pictures.append(options.out / "comparison.png")
+    if pictures:
+        figure = draw_comparisons(baseline, comparisons, synthetic=runs[0]["synthetic"])
+    for path in pictures:
+        figure.savefig(path, dpi=200)
+        print(f"wrote {path}")
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """Name runs by their folders, by whole paths where two would be called the same."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) == len(names):
+        return names
+    names = [str(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        raise ValueError("a folder is named twice: name each run once.")
+    return names
+
+
+def _table(
+    first: dict[str, Any], baseline: str, comparisons: dict[str, dict[str, Any]]
+) -> str:
+    _, correct, _ = judged_samples(first)
+    rows = [list(_HEADS), [baseline, percent(float(correct.mean()))]]
+    rows += [[name, *_cells(comparison)] for name, comparison in comparisons.items()]
+    widths = [
+        max(len(row[i]) for row in rows if i < len(row)) + 2 for i in range(len(_HEADS))
+    ]
+    lines = [
+        f"accuracy {SPLIT_NAMES[first['headline']]}, {len(correct)} samples"
+        + (" (synthetic data)" if first["synthetic"] else ""),
+        "",
+    ]
+    lines += [
+        row[0].ljust(widths[0])
+        + "".join(
+            cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)
+        )
+        for row in rows
+    ]
+    return "\n".join([*lines, "", *_notes(baseline, comparisons)])
+
+
+def _cells(comparison: dict[str, Any]) -> list[str]:
+    interval, mcnemar, t_test = (
+        comparison[key] for key in ("interval", "mcnemar", "t_test")
+    )
+    return [
+        percent(comparison["second"]),
+        points(comparison["difference"]),
+        f"{points(interval['low'])} to {points(interval['high'])}" if interval else EN_DASH,
+        f"{mcnemar['only_second']} : {mcnemar['only_first']}" if mcnemar else EN_DASH,
+        _p(mcnemar),
+        _p(t_test),
+    ]
+
+
+def _notes(baseline: str, comparisons: dict[str, dict[str, Any]]) -> list[str]:
+    found = list(comparisons.values())
+    methods = {item["interval"]["method"] for item in found if item["interval"]}
+    notes = [f"difference: points above {baseline}, on the samples that both have judged"]
+    if "subject bootstrap" in methods:
+        notes.append("interval: subjects resampled")
+    if "sample bootstrap" in methods:
+        notes.append("interval: samples resampled, because subjects are not known")
+    notes.append(f"only right: samples that only the run : only {baseline} has right")
+    notes.append("McNemar: exact, two-sided p; it takes samples as independent")
+    folds = sorted({item["t_test"]["n_folds"] for item in found if item["t_test"]})
+    over = " or ".join(map(str, folds)) if folds else "no two"
+    notes.append(
+        f"t-test: corrected for overlapping training parts, p; {over} shared folds"
+    )
+    notes += [
+        f"{name}: {item['n_samples']} samples compared of {item['n_first']} judged by "
+        f"{baseline} and {item['n_second']} by it"
+        for name, item in comparisons.items()
+        if not item["n_samples"] == item["n_first"] == item["n_second"]
+    ]
+    if len(found) > 1:
+        notes.append(
+            f"{len(found)} comparisons: divide 0.05 by {len(found)} before calling one of "
+            "them significant"
+        )
+    return notes
+
+
+def _p(test: dict[str, Any] | None) -> str:
+    if test is None:
+        return EN_DASH
+    return "<0.001" if test["p"] < 0.001 else f"{test['p']:.3f}"
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m ferpipe.compare",
+        description="Compare runs on the samples that they share: each with the first.",
+    )
+    parser.add_argument("first", type=Path, help="folder of the report to compare with")
+    parser.add_argument("others", type=Path, nargs="+", help="folders of other reports")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="write the picture here")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="write comparison.json and comparison.png into this folder",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

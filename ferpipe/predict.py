@@ -1,0 +1,315 @@
+"""Recognise expressions in files: ``python -m ferpipe.predict MODEL clip.mp4 -o a.csv``."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ferpipe.annotate import draw_sightings, plot_scores
+from ferpipe.images import read_frames, read_image
+from ferpipe.recognizer import Recognizer, Sighting
+from ferpipe.rows import FORMATS, RowWriter, kind_of
+
+__all__ = ["find_inputs", "main"]
+
+_IMAGES = {
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"),
+    *(".webp", ".jp2", ".avif"),
+}
+_VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"}
+# of annotated videos from cameras that do not say theirs
+_FRAMES_A_SECOND = 25.0
+# containers count their frames roughly: fewer than this share of them is a cut
+_WHOLE = 0.95
+
+
+def find_inputs(names) -> list[Path | int]:
+    """Find the files that names, folders and patterns stand for.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Files; folders, of which all images and videos are taken; patterns such as
+        ``"clips/*.mp4"``; numbers of cameras.
+
+    Returns
+    -------
+    inputs : list of Path or int
+        Files in the order of the names, sorted within folders and patterns; cameras.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a name stands for nothing.
+    """
+    inputs: list[Path | int] = []
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            kinds = _IMAGES | _VIDEOS
+            inside = (file for file in path.rglob("*") if file.suffix.lower() in kinds)
+            found = sorted(file for file in inside if file.is_file())
+            if not found:
+                raise FileNotFoundError(f"{path}: no image and no video is in this folder.")
+            inputs += found
+        elif path.is_file():
+            inputs.append(path)
+        elif name.isdecimal():
+            inputs.append(int(name))
+        else:
+            matches = sorted(glob(str(path), recursive=True))
+            if not matches:
+                raise FileNotFoundError(f"{name}: there is no such file or folder.")
+            inputs += [Path(match) for match in matches if Path(match).is_file()]
+    return inputs
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; return its exit status."""
+    options = _parser().parse_args(arguments)
+    # OpenCV's own accounts of broken files would stand beside ours
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    try:
+        return _run(options)
+    except (TypeError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped before the first frame", file=sys.stderr)
+        return 130
+
+
+@dataclass
+class _Outputs:
+    """Where rows and drawn frames go."""
+
+    table: RowWriter
+    row: Any
+    video: Path | None
+    kept: list[Sighting] | None
+    n_rows: int = 0
+    writers: list = field(default_factory=list)
+
+    def add(self, source, frame, sightings, rate=None, shown=()):
+        """Write what was seen in a frame, and the frame with what is shown on it."""
+        for one in sightings:
+            self.table.write(self.row(one, str(source)))
+        self.n_rows += len(sightings)
+        if self.kept is not None:
+            self.kept += sightings
+        if self.video is not None:
+            self._draw(frame, shown, rate)
+
+    def _draw(self, frame, shown, rate):
+        import cv2
+
+        if not self.writers:
+            size = frame.shape[1], frame.shape[0]
+            coder = cv2.VideoWriter_fourcc(*"mp4v")
+            self.writers.append(cv2.VideoWriter(str(self.video), coder, rate, size))
+            if not self.writers[0].isOpened():
+                raise OSError(f"{self.video}: OpenCV cannot write this video; use .mp4.")
+        drawn = draw_sightings(frame, shown)
+        self.writers[0].write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+
+    def close(self):
+        """Make all files whole."""
+        self.table.close()
+        for writer in self.writers:
+            writer.release()
+
+
+def _run(options):
+    inputs = find_inputs(options.inputs)
+    single = {"--video": options.video, "--plot": options.plot}
+    for name, path in single.items():
+        if path and (len(inputs) > 1 or _is_image(inputs[0])):
+            raise ValueError(f"{name} takes one video or camera, got {len(inputs)} inputs.")
+    kind = kind_of(options.out) if options.out else "csv"
+    for path in (options.out, options.video, options.plot):
+        if path:
+            _check_writable(Path(path).expanduser())
+    recognizer = Recognizer(
+        options.model,
+        every=options.every,
+        faces=options.faces,
+        detect_every=options.detect_every,
+        window=options.window,
+    )
+    with ExitStack() as stack:
+        file = sys.stdout
+        if options.out:
+            path = Path(options.out).expanduser()
+            file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        outputs = _Outputs(
+            RowWriter(file, kind),
+            FORMATS[options.format],
+            Path(options.video).expanduser() if options.video else None,
+            [] if options.plot else None,
+        )
+        stack.callback(outputs.close)
+        try:
+            failed = _recognise_all(recognizer, inputs, outputs)
+        except KeyboardInterrupt:
+            print(f"\nstopped: {outputs.n_rows} rows were kept", file=sys.stderr)
+            return 130
+    if options.plot:
+        figure = plot_scores(outputs.kept, gives=recognizer.gives)
+        figure.savefig(Path(options.plot).expanduser(), dpi=150)
+    return 1 if failed else 0
+
+
+def _recognise_all(recognizer, inputs, outputs):
+    """Go through the inputs; return how many could not be read."""
+    failed = 0
+    for source in inputs:
+        try:
+            _recognise(recognizer, source, outputs)
+        except (ValueError, OSError) as error:
+            if len(inputs) == 1:
+                raise
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+    return failed
+
+
+def _recognise(recognizer, source, outputs):
+    colour = recognizer.colour or outputs.video is not None
+    if _is_image(source):
+        image = read_image(source, grey=not colour)
+        outputs.add(source, image, recognizer.predict_image(image))
+        return
+    total, rate = _facts(source)
+    is_camera = isinstance(source, int)
+    frames = _camera(source) if is_camera else read_frames(source, grey=not colour)
+    stream = recognizer.stream()
+    n_read = 0
+    shown: list[Sighting] = []
+    progress = tqdm(
+        frames, str(source), total=total, unit="frame", disable=None, smoothing=0.1
+    )
+    for moment, frame in progress:
+        n_read += 1
+        sightings = stream.step(frame, moment)
+        shown = sightings or shown
+        outputs.add(source, frame, sightings, rate, shown)
+    if total and n_read < _WHOLE * total:
+        print(
+            f"note: {source} is cut short: it tells of {total} frames, {n_read} could be "
+            "read.",
+            file=sys.stderr,
+        )
+
+
+def _facts(source):
+    """Return how many frames a video says it has, None if it does not, and their rate."""
+    import cv2
+
+    if isinstance(source, int):
+        return None, _FRAMES_A_SECOND
+    video = cv2.VideoCapture(str(source))
+    total = round(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    rate = video.get(cv2.CAP_PROP_FPS)
+    video.release()
+    return (total if total > 0 else None), (rate if rate > 0 else _FRAMES_A_SECOND)
+
+
+def _camera(number) -> Iterator[tuple[float, Any]]:
+    """Yield frames of a camera, in RGB, until it is stopped."""
+    import cv2
+
+    camera = cv2.VideoCapture(number)
+    try:
+        found, frame = camera.read()
+        if not found:
+            raise OSError(f"camera {number} cannot be opened, or gives no picture.")
+        start = time.monotonic()
+        while found:
+            yield time.monotonic() - start, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            found, frame = camera.read()
+    finally:
+        camera.release()
+
+
+def _is_image(source):
+    return not isinstance(source, int) and source.suffix.lower() in _IMAGES
+
+
+def _check_writable(path):
+    """Fail before the work, not after it, and leave what is there as it is."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: this is a folder; a file was expected.")
+    existed = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise OSError(f"{path}: this file cannot be written: {error.strerror}.") from error
+    if not existed:
+        path.unlink()
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m ferpipe.predict",
+        description="Recognise expressions in images, videos or a camera's frames: a row a "
+        "face a frame.",
+    )
+    parser.add_argument(
+        "model", help="a network that ships, such as fer2013, or a saved model (.joblib)"
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="input",
+        help="files, folders, patterns, or the number of a camera",
+    )
+    parser.add_argument(
+        "-o", "--out", help="table, .csv or .json (default: CSV to the standard output)"
+    )
+    parser.add_argument("--video", metavar="MP4", help="the video with what was seen drawn")
+    parser.add_argument("--plot", metavar="PNG", help="scores and action units over time")
+    parser.add_argument(
+        "--every", type=_positive, metavar="SECONDS", help="look at a frame this often"
+    )
+    parser.add_argument("--faces", choices=("all", "largest"), default="all")
+    parser.add_argument("--format", choices=tuple(FORMATS), default="fex")
+    parser.add_argument(
+        "--detect-every",
+        type=int,
+        default=10,
+        metavar="FRAMES",
+        help="frames between looks of the detector; faces are followed between (default: "
+        "10)",
+    )
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=10,
+        metavar="FRAMES",
+        help="frames that a model of sequences gets (default: 10)",
+    )
+    return parser
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,637 @@
+"""Recognizer: detector, tracker and model, for images, videos and live frames."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from ferpipe.align import FaceAligner, align_face, eye_transform
+from ferpipe.candide.calibrated import load_calibrated
+from ferpipe.candide.camera import project
+from ferpipe.candide.cascade import load_own_cascade
+from ferpipe.candide.fitter import CandideFitter
+from ferpipe.candide.model import POSE_NAMES
+from ferpipe.detect import check_detector, detect_faces, find_face
+from ferpipe.images import as_uint8, read_frames, read_image
+from ferpipe.landmarks.points import N_POINTS, eye_centres
+from ferpipe.landmarks.predictor import central_face
+from ferpipe.networks.pretrained import pretrained
+from ferpipe.persistence import card_path, describe_input, load
+from ferpipe.sequences import PerFrame
+from ferpipe.tracking import Tracker
+
+__all__ = ["Recognizer", "Sighting", "Stream"]
+
+_N_POSE = len(POSE_NAMES)
+# of the crops of models that take crops of any size
+_CROP_SIZE = 48
+# what is cut out round a face for a model that looks for it itself, in widths of the box
+_SURROUNDINGS = 2.2
+# times are sums of rounded steps: a frame may be early by so many seconds
+_EARLY = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """One face in one frame; or one frame without a face, in which numbers are NaN.
+
+    Attributes
+    ----------
+    frame : int
+        Index in the video, from 0.
+    time : float
+        In seconds; NaN for an image.
+    face : int or None
+        Number of the face, the same in all frames of a video.
+    box : tuple of float
+        ``(x, y, width, height)`` in pixels.
+    detector_score : float
+        Of the detector, when it last found the face.
+    scores : dict of str to float
+        A number a class: probabilities if the model gives them, else the values of its
+        ``decision_function``; those of two classes are each other's negatives.
+    label : str or None
+        The class with the highest score; None if that is too low.
+    landmarks : ndarray of shape (68, 2)
+        ``(x, y)`` in pixels.
+    parameters : ndarray of shape (85,)
+        Of the wireframe, as ``CandideFitter("parameters")`` names them.
+    quality : float
+        Probability that the wireframe lies on a face: below 0.5 landmarks, pose and action
+        units had better be rejected.
+    """
+
+    frame: int
+    time: float
+    face: int | None
+    box: tuple[float, float, float, float]
+    detector_score: float
+    scores: dict[str, float]
+    label: str | None
+    landmarks: np.ndarray
+    parameters: np.ndarray
+    quality: float
+
+    @property
+    def pose(self) -> dict[str, float]:
+        """Rotation in radians, scale and place of the wireframe, by name."""
+        return dict(zip(POSE_NAMES, map(float, self.parameters[:_N_POSE]), strict=True))
+
+    @property
+    def action_units(self) -> dict[str, float]:
+        """Animation units of the wireframe, by name; 0 is neutral, 1 is intensity D."""
+        model, _ = load_calibrated()
+        values = map(float, model.split(self.parameters)[2])
+        return dict(zip(model.animation_names, values, strict=True))
+
+
+class Recognizer:
+    """Recognise the expressions of all faces in images, videos and live frames.
+
+    Faces are detected, followed and numbered by a :class:`ferpipe.tracking.Tracker`. A
+    model gets of each face what it was fitted on, as its first step has it on record:
+    crops with the eyes at fixed places, parameters of the wireframe, or sequences of
+    either, for which the last frames of each face are kept.
+
+    Parameters
+    ----------
+    model : str, path or estimator
+        Name of a network that ships (:func:`ferpipe.pretrained` lists them), a file that
+        :func:`ferpipe.save` wrote, or a fitted classifier.
+    detector : {"dlib", "cascade", None} or path, default="dlib"
+        As for :func:`ferpipe.detect.detect_faces`. None: images are crops of faces
+        already, framed about as FER2013's.
+    detect_every : int, default=10
+        Frames of a video from one look of the detector to the next; between, faces are
+        followed by landmarks and wireframe. 1 detects faces in each frame.
+    every : float, default=None
+        Seconds from one frame of a video that is looked at to the next; None for all.
+    faces : {"all", "largest"}, default="all"
+        Which faces of an image or frame are looked at.
+    min_size : float, default=None
+        Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
+        of the image where that is less.
+    window : int, default=10
+        Frames that a model of sequences gets: the last ones of each face, fewer in its
+        beginning.
+    smoothing : float, default=None
+        Seconds in which the weight of a frame falls to 1 / e in an exponential mean of
+        each face's scores over its past; None for no smoothing.
+    abstain_below : float, default=None
+        Probability below which a face gets no label.
+    template : {"fer2013", "ck48"} or array-like of shape (2, 2), default=None
+        Where the eyes are in the crops that the model was fitted on, as for
+        :class:`ferpipe.FaceAligner`. None takes what the model's card says, or "fer2013".
+
+    Attributes
+    ----------
+    model : estimator
+        The fitted classifier.
+    classes : list of str
+        Names of its classes.
+    gives : {"probabilities", "scores"}
+        What the scores of a :class:`Sighting` are.
+    colour : bool
+        Whether the model sees colours: only then they need be read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError
+        If the model is no classifier that can be used.
+    ValueError
+        If a parameter is wrong, or the model takes something that is not made here.
+
+    See Also
+    --------
+    FaceAligner, CandideFitter : The same crops and parameters for training.
+
+    Notes
+    -----
+    Answers use the past alone: a video gives the same numbers frame by frame as at once,
+    in memory that does not grow with its length.
+
+    A model that begins with a FaceAligner, a PerFrame(FaceAligner) or a CandideFitter gets
+    crops or parameters of faces that are followed already. Parameters differ a little from
+    those of the CandideFitter alone, which looks at the wireframe from coarser landmarks.
+    Any other model of raw images gets what is round each face.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import ImageNetwork, Recognizer, Training
+    >>> crops = np.random.default_rng(0).integers(0, 255, (8, 48, 48), dtype=np.uint8)
+    >>> network = ImageNetwork(training=Training(max_epochs=1), random_state=0)
+    >>> recognizer = Recognizer(network.fit(crops, ["anger", "fear"] * 4))
+    >>> recognizer.predict_image(np.zeros((120, 160), np.uint8))[0].label is None
+    True
+    """
+
+    def __init__(
+        self,
+        model,
+        *,
+        detector="dlib",
+        detect_every=10,
+        every=None,
+        faces="all",
+        min_size=None,
+        window=10,
+        smoothing=None,
+        abstain_below=None,
+        template=None,
+    ):
+        for name, value in (("detect_every", detect_every), ("window", window)):
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}.")
+        positive = {"every": every, "min_size": min_size, "smoothing": smoothing}
+        for name, number in positive.items():
+            if number is not None and not (isinstance(number, Real) and number > 0):
+                raise ValueError(
+                    f"{name} must be a number above 0 or None, got {number!r}."
+                )
+        if faces not in ("all", "largest"):
+            raise ValueError(f"faces must be 'all' or 'largest', got {faces!r}.")
+        if detector is not None:
+            check_detector(detector)
+        self.model, of_card = _open_model(model)
+        self.classes = [str(name) for name in _classes_of(self.model)]
+        self.gives = "probabilities" if hasattr(self.model, "predict_proba") else "scores"
+        if abstain_below is not None and self.gives == "scores":
+            raise ValueError(
+                "abstain_below is a probability, but the model gives scores only: wrap it "
+                "in CalibratedClassifierCV, or set abstain_below=None."
+            )
+        self.detector = detector
+        self.detect_every = detect_every
+        self.every = every
+        self.faces = faces
+        self.min_size = min_size
+        self.window = window
+        self.smoothing = smoothing
+        self.abstain_below = abstain_below
+        self._view = _view_of(self.model, template or of_card or "fer2013")
+        self.colour = self._view.colour
+        self._cascade = load_own_cascade()
+        self.reset()
+
+    def predict_image(self, image) -> list[Sighting]:
+        """Recognise the faces in one image.
+
+        Parameters
+        ----------
+        image : str, path, binary file object or array-like
+            As for :func:`ferpipe.read_image`.
+
+        Returns
+        -------
+        sightings : list of Sighting
+            A face each, the surest first; one of NaN if there is none. A model of
+            sequences takes the image as a sequence of one frame.
+
+        Raises
+        ------
+        FileNotFoundError, TypeError, ValueError
+            If it is no image.
+        """
+        stream = Stream(self, find_one=self.faces == "largest")
+        return stream.step(read_image(image, grey=not self.colour), float("nan"))
+
+    def predict_video(self, path) -> Iterator[Sighting]:
+        """Recognise the faces in a video, one frame at a time.
+
+        Parameters
+        ----------
+        path : str or path
+            A file as for :func:`ferpipe.read_frames`.
+
+        Yields
+        ------
+        sighting : Sighting
+            A face in a frame each; one of NaN for a frame without a face.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, or no frame in it.
+        """
+        stream = self.stream()
+        for time, frame in read_frames(path, grey=not self.colour):
+            yield from stream.step(frame, time)
+
+    def stream(self) -> "Stream":
+        """Begin a video of which the frames come one by one; several may be open."""
+        return Stream(self)
+
+    def step(self, frame, time) -> list[Sighting]:
+        """Recognise the faces in the next frame of the recognizer's own stream.
+
+        Parameters
+        ----------
+        frame, time
+            As :meth:`Stream.step` takes them.
+
+        Returns
+        -------
+        sightings : list of Sighting
+        """
+        return self._own_stream.step(frame, time)
+
+    def reset(self):
+        """Forget the frames that went through :meth:`step`: another video begins."""
+        self._own_stream = self.stream()
+
+
+class Stream:
+    """What is known of one video while its frames come in.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+        What it is looked at with.
+    find_one : bool, default=False
+        Look for the face of one person as thoroughly as FaceAligner does.
+    """
+
+    def __init__(self, recognizer: Recognizer, *, find_one: bool = False):
+        self.recognizer = recognizer
+        detect = partial(_find_one if find_one else _find_all, recognizer)
+        self._tracker = Tracker(
+            detect, recognizer._cascade, detect_every=recognizer.detect_every
+        )
+        self._n_frames = 0
+        self._next_time = -np.inf
+        self._windows: dict[int, deque] = {}
+        self._smooth: dict[int, tuple[float, np.ndarray]] = {}
+
+    def step(self, frame, time) -> list[Sighting]:
+        """Recognise the faces in the next frame.
+
+        Parameters
+        ----------
+        frame : array-like of shape (h, w) or (h, w, 3)
+            Grey or RGB.
+        time : float
+            Seconds from the beginning of the video, more than those of the frame before.
+
+        Returns
+        -------
+        sightings : list of Sighting
+            A face each, by its number; one of NaN if there is none. Empty for frames that
+            are left out because of ``every``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the frame is no image.
+        """
+        number = self._n_frames
+        self._n_frames += 1
+        every = self.recognizer.every
+        if every is not None and time < self._next_time - _EARLY:
+            return []
+        if every is not None:
+            late = 0.0 if np.isinf(self._next_time) else time - self._next_time
+            # a pause does not make up for itself by more frames afterwards
+            self._next_time = time + every - (late if late < every else 0.0)
+        image = as_uint8(frame, name="frame")
+        grey = _grey(image)
+        if self.recognizer.colour:
+            image = read_image(image, grey=False)
+        tracks = self._tracker.step(grey, time)
+        if self.recognizer.faces == "largest" and tracks:
+            largest = max(tracks, key=lambda track: track.box[2])
+            self._tracker.keep_only(largest)
+            tracks = [largest]
+        known = {track.face for track in self._tracker.tracks}
+        for memory in (self._windows, self._smooth):
+            for face in set(memory) - known:
+                del memory[face]
+        if not tracks:
+            return [_nobody(number, time, self.recognizer.classes)]
+        scores = self._scores(image, grey, tracks, time)
+        return [
+            self._sighting(number, time, track, row)
+            for track, row in zip(tracks, scores, strict=True)
+        ]
+
+    def _scores(self, image, grey, tracks, time):
+        """Return the scores of faces, of shape (n, n_classes)."""
+        view = self.recognizer._view
+        seen = image if view.colour else grey
+        frames = [view.look(seen, track) for track in tracks]
+        if view.sequences:
+            for track, frame in zip(tracks, frames, strict=True):
+                empty: deque = deque(maxlen=self.recognizer.window)
+                self._windows.setdefault(track.face, empty).append(frame)
+            samples = [view.join(list(self._windows[track.face])) for track in tracks]
+        else:
+            samples = frames if view.raw else np.stack(frames)
+        scores = _decide(view.model, samples)
+        if self.recognizer.smoothing is None:
+            return scores
+        for track, row in zip(tracks, scores, strict=True):
+            if track.face in self._smooth:
+                last, mean = self._smooth[track.face]
+                weight = np.exp(-(time - last) / self.recognizer.smoothing)
+                row[:] = weight * mean + (1 - weight) * row
+            self._smooth[track.face] = (time, row.copy())
+        return scores
+
+    def _sighting(self, number, time, track, scores):
+        best = int(scores.argmax())
+        least = self.recognizer.abstain_below
+        sure = least is None or scores[best] >= least
+        classes = self.recognizer.classes
+        return Sighting(
+            frame=number,
+            time=float(time),
+            face=track.face,
+            box=track.box,
+            detector_score=track.score,
+            scores=dict(zip(classes, map(float, scores), strict=True)),
+            label=classes[best] if sure else None,
+            landmarks=track.landmarks,
+            parameters=track.parameters,
+            quality=track.quality,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """What a model sees of a face.
+
+    ``look(image, track)`` returns it, of one frame; ``join(frames)`` makes one sample of
+    the frames of a sequence. ``raw`` samples differ in size.
+    """
+
+    model: Any
+    look: Callable
+    join: Callable = np.stack
+    sequences: bool = False
+    colour: bool = False
+    raw: bool = False
+
+
+def _open_model(model):
+    """Return a fitted model, and the places of the eyes that its card tells of."""
+    if isinstance(model, str) and not Path(model).suffix and not Path(model).exists():
+        network = pretrained(model)
+        return network, _eyes(network.card_)
+    if isinstance(model, str | Path):
+        loaded = load(model)
+        card = json.loads(card_path(Path(model).expanduser()).read_text("utf-8"))
+        return loaded, _eyes(card)
+    return model, None
+
+
+def _eyes(card):
+    template = card.get("crop_template")
+    return template["eyes"] if isinstance(template, dict) else template
+
+
+def _classes_of(model):
+    if isinstance(model, type) or not hasattr(model, "fit"):
+        raise TypeError(
+            "model must be the name of a network that ships, the path of a saved model or "
+            f"a fitted classifier, got {model!r}."
+        )
+    check_is_fitted(model)
+    if not hasattr(model, "classes_"):
+        raise TypeError(
+            f"{type(model).__name__} has no classes: a classifier was expected, or a "
+            "Pipeline that ends in one."
+        )
+    if not (hasattr(model, "predict_proba") or hasattr(model, "decision_function")):
+        raise TypeError(
+            f"{type(model).__name__} has neither predict_proba nor decision_function; the "
+            "Recognizer needs one of them."
+        )
+    return model.classes_
+
+
+def _view_of(model, template) -> _View:
+    """Find out what a model takes."""
+    first = model.steps[0][1] if isinstance(model, Pipeline) else None
+    rest = model[1:] if first is not None else None
+    aligner = first.transformer_ if isinstance(first, PerFrame) else first
+    if isinstance(aligner, FaceAligner):
+        return replace(
+            _crops(rest, aligner.size, aligner.template, aligner.colour),
+            look=partial(
+                _crop,
+                size=aligner.size,
+                template=aligner.template,
+                margin=aligner.margin,
+                mask=aligner.mask,
+            ),
+            sequences=aligner is not first,
+        )
+    if isinstance(first, CandideFitter) and _is_plain(first):
+        return _wireframe(rest, first.output, sequences=first.takes_sequences_)
+    takes = describe_input(model)
+    kind, shape = takes["kind"], takes["shape"]
+    sequences = kind in ("sequences", "raw sequences")
+    if kind.startswith("raw "):
+        if getattr(first, "detector", "dlib") is None:
+            return replace(_crops(model, _CROP_SIZE, template, False), sequences=sequences)
+        return _View(model, _surroundings, list, sequences=sequences, raw=True, colour=True)
+    if len(shape) == 1:
+        return _wireframe(model, _output_of_width(shape[0]), sequences=sequences)
+    if len(shape) < 2:
+        raise ValueError(
+            f"What {type(model).__name__} takes is not on record, so that the Recognizer "
+            "cannot make it: it takes models of images or sequences of them, and of what "
+            "CandideFitter gives."
+        )
+    if shape[0] != shape[1]:
+        raise ValueError(
+            f"The model takes images of {shape[0]} x {shape[1]} pixels, but crops of faces "
+            "are square: fit it on square images."
+        )
+    return replace(_crops(model, shape[0], template, len(shape) == 3), sequences=sequences)
+
+
+def _is_plain(fitter):
+    """Say whether a fitter's answers follow from the parameters of a followed face."""
+    in_pixels = fitter.output not in ("units", "actions")
+    if fitter.objective is not None or (fitter.detector is None and in_pixels):
+        return False
+    over_time = fitter.smoothing or fitter.subtract_first
+    return not (fitter.takes_sequences_ and over_time)
+
+
+def _crops(model, size, template, colour):
+    look = partial(_crop, size=size, template=template)
+    return _View(model, look, colour=colour)
+
+
+def _crop(image, track, *, size, template, margin=0.0, mask=False):
+    matrix = eye_transform(eye_centres(track.landmarks), size, template, margin)
+    return align_face(image, matrix, size, landmarks=track.landmarks if mask else None)
+
+
+def _surroundings(image, track):
+    """Cut out what is round a face, upright as it is in the image."""
+    x, y, width, height = track.box
+    half = _SURROUNDINGS * max(width, height) / 2
+    left, top = max(0, round(x + width / 2 - half)), max(0, round(y + height / 2 - half))
+    right, bottom = round(x + width / 2 + half), round(y + height / 2 + half)
+    return image[top:bottom, left:right]
+
+
+def _wireframe(model, output, *, sequences):
+    """See parameters; those of a sequence belong to one person."""
+    columns = partial(_wireframe_columns, output=output)
+    if sequences:
+        return _View(
+            model,
+            lambda image, track: track.parameters,
+            lambda frames: columns(_of_one_person(frames)),
+            sequences=True,
+        )
+    return _View(model, lambda image, track: columns(track.parameters))
+
+
+def _output_of_width(n_columns):
+    """Tell by their number which columns of CandideFitter a model takes."""
+    nothing = np.zeros(len(load_calibrated()[0].parameter_names))
+    outputs = ("pose", "actions", "units", "parameters", "vertices")
+    widths = {len(_wireframe_columns(nothing, output)): output for output in outputs}
+    if n_columns not in widths:
+        known = ", ".join(f"{width} ({widths[width]!r})" for width in widths)
+        raise ValueError(
+            f"The model takes {n_columns} features, which the Recognizer cannot make; of "
+            f"a face it makes those of CandideFitter's outputs: {known}. Save the whole "
+            "Pipeline that begins with images."
+        )
+    return widths[n_columns]
+
+
+def _wireframe_columns(parameters, output):
+    """Choose what CandideFitter's ``output`` names among parameters of the wireframe."""
+    model, _ = load_calibrated()
+    pose, sigma, alpha = model.split(parameters)
+    if output == "vertices":
+        shown = project(model.shape(sigma, alpha), pose)
+        named = shown[..., sorted(model.vertex_names.values()), :]
+        return named.reshape(*parameters.shape[:-1], -1)
+    parts = {
+        "pose": [pose],
+        "actions": [alpha],
+        "units": [sigma, alpha],
+        "parameters": [parameters],
+    }
+    return np.concatenate(parts[output], axis=-1)
+
+
+def _of_one_person(frames):
+    """Give all frames the mean sigma, as CandideFitter does."""
+    parameters = np.stack(frames)
+    sigma = load_calibrated()[0].split(parameters)[1]
+    sigma[:] = sigma.mean(0)
+    return parameters
+
+
+def _decide(model, X):
+    if hasattr(model, "predict_proba"):
+        return np.array(model.predict_proba(X), np.float64)
+    scores = np.array(model.decision_function(X), np.float64)
+    return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
+
+
+def _nobody(number, time, classes):
+    nan = float("nan")
+    n_parameters = len(load_calibrated()[0].parameter_names)
+    return Sighting(
+        frame=number,
+        time=float(time),
+        face=None,
+        box=(nan, nan, nan, nan),
+        detector_score=nan,
+        scores=dict.fromkeys(classes, nan),
+        label=None,
+        landmarks=np.full((N_POINTS, 2), nan),
+        parameters=np.full(n_parameters, nan),
+        quality=nan,
+    )
+
+
+def _find_all(recognizer, image):
+    if recognizer.detector is None:
+        return [central_face(image)]
+    shorter_side = min(image.shape)
+    sizes = [recognizer.min_size or min(80, shorter_side / 6)]
+    if recognizer.faces == "largest":
+        # most often it is large, and large faces are found many times faster
+        sizes.insert(0, max(sizes[0], shorter_side / 3))
+    for min_size in sizes:
+        faces = detect_faces(image, detector=recognizer.detector, min_size=min_size)
+        if faces:
+            break
+    return faces
+
+
+def _find_one(recognizer, image):
+    if recognizer.detector is None:
+        return [central_face(image)]
+    judge = partial(recognizer._cascade.judge, image, detector=recognizer.detector)
+    face = find_face(
+        image, detector=recognizer.detector, min_size=recognizer.min_size, judge=judge
+    )
+    return [] if face is None else [face]
+
+
+def _grey(image):
+    import cv2
+
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

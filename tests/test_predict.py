@@ -1,0 +1,221 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import ferpipe
+from ferpipe import HOGFeatures, datasets
+from ferpipe.predict import find_inputs, main
+from ferpipe.recognizer import Stream
+
+MEDIA = Path(os.environ.get("FERPIPE_DATA", "nowhere"), "media")
+needs_media = pytest.mark.skipif(not MEDIA.is_dir(), reason="needs FERPIPE_DATA")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved model, a clip with one drawn face, and two pictures."""
+    folder = tmp_path_factory.mktemp("predict")
+    classes = ["anger", "happiness"]
+    bunch = datasets.make_expression_sequences(
+        8, n_frames=2, classes=classes, random_state=0
+    )
+    model = make_pipeline(HOGFeatures(), LogisticRegression())
+    model.fit(np.stack(bunch.data)[:, -1], bunch.target)
+    ferpipe.save(model, folder / "model.joblib")
+    faces = datasets.make_expression_sequences(
+        2, n_frames=4, size=140, classes=classes, random_state=3
+    )
+    clip = cv2.VideoWriter(
+        str(folder / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (220, 180)
+    )
+    for face in faces.data[0]:
+        picture = np.full((180, 220), 120, np.uint8)
+        picture[20:160, 40:180] = face
+        clip.write(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))
+    clip.release()
+    (folder / "pictures").mkdir()
+    Image.fromarray(picture).save(folder / "pictures" / "b.png")
+    Image.fromarray(np.full((90, 90), 120, np.uint8)).save(folder / "pictures" / "a.png")
+    (folder / "pictures" / "notes.txt").write_text("no picture")
+    return folder
+
+
+def run(folder, *words):
+    return main([str(folder / "model.joblib"), *(str(word) for word in words)])
+
+
+def read(path):
+    with path.open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_a_video_gives_a_row_a_frame(folder, tmp_path, capsys):
+    table, video, plot = (tmp_path / name for name in ("o.csv", "v.mp4", "p.png"))
+    words = ["-o", table, "--video", video, "--plot", plot]
+    assert run(folder, folder / "clip.avi", *words) == 0
+    rows = read(table)
+    assert [row["frame"] for row in rows] == ["0", "1", "2", "3"]
+    assert {row["Identity"] for row in rows} == {"Person_0"}
+    assert {row["input"] for row in rows} == {str(folder / "clip.avi")}
+    sums = [float(row["anger"]) + float(row["happiness"]) for row in rows]
+    assert sums == pytest.approx([1] * 4, abs=1e-6)
+    drawn = cv2.VideoCapture(str(video))
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    with Image.open(plot) as picture:
+        assert picture.size[0] > 500
+    assert capsys.readouterr() == ("", "")
+
+
+def test_frames_between_samples_are_drawn_but_not_told_of(folder, tmp_path):
+    table, video = tmp_path / "o.json", tmp_path / "v.mp4"
+    words = ["-o", table, "--video", video, "--every", "0.2", "--format", "openface"]
+    assert run(folder, folder / "clip.avi", *words) == 0
+    rows = json.loads(table.read_text())
+    assert [row["frame"] for row in rows] == [1, 3]
+    assert [row["timestamp"] for row in rows] == pytest.approx([0, 0.2])
+    assert cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FRAME_COUNT) == 4
+
+
+def test_a_folder_of_pictures_to_the_standard_output(folder, capsys):
+    assert run(folder, folder / "pictures") == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [Path(row["input"]).name for row in rows] == ["a.png", "b.png"]
+    without, found = rows
+    assert without["anger"] == without["FaceRectX"] == without["AU12"] == ""
+    assert float(found["quality"]) > 0.5
+
+
+def test_inputs(folder):
+    pictures = [folder / "pictures" / name for name in ("a.png", "b.png")]
+    assert find_inputs([str(folder / "pictures")]) == pictures
+    assert find_inputs([str(folder / "pictures" / "*.png"), "0"]) == [*pictures, 0]
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        find_inputs([str(folder / "nothing*.mp4")])
+
+
+def error_of(capsys):
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count("\n") == 1
+    return error
+
+
+def test_files_that_are_no_videos(folder, tmp_path, capsys):
+    sound, empty = tmp_path / "sound.mp4", tmp_path / "empty.mp4"
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(16000))
+    empty.touch()
+    for path in (sound, empty):
+        table = tmp_path / "o.json"
+        assert run(folder, path, "-o", table) == 2
+        assert f"{path}: no frame can be read" in error_of(capsys)
+        assert json.loads(table.read_text()) == []
+
+
+def test_a_video_that_was_cut_short(folder, tmp_path, capsys):
+    whole = (folder / "clip.avi").read_bytes()
+    path, table = tmp_path / "cut.avi", tmp_path / "o.csv"
+    path.write_bytes(whole[: len(whole) // 2])
+    assert run(folder, path, "-o", table) == 0
+    assert "cut short" in error_of(capsys)
+    assert 1 <= len(read(table)) < 4
+
+
+def test_one_broken_file_among_others_is_named(folder, tmp_path, capsys):
+    broken, table = tmp_path / "broken.png", tmp_path / "o.csv"
+    broken.write_bytes(b"nothing")
+    assert run(folder, broken, folder / "pictures" / "b.png", "-o", table) == 1
+    assert f"{broken}: this is not an image" in error_of(capsys)
+    assert len(read(table)) == 1
+
+
+def test_a_missing_camera(folder, capsys):
+    assert run(folder, "97") == 2
+    assert "camera 97 cannot be opened" in error_of(capsys)
+
+
+@pytest.mark.parametrize("option", ["-o", "--video", "--plot"])
+def test_outputs_that_cannot_be_written_fail_before_the_work(
+    folder, tmp_path, capsys, monkeypatch, option
+):
+    monkeypatch.setattr(Stream, "step", None)
+    target = tmp_path / "missing" / "o.csv"
+    assert run(folder, folder / "clip.avi", option, target) == 2
+    assert f"{target}: this file cannot be written" in error_of(capsys)
+
+
+def test_what_is_there_stays_when_there_is_nothing_to_do(folder, tmp_path, capsys):
+    table = tmp_path / "o.csv"
+    table.write_text("kept")
+    words = [tmp_path / "no.joblib", folder / "clip.avi", "-o", table]
+    assert main([str(word) for word in words]) == 2
+    assert "no such model file" in error_of(capsys)
+    assert table.read_text() == "kept"
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_rows_so_far_are_kept_when_it_is_stopped(
+    folder, tmp_path, capsys, monkeypatch, kind
+):
+    step, table = Stream.step, tmp_path / f"o.{kind}"
+
+    def stopped(self, frame, time):
+        if time > 0.15:
+            raise KeyboardInterrupt
+        return step(self, frame, time)
+
+    monkeypatch.setattr(Stream, "step", stopped)
+    assert run(folder, folder / "clip.avi", "-o", table) == 130
+    assert "stopped: 2 rows were kept" in capsys.readouterr().err
+    rows = json.loads(table.read_text()) if kind == "json" else read(table)
+    assert [int(row["frame"]) for row in rows] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pictures", "--plot", "p.png"], "--plot takes one video or camera"),
+        (["clip.avi", "-o", "o.xlsx"], "must end in .csv or .json"),
+    ],
+)
+def test_wrong_words(folder, capsys, words, message):
+    assert run(folder, folder / words[0], *words[1:]) == 2
+    assert message in error_of(capsys)
+
+
+@pytest.mark.parametrize("words", [["--every", "0"], ["--faces", "two"], ["--format", "x"]])
+def test_wrong_options_are_refused(folder, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(folder, folder / "clip.avi", *words)
+    assert stopped.value.code == 2
+    assert words[0] in capsys.readouterr().err
+
+
+@needs_media
+def test_a_real_video_that_was_cut_short_is_one_sentence(folder, tmp_path):
+    whole = (MEDIA / "single_face.mp4").read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole[: len(whole) // 2])
+    words = ["-m", "ferpipe.predict", str(folder / "model.joblib"), str(path)]
+    # what OpenCV prints itself passes Python by
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {path}: no frame can be read")
+    assert done.stderr.count("\n") == 1
