@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -15,6 +16,9 @@ from torch.nn import functional
 from ferpipe.landmarks.points import N_POINTS
 
 __all__ = ["PointNetwork", "export_network"]
+
+# weights of a fully connected layer from which on it computes in 8-bit integers too
+_LARGE = 500_000
 
 
 class PointNetwork(nn.Module):
@@ -187,13 +191,22 @@ def _quantize(exact, clean, whole, crops):
             return None if crop is None else {"crop": crop[None, None]}
 
     quant_pre_process(str(exact), str(clean))
-    convolutions = [n.name for n in onnx.load(clean).graph.node if n.op_type == "Conv"]
+    graph = onnx.load(clean).graph
+    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+    sizes = {one.name: int(np.prod(one.dims)) for one in graph.initializer}
+    layers = {
+        node.name: sizes.get(node.input[1], 0)
+        for node in graph.node
+        if node.op_type == "Gemm"
+    }
+    # those that take longer to fetch than to compute
+    small = [name for name, size in layers.items() if size < _LARGE]
     quantization.quantize_static(
         str(clean),
         str(whole),
         Crops(),
-        op_types_to_quantize=["Conv"],
-        nodes_to_exclude=[convolutions[0], convolutions[-1]],
+        op_types_to_quantize=["Conv", "Gemm"],
+        nodes_to_exclude=[convolutions[0], convolutions[-1], *small],
         per_channel=True,
         reduce_range=True,
         activation_type=quantization.QuantType.QUInt8,
