@@ -165,6 +165,9 @@ def _run(options):
     if options.plot:
         figure = plot_scores(outputs.kept, gives=recognizer.gives)
         figure.savefig(Path(options.plot).expanduser(), dpi=150)
+    for path in (options.out, options.video, options.plot):
+        if path:
+            print(f"wrote {path}", file=sys.stderr)
     return 1 if failed else 0
 
 
