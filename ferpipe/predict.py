@@ -196,7 +196,7 @@ def _recognise(recognizer, source, outputs):
     frames = _camera(source) if is_camera else read_frames(source, grey=not colour)
     stream = recognizer.stream()
     n_read = 0
-    shown: list[Sighting] = []
+    shown = []
     progress = tqdm(
         frames, str(source), total=total, unit="frame", disable=None, smoothing=0.1
     )

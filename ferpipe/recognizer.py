@@ -371,7 +371,7 @@ class Stream:
         frames = [view.look(seen, track) for track in tracks]
         if view.sequences:
             for track, frame in zip(tracks, frames, strict=True):
-                empty: deque = deque(maxlen=self.recognizer.window)
+                empty = deque(maxlen=self.recognizer.window)
                 self._windows.setdefault(track.face, empty).append(frame)
             samples = [view.join(list(self._windows[track.face])) for track in tracks]
         else:

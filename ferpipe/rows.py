@@ -194,7 +194,7 @@ def kind_of(path) -> str:
 
 def _intensities(sighting):
     """Return the animation units by FACS number, both sides' mean."""
-    sides: dict[int, list[float]] = {}
+    sides = {}
     for name, value in sighting.action_units.items():
         if name.startswith("AU"):
             sides.setdefault(int(name[2:4]), []).append(value)

@@ -230,7 +230,7 @@ class Tracker:
     def _find(self, seen, image, time):
         """Detect faces; return them, and those that are seen already."""
         faces = self.detect(image)
-        belongs: dict[int, Track] = {}
+        belongs = {}
         # where a face hides another the find is the one that was seen until now
         for tracks in (self._present, self._missing):
             free = [index for index in range(len(faces)) if index not in belongs]
@@ -289,7 +289,7 @@ class Tracker:
             there = expected_box(last[track.face], time)
             return np.linalg.norm(_middle(track.box) - _middle(there)) / track.box[2]
 
-        kept: list[Track] = []
+        kept = []
         for track in sorted(seen.values(), key=surprise):
             others = [other.box for other in kept]
             if not kept or overlaps([track.box], others).max() < _DOUBLE:
