@@ -1,4 +1,4 @@
-# make grid | test | lint | bench | reports: each sets up .venv by itself, once.
+# make grid | test | lint | bench | reports | serve: each sets up .venv by itself, once.
 
 PYTHON ?= python3
 # A version pin cannot choose torch's CPU build, and the default one for Linux brings
@@ -7,7 +7,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: grid test lint bench reports clean
+.PHONY: grid test lint bench reports serve clean
 
 grid: $(READY)
 	$(BIN)/python -m ferpipe.grid pipelines/lstm_svm.yaml
@@ -26,6 +26,9 @@ bench: $(READY)
 reports: $(READY)
 	$(BIN)/python reports/table.py
 
+serve: $(READY)
+	$(BIN)/python -m ferpipe.serve fer2013
+
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "ferpipe needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
@@ -38,4 +41,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

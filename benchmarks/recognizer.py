@@ -5,6 +5,10 @@ followed between looks of the detector and with a look at each frame, in alterna
 the best of each counts. ``--model FILE`` takes a saved model instead of the network of
 random weights, ``--rounds N`` more or fewer rounds. The processor's seconds are those of
 all threads: on a machine that others use they tell more than the clock.
+
+``--minutes N`` instead plays the clip over and over, for N minutes of video, through all
+that ``python -m ferpipe.predict -o FILE --plot FILE`` does, and prints the resident memory
+on the way; the first pass warms up. Linux only.
 """
 
 import argparse
@@ -18,10 +22,13 @@ import numpy as np
 
 from ferpipe import ImageNetwork, Training
 from ferpipe import recognizer as recognizing
+from ferpipe.annotate import Curves
 from ferpipe.candide.cascade import WireframeCascade
 from ferpipe.images import read_frames
 from ferpipe.landmarks.cascade import PointCascade
+from ferpipe.networks.stream import SequenceStream
 from ferpipe.recognizer import Recognizer
+from ferpipe.rows import RowWriter, fex_row
 
 SETTINGS = {
     "with tracking": {"detect_every": 10},
@@ -35,12 +42,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a saved model, or a network that ships")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, help="of video, for the memory in use")
     options = parser.parse_args()
     if "FERPIPE_DATA" not in os.environ:
         print("error: FERPIPE_DATA must name the folder of the data.", file=sys.stderr)
         return 2
     video = Path(os.environ["FERPIPE_DATA"], "media", "single_face.mp4")
     model = options.model or random_network()
+    if options.minutes:
+        print(f"{'minute':>8}{'frames':>9}{'resident MiB':>14}")
+        for minute, n_frames, memory in memory_over_time(
+            Recognizer(model, neutral=3.0, smoothing=0.3), video, options.minutes
+        ):
+            print(f"{minute:>8.1f}{n_frames:>9}{memory / 2**20:>14.1f}", flush=True)
+        return 0
     recognizers = {name: Recognizer(model, **SETTINGS[name]) for name in SETTINGS}
     clock, processor = frames_a_second(recognizers, video, options.rounds)
     print(f"{'frames a second':<24}{'clock':>8}{'processor':>11}")
@@ -76,6 +91,33 @@ def frames_a_second(recognizers, video, rounds):
     return clock, processor
 
 
+def memory_over_time(recognizer, video, minutes):
+    """Yield minute, frames and resident bytes, after the first pass and eight times."""
+    stream, curves = recognizer.stream(), Curves()
+    n_frames, start, shown = 0, 0.0, None
+    with Path(os.devnull).open("w", encoding="utf-8") as file:
+        writer = RowWriter(file, "csv")
+        while start < 60 * minutes:
+            for time_in_clip, frame in read_frames(video):
+                moment = start + time_in_clip
+                rows = stream.step(frame, moment)
+                for row in rows:
+                    writer.write(fex_row(row))
+                curves.add(rows)
+                n_frames += 1
+            start = moment + 1 / 25
+            eighth = int(8 * start / (60 * minutes))
+            if eighth != shown:
+                shown = eighth
+                yield start / 60, n_frames, resident_bytes()
+
+
+def resident_bytes():
+    """Return the memory of this process that is in use."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def time_of_parts(recognizer, video):
     """Return milliseconds a frame of each part of the work."""
     spent: dict[str, float] = {}
@@ -85,6 +127,7 @@ def time_of_parts(recognizer, video):
         timed(WireframeCascade, "from_landmarks", "wireframe, quality", spent),
         timed(recognizing, "align_face", "crop", spent),
         timed(recognizing, "_decide", "model", spent),
+        timed(SequenceStream, "step", "model", spent),
     ):
         start = time.perf_counter()
         n_frames = len({row.frame for row in recognizer.predict_video(video)})

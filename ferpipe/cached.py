@@ -13,6 +13,7 @@ from hashlib import blake2b
 import numpy as np
 import sklearn
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
@@ -296,9 +297,12 @@ class StepMemory:
 def is_stateless(transformer) -> bool:
     """Tell whether a transformer learns nothing but the shape of what it takes.
 
-    Such a class has ``stateless = True``: it describes each sample by itself.
+    Such a class has ``stateless = True``: it describes each sample by itself. What is
+    frozen learns nothing either.
     """
-    return getattr(transformer, "stateless", False)
+    return isinstance(transformer, FrozenEstimator) or getattr(
+        transformer, "stateless", False
+    )
 
 
 def put_cache(estimator, *, store=None, journal=None):
@@ -370,7 +374,7 @@ def _identity(value):
     if isinstance(value, BaseEstimator):
         state = {
             name: _identity(item)
-            for name, item in sorted(vars(value).items())
+            for name, item in sorted(value.__getstate__().items())
             if name not in _WITHOUT_EFFECT
         }
         return type(value).__module__, type(value).__qualname__, state

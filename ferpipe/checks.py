@@ -11,6 +11,10 @@ import numpy as np
 __all__ = ["check_frame_shape", "check_images", "check_landmarks", "check_sequences"]
 
 
+# values looked at a time
+_CHECKED = 1 << 22
+
+
 def check_images(X, *, name="X"):
     """Check a batch of equally large images.
 
@@ -209,12 +213,18 @@ def _check_numeric(array, name):
 
 
 def _check_finite(array, name):
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(array)))
-        raise ValueError(
-            f"{name} has NaN or infinite values (the first at {place}); drop those "
-            "samples or fill them in."
-        )
+    if array.dtype.kind != "f":
+        return
+    # in slices, so that little memory is taken beside an array that lies on the disk
+    step = max(1, _CHECKED * len(array) // max(1, array.size))
+    for start in range(0, len(array), step):
+        finite = np.isfinite(array[start : start + step])
+        if not finite.all():
+            first, *others = (int(axis[0]) for axis in np.nonzero(~finite))
+            raise ValueError(
+                f"{name} has NaN or infinite values (the first at "
+                f"{(start + first, *others)}); drop those samples or fill them in."
+            )
 
 
 def _image_shape_hint(images):

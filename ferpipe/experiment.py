@@ -5,12 +5,9 @@ No printing and no plotting happens here.
 
 import inspect
 import os
-import re
 import tempfile
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,79 +18,25 @@ import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import (
-    GridSearchCV,
-    ParameterGrid,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-)
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.utils.metadata_routing import get_routing_for_object
 from threadpoolctl import threadpool_limits
 
 from ferpipe import datasets
-from ferpipe.cached import Cached, StepMemory, take_cache
-from ferpipe.checks import check_images, check_sequences
-from ferpipe.images import check_raw_images, check_raw_sequences
+from ferpipe.cached import StepMemory, take_cache
+from ferpipe.datasets.joined import join_data_sets
 from ferpipe.journal import Journal
-from ferpipe.kinds import first_steps, input_kind
-from ferpipe.landmarks.predictor import NoFaceError
-from ferpipe.leaks import describe_leak
+from ferpipe.kinds import input_kind
 from ferpipe.persistence import package_versions
-from ferpipe.protocols import PROTOCOLS, Split
+from ferpipe.plan import CURVE_FRACTIONS, DataError, Plan, make_plan
+from ferpipe.protocols import PROTOCOLS
 from ferpipe.results import Fold, Results
 from ferpipe.spec import Spec, SpecError, suggest
-from ferpipe.store import RowStore, Store
+from ferpipe.store import Store
 
-__all__ = [
-    "DataError",
-    "Plan",
-    "load_data",
-    "make_plan",
-    "run_experiment",
-]
-
-_CURVE_FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
-
-
-class DataError(ValueError):
-    """A data set that an experiment cannot be run on."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do.
-
-    Attributes
-    ----------
-    official : Split or None
-        What the named protocol trains on and judges; without one there are folds.
-    by_subject, plain : list of (train, test)
-        Outer folds as index arrays; ``by_subject`` is empty when the data has no
-        groups, ``plain`` when the file names a splitter by groups.
-    leak : str or None
-        What stands on both sides of the folds, where the spec allows it.
-    groups : ndarray of shape (n,) or None
-        What must not stand on both sides inside a training part.
-    inner : splitter
-        Folds of each search.
-    candidates : int
-        Size of the search space; a single candidate is not searched.
-    curve : list of (train, test)
-        Folds of the learning curve, for pipelines without a network.
-    fits : int
-        Fits asked for in all.
-    """
-
-    official: Split | None
-    by_subject: list[tuple[np.ndarray, np.ndarray]]
-    plain: list[tuple[np.ndarray, np.ndarray]]
-    leak: str | None
-    groups: np.ndarray | None
-    inner: Any
-    candidates: int
-    curve: list[tuple[np.ndarray, np.ndarray]]
-    fits: int
+__all__ = ["DataError", "load_data", "make_plan", "run_experiment"]
 
 
 def load_data(spec: Spec) -> Any:
@@ -116,129 +59,49 @@ def load_data(spec: Spec) -> Any:
     ValueError, FileNotFoundError
         As the loader raises them.
     """
+    if spec.loader == "joined":
+        return _load_joined(spec)
+    return _load(spec.loader, spec.data_parameters, spec.seed, "data")
+
+
+def _load(name, parameters, seed, place):
     loaders = {
         name.partition("_")[2]: name
         for name in datasets.__all__
         if name.startswith(("load_", "make_"))
     }
-    if spec.loader not in loaders:
-        raise SpecError(f"data: {suggest(spec.loader, 'data set', loaders)}")
-    loader = getattr(datasets, loaders[spec.loader])
-    known = [name for name in inspect.signature(loader).parameters if name != "return_X_y"]
-    for name in spec.data_parameters:
-        if name not in known:
-            raise SpecError(f"data.{spec.loader}: {suggest(name, 'parameter', known)}")
-    parameters = dict(spec.data_parameters)
+    if name not in loaders:
+        raise SpecError(f"{place}: {suggest(name, 'data set', [*loaders, 'joined'])}")
+    loader = getattr(datasets, loaders[name])
+    known = [key for key in inspect.signature(loader).parameters if key != "return_X_y"]
+    for key in parameters:
+        if key not in known:
+            raise SpecError(f"{place}.{name}: {suggest(key, 'parameter', known)}")
     if "random_state" in known and parameters.get("random_state") is None:
-        parameters["random_state"] = spec.seed
+        parameters = {**parameters, "random_state": seed}
     try:
         return loader(**parameters)
     except TypeError as error:
-        raise SpecError(f"data.{spec.loader}: {error}") from error
+        raise SpecError(f"{place}.{name}: {error}") from error
 
 
-def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
-    """Check the data and lay out folds and fits.
-
-    When the data has groups, every StratifiedKFold of the spec gets a twin,
-    StratifiedGroupKFold with the same number of folds and seed; the inner folds are
-    then the twin's everywhere.
-
-    Parameters
-    ----------
-    spec : Spec
-        The experiment.
-    bunch : Bunch
-        ``data``, ``target`` and, where subjects are known, ``groups``.
-    store : Store, default=None
-        Where faces that were looked for are remembered; None looks for them again.
-
-    Returns
-    -------
-    plan : Plan
-
-    Raises
-    ------
-    DataError
-        If there is one class only, a class has fewer samples than there are folds, there
-        are fewer subjects than folds, frames of one sequence or identical samples would
-        stand on both sides of a fold, the pipeline takes another kind of data, or the
-        images cannot be used.
-    """
-    _check_kind(spec.pipeline, bunch.kind)
-    _check_target(bunch.target)
-    taken = input_kind(spec.pipeline) or bunch.kind
-    taken = f"raw {bunch.kind}" if taken == "raw" else taken
-    _check_data(bunch, taken)
-    if taken.startswith("raw "):
-        _check_faces(spec.pipeline, bunch, store)
-    if spec.protocol is not None:
-        return _official_plan(spec, bunch)
-    y, groups = bunch.target, bunch.groups
-    outer, inner = spec.folds, spec.inner
-    by_subject, plain = [], []
-    if groups is None:
-        for splitter in (outer, inner):
-            if _needs_groups(splitter):
-                raise DataError(
-                    f"{type(splitter).__name__} needs groups (subjects), but this data set "
-                    "has none; use StratifiedKFold."
-                )
-    _check_counts(y, groups, outer, inner)
-    zeros = np.zeros(len(y))
-    if groups is not None:
-        inner = _twin(inner)
-        if _needs_groups(_twin(outer)):
-            by_subject = list(_twin(outer).split(zeros, y, groups))
-    if not _needs_groups(outer):
-        plain = list(outer.split(zeros, y))
-    leak = _guard_leak([*by_subject, *plain], bunch, spec.allow_leak)
-    candidates = len(ParameterGrid(spec.grid))
-    headline = by_subject or plain
-    n_inner = inner.get_n_splits(zeros, y, groups) if candidates > 1 else 0
-    curve = [] if _has_network(spec.pipeline) else headline
-    # One search a fold of the headline, and one over all the data.
-    fits = (len(headline) + 1) * (candidates * n_inner + 1)
-    fits += len(curve) * len(_CURVE_FRACTIONS)
-    if by_subject:
-        fits += len(plain)
-    return Plan(
-        official=None,
-        by_subject=by_subject,
-        plain=plain,
-        leak=leak,
-        groups=groups,
-        inner=inner,
-        candidates=candidates,
-        curve=curve,
-        fits=fits,
-    )
-
-
-def _official_plan(spec, bunch):
-    """Lay out the one split of a protocol; the model to save is the one judged."""
-    try:
-        split = PROTOCOLS[spec.protocol].split(bunch)
-    except ValueError as error:
-        raise DataError(f"evaluate.protocol: {error}") from error
-    y = bunch.target[split.train]
-    groups = None if split.groups is None else split.groups[split.train]
-    inner = spec.inner if groups is None else _twin(spec.inner)
-    candidates = len(ParameterGrid(spec.grid))
-    n_inner = inner.get_n_splits(np.zeros(len(y)), y, groups) if candidates > 1 else 0
-    if n_inner:
-        _check_counts(y, None, inner, inner)
-    return Plan(
-        official=split,
-        by_subject=[],
-        plain=[],
-        leak=None,
-        groups=split.groups,
-        inner=inner,
-        candidates=candidates,
-        curve=[],
-        fits=candidates * n_inner + 1,
-    )
+def _load_joined(spec):
+    """Load several data sets: ``{joined: {sets: {loader: {...}, ...}, size: 48}}``."""
+    parameters = dict(spec.data_parameters)
+    sets = parameters.pop("sets", None)
+    for key in parameters:
+        if key != "size":
+            raise SpecError(f"data.joined: {suggest(key, 'parameter', ['sets', 'size'])}")
+    if not isinstance(sets, dict) or len(sets) < 2:
+        raise SpecError(
+            "data.joined.sets: expected a map of at least two data sets, loader -> "
+            f"parameters, got {sets!r}."
+        )
+    bunches = {
+        name: _load(name, own or {}, spec.seed, "data.joined.sets")
+        for name, own in sets.items()
+    }
+    return join_data_sets(bunches, **parameters)
 
 
 def run_experiment(
@@ -251,6 +114,10 @@ def run_experiment(
     command: str = "",
 ) -> Results:
     """Run the nested search, the plain split and the final fit.
+
+    Where the headline is one fold, the model that is judged is the one to save; otherwise
+    it is fitted by one more search over all the data. Other seeds repeat the headline's
+    folds only.
 
     One job a fold runs in its own process when ``n_jobs`` is above one: that is the only
     level of parallelism. Each has ``cores // n_jobs`` threads.
@@ -282,33 +149,33 @@ def run_experiment(
     """
     start = time.perf_counter()
     plan = make_plan(spec, bunch, store=store)
-    headline = plan.by_subject or plan.plain
+    bunch, (split, *others) = plan.bunch, plan.split.folds
     with tempfile.TemporaryDirectory(prefix="ferpipe-") as folder:
         journal = Journal(Path(folder) / "journal")
         memory = StepMemory(store or Store(Path(folder) / "store"), journal)
-        work = _Work(spec, bunch, plan, journal, memory, max(1, _cores() // n_jobs))
+        threads = max(1, _cores() // n_jobs)
+        work, *repeats = [
+            _Work(one, journal, memory, threads) for one in (plan, *plan.repeats)
+        ]
         bar = journal.progress("fit", plan.fits, spec.name) if progress else nullcontext()
         with bar, parallel_config("loky", inner_max_num_threads=work.threads):
             parallel = Parallel(n_jobs=n_jobs)
-            if plan.official:
-                split = "official"
-                fold, model, best, cv_results = _search_official(work)
-                folds = [fold]
+            searches = [
+                delayed(_search_fold)(one, split, number, train, test)
+                for one in (work, *repeats)
+                for number, (train, test) in enumerate(one.plan.headline)
+            ]
+            if plan.saves_judged:
+                fold, model, best, cv_results = _search_judged(work, split)
+                folds = [fold, *parallel(searches[1:])]
             else:
-                split = "by_subject" if plan.by_subject else "plain"
                 *folds, (model, best, cv_results) = parallel(
-                    [
-                        *(
-                            delayed(_search_fold)(work, split, number, train, test)
-                            for number, (train, test) in enumerate(headline)
-                        ),
-                        delayed(_search_everything)(work),
-                    ]
+                    [*searches, delayed(_search_everything)(work)]
                 )
-            if plan.by_subject:
+            for other in others:
                 folds += parallel(
-                    delayed(_refit)(work, number, train, test, best)
-                    for number, (train, test) in enumerate(plan.plain)
+                    delayed(_refit)(work, other, number, train, test, best)
+                    for number, (train, test) in enumerate(plan.split.folds[other])
                 )
             curve = parallel(
                 delayed(_curve_scores)(work, train, test, best)
@@ -329,14 +196,15 @@ def run_experiment(
         groups=None if bunch.groups is None else np.asarray(bunch.groups),
         classes=tuple(str(name) for name in np.unique(bunch.target)),
         headline=split,
-        protocol=PROTOCOLS[spec.protocol].sentence if spec.protocol else None,
+        protocol=_protocol_words(plan),
         leak=plan.leak,
-        beside=plan.official.beside if plan.official else {},
+        beside=plan.split.beside,
         folds=tuple(folds),
         scoring=spec.scoring,
         choose_by=spec.choose_by,
         best_params=best,
         cv_results=cv_results,
+        search=_search_words(plan) if cv_results else None,
         model=model,
         settings=spec.resolved,
         history={
@@ -354,8 +222,6 @@ def run_experiment(
 class _Work:
     """What every job of a run is told."""
 
-    spec: Spec
-    bunch: Any
     plan: Plan
     journal: Journal
     memory: StepMemory
@@ -363,7 +229,7 @@ class _Work:
 
     def pipeline(self):
         """Return the unfitted pipeline, with the run's memory."""
-        return clone(self.spec.pipeline).set_params(memory=self.memory)
+        return clone(self.plan.spec.pipeline).set_params(memory=self.memory)
 
     @contextmanager
     def settings(self):
@@ -379,7 +245,7 @@ class _Work:
 
     def take(self, indices):
         """Return data, target and groups of some samples."""
-        bunch, groups = self.bunch, self.plan.groups
+        bunch, groups = self.plan.bunch, self.plan.split.groups
         if groups is not None:
             groups = np.asarray(groups)[indices]
         return _take(self.samples, indices), np.asarray(bunch.target)[indices], groups
@@ -387,34 +253,68 @@ class _Work:
     @cached_property
     def samples(self):
         """The data; arrays that cannot be written to, so that each is hashed only once."""
-        data = self.bunch.data
+        data = self.plan.bunch.data
         # photos may come as one array, whose parts would be copied and hashed each time
-        taken = input_kind(self.spec.pipeline) or ""
+        taken = input_kind(self.plan.spec.pipeline) or ""
         if isinstance(data, list) or taken.startswith("raw"):
             return [_read_only(sample) for sample in data]
         return data
 
     def score(self, estimator, X, y):
         """Score a fitted pipeline by every scorer; each call is one finished fit."""
-        scores = check_scoring(estimator, scoring=list(self.spec.scoring))(estimator, X, y)
+        scorer = check_scoring(estimator, scoring=list(self.plan.spec.scoring))
+        scores = scorer(estimator, X, y)
         self.journal.add("fit")
         return scores
+
+    def choosing_score(self, estimator, X, y):
+        """Score by the scorer that chooses, for a search that takes no others."""
+        return self.score(estimator, X, y)[self.plan.spec.choose_by]
 
 
 def _search(work, X, y, groups):
     """Search where there is more than one candidate; return the model and the choice."""
     if work.plan.candidates == 1:
         return _fit(work.pipeline(), X, y, groups), {}, {}
-    search = GridSearchCV(
-        work.pipeline(),
-        work.spec.grid,
-        scoring=work.score,
-        refit=work.spec.choose_by,
-        cv=work.plan.inner,
-        error_score="raise",
-    )
-    _fit(search, X, y, groups)
+    search = _build_search(work)
+    try:
+        _fit(search, X, y, groups)
+    except MemoryError as error:
+        warnings.warn(
+            f"There was too little memory for a candidate ({error}): the search begins "
+            "again and scores NaN what fails; the warning after it has the reasons.",
+            stacklevel=2,
+        )
+        _fit(search.set_params(error_score=np.nan), X, y, groups)
     return search.best_estimator_, search.best_params_, search.cv_results_
+
+
+def _build_search(work):
+    """Build the search that the spec names; each call of a scorer is one finished fit."""
+    spec = work.plan.spec
+    kind, parameters = spec.search
+    settings = {"cv": work.plan.inner, "error_score": "raise"}
+    if kind == "halving":
+        # scikit-learn has it behind this import
+        from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+        from sklearn.model_selection import HalvingGridSearchCV
+
+        return HalvingGridSearchCV(
+            work.pipeline(),
+            spec.grid,
+            scoring=work.choosing_score,
+            random_state=spec.seed,
+            return_train_score=False,
+            **settings,
+            **parameters,
+        )
+    settings |= {"scoring": work.score, "refit": spec.choose_by}
+    if kind == "random":
+        n_iter = min(parameters["n_iter"], work.plan.candidates)
+        return RandomizedSearchCV(
+            work.pipeline(), spec.grid, n_iter=n_iter, random_state=spec.seed, **settings
+        )
+    return GridSearchCV(work.pipeline(), spec.grid, **settings)
 
 
 def _search_fold(work, split, number, train, test):
@@ -425,13 +325,13 @@ def _search_fold(work, split, number, train, test):
         return _score_fold(work, split, number, model, best, train, test, start)
 
 
-def _search_official(work):
-    """Search in the training part of a protocol; the model that is judged is saved."""
+def _search_judged(work, split):
+    """Search in the one training part; the model that is judged is saved."""
     start = time.perf_counter()
-    train, test = work.plan.official.train, work.plan.official.test
+    ((train, test),) = work.plan.headline
     with work.settings():
         model, best, cv_results = _search(work, *work.take(train))
-        fold = _score_fold(work, "official", 0, model, best, train, test, start)
+        fold = _score_fold(work, split, 0, model, best, train, test, start)
     return fold, take_cache(model).set_params(memory=None), best, cv_results
 
 
@@ -439,18 +339,18 @@ def _search_everything(work):
     """Search over all the data; the model is the one to save."""
     with work.settings():
         model, best, cv_results = _search(
-            work, *work.take(np.arange(len(work.bunch.target)))
+            work, *work.take(np.arange(len(work.plan.bunch.target)))
         )
     work.journal.add("fit")
     return take_cache(model).set_params(memory=None), best, cv_results
 
 
-def _refit(work, number, train, test, best):
+def _refit(work, split, number, train, test, best):
     """Fit with given parameters on the training part, score on the part held out."""
     start = time.perf_counter()
     with work.settings():
         model = _fit(work.pipeline().set_params(**_cloned(best)), *work.take(train))
-        return _score_fold(work, "plain", number, model, best, train, test, start)
+        return _score_fold(work, split, number, model, best, train, test, start)
 
 
 def _score_fold(work, split, number, model, best, train, test, start):
@@ -461,13 +361,14 @@ def _score_fold(work, split, number, model, best, train, test, start):
         number=number,
         test=test,
         predicted=model.predict(X),
-        probabilities=_probabilities(model, X, np.unique(work.bunch.target)),
+        probabilities=_probabilities(model, X, np.unique(work.plan.bunch.target)),
         temperature=float(getattr(model[-1], "temperature_", 1.0)),
         scores={name: float(value) for name, value in scores.items()},
         best_params=best,
         step_predictions=_step_predictions(model, X),
         n_train=len(train),
         seconds=time.perf_counter() - start,
+        seed=work.plan.spec.seed,
     )
 
 
@@ -483,17 +384,17 @@ def _probabilities(model, X, classes):
 
 def _curve_scores(work, train, test, best):
     """Scores on training and held-out samples over growing parts of the training part."""
-    target = np.asarray(work.bunch.target)
-    order = _stratified_order(target, train, np.random.default_rng(work.spec.seed))
+    target = np.asarray(work.plan.bunch.target)
+    order = _stratified_order(target, train, np.random.default_rng(work.plan.spec.seed))
     n_classes = len(np.unique(target[train]))
     X_test, y_test, _ = work.take(test)
     rows = []
     with work.settings():
-        for fraction in _CURVE_FRACTIONS:
+        for fraction in CURVE_FRACTIONS:
             part = order[: max(n_classes, round(fraction * len(order)))]
             X, y, groups = work.take(part)
             model = _fit(work.pipeline().set_params(**_cloned(best)), X, y, groups)
-            scorer = check_scoring(model, scoring=work.spec.choose_by)
+            scorer = check_scoring(model, scoring=work.plan.spec.choose_by)
             rows.append((len(part), scorer(model, X, y), scorer(model, X_test, y_test)))
             work.journal.add("fit")
     return rows
@@ -526,7 +427,7 @@ def _step_predictions(model, X):
     for name, step in model.steps[:-1]:
         if step in (None, "passthrough"):
             continue
-        if is_classifier(step):
+        if is_classifier(step) and not isinstance(step, FrozenEstimator):
             predictions[name] = step.predict(X)
         X = step.transform(X)
     return predictions
@@ -559,132 +460,31 @@ def _take(data, indices):
     return data[indices]
 
 
-def _twin(splitter):
-    """Return the splitter by subject that stands for a StratifiedKFold."""
-    if isinstance(splitter, StratifiedKFold):
-        return StratifiedGroupKFold(
-            splitter.n_splits, shuffle=splitter.shuffle, random_state=splitter.random_state
-        )
-    return splitter
-
-
-def _needs_groups(splitter):
-    return "Group" in type(splitter).__name__
-
-
-def _has_network(pipeline):
-    return any("training" in name.split("__") for name in pipeline.get_params())
-
-
 def _cores():
     return (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
 
 
-def _check_kind(pipeline, kind):
-    """Refuse images for a pipeline of sequences, and the other way round."""
-    for step in first_steps(pipeline):
-        taken = getattr(step, "input_kind", kind)
-        if taken not in (kind, f"raw {kind}", "raw"):
-            raise DataError(
-                f"the data set holds {kind}, but the pipeline begins with "
-                f"{type(step).__name__}, which takes {taken}: begin with another step "
-                "(sequences go through PerFrame, images straight into an extractor or "
-                "ImageNetwork) or load other data."
-            )
+def _protocol_words(plan):
+    """Say what the named protocol measures, and what stands on both sides by it."""
+    if plan.spec.protocol is None:
+        return None
+    sentence = PROTOCOLS[plan.spec.protocol].sentence
+    return f"{sentence} ({plan.declared})" if plan.declared else sentence
 
 
-def _check_target(target):
-    """Refuse data without labels, or with several a sample."""
-    if target is None:
-        raise DataError(
-            "the data set has no labels: load a folder that holds one folder a class."
+def _search_words(plan):
+    kind, parameters = plan.spec.search
+    if kind == "random":
+        n_iter = min(parameters["n_iter"], plan.candidates)
+        return f"{n_iter} of {plan.candidates} candidates, drawn at random"
+    if kind == "halving":
+        return (
+            f"{plan.candidates} candidates by successive halving: each round keeps one in "
+            f"{parameters['factor']} and gives it {parameters['factor']} times the samples"
         )
-    if np.ndim(target) != 1:
-        raise DataError(
-            f"the data set has {np.shape(target)[1]} labels a sample, such as action "
-            "units; an experiment takes one: load it with an expression as its target."
-        )
-
-
-_CHECKS: dict[str, Callable] = {
-    "images": check_images,
-    "raw images": check_raw_images,
-    "sequences": check_sequences,
-    "raw sequences": check_raw_sequences,
-}
-
-
-def _check_data(bunch, kind):
-    names = bunch.get("filenames")
-    check = _CHECKS[kind]
-    try:
-        check(bunch.data, name="data")
-    except (TypeError, ValueError) as error:
-        place = re.match(r"data\[(\d+)\]|.*the first at \((\d+),", str(error))
-        index = int(place[1] or place[2]) if place else None
-        file = f" ({names[index]})" if names is not None and index is not None else ""
-        raise DataError(f"{error}{file}") from error
-
-
-def _check_faces(pipeline, bunch, store):
-    """Look for the faces once, so that missing ones are named before the long run."""
-    names = bunch.get("filenames")
-    for step in first_steps(pipeline):
-        within = getattr(step, "transformer", step)
-        if getattr(next(first_steps(within)), "missing", None) != "raise":
-            continue
-        if store is not None:
-            step = Cached(step, store=RowStore(store.folder, size_limit=store.size_limit))
-        try:
-            clone(step).fit_transform(bunch.data)
-        except NoFaceError as error:
-            message = str(error)
-            if names is not None:
-                message = re.sub(r"X\[(\d+)\]", lambda at: names[int(at[1])], message)
-            raise DataError(message) from error
-
-
-def _check_counts(y, groups, outer, inner):
-    counts = Counter(str(name) for name in y)
-    if len(counts) < 2:
-        raise DataError(
-            f"all {len(y)} samples are of one class ({', '.join(counts)}); at least two "
-            "classes are needed."
-        )
-    rarest = min(counts, key=lambda name: counts[name])
-    for what, splitter, left in (
-        ("outer", outer, counts[rarest]),
-        ("inner", inner, counts[rarest] - -(-counts[rarest] // _n_splits(outer))),
-    ):
-        if _n_splits(splitter) > left:
-            raise DataError(
-                f"class {rarest!r} has {left} samples for {_n_splits(splitter)} {what} "
-                "folds; use fewer folds (evaluate.folds, evaluate.inner), leave the class "
-                "out or add samples."
-            )
-    if groups is not None and len(set(groups)) < _n_splits(outer):
-        raise DataError(
-            f"there are {len(set(groups))} subjects for {_n_splits(outer)} outer folds; "
-            "use fewer folds."
-        )
-
-
-def _guard_leak(folds, bunch, allowed):
-    """Refuse folds that leak, or return the sentence that says how."""
-    leak = describe_leak(folds, bunch)
-    if leak is not None and not allowed:
-        raise DataError(
-            f"{leak}: such a score measures memory. Load whole sequences (as_sequences: "
-            "true), take out what is there twice, name a splitter by groups in "
-            "evaluate.folds, or set evaluate.allow_leak: true for a score that is marked."
-        )
-    return leak
-
-
-def _n_splits(splitter):
-    return getattr(splitter, "n_splits", 2)
+    return f"all {plan.candidates} candidates"
 
 
 def _describe(spec, bunch):

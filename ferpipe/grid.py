@@ -16,11 +16,14 @@ from ferpipe.align import TEMPLATES
 from ferpipe.allocator import keep_freed_memory
 from ferpipe.experiment import load_data, make_plan, run_experiment
 from ferpipe.persistence import save
+from ferpipe.plan import Plan
+from ferpipe.protocols import PROTOCOLS
 from ferpipe.report import text_table, write_report
 from ferpipe.results import Results
-from ferpipe.spec import Spec, SpecError, compile_spec, override, read_mapping
+from ferpipe.spec import SpecError, compile_spec, override, read_mapping
 from ferpipe.statistics import summarise
 from ferpipe.store import Store
+from ferpipe.wording import SPLIT_NAMES
 
 __all__ = ["main", "run"]
 
@@ -29,6 +32,7 @@ def run(
     experiment,
     *,
     data=None,
+    protocol: str | None = None,
     set: Iterable[str] = (),
     n_jobs: int = 1,
     out=None,
@@ -44,6 +48,8 @@ def run(
     data : Bunch or dict, default=None
         A data set as the loaders and ``datasets.as_bunch`` return it, or
         ``{loader: path}`` as ``--data`` takes it; None takes what the experiment names.
+    protocol : str, default=None
+        A protocol in the place of the experiment's own, or of its folds.
     set : iterable of str, default=()
         Values to replace, each ``"a.b.c=value"``.
     n_jobs : int, default=1
@@ -70,7 +76,7 @@ def run(
     if isinstance(data, dict) and not hasattr(data, "target"):
         mapping = _with_data(mapping, data)
         data = None
-    spec = compile_spec(override(mapping, set))
+    spec = compile_spec(override(_with_protocol(mapping, protocol), set))
     if data is None:
         data = load_data(spec)
     else:
@@ -105,12 +111,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run_program(options, arguments):
     mapping = _with_data(read_mapping(options.file), dict(options.data))
+    mapping = _with_protocol(mapping, options.protocol)
     spec = compile_spec(override(mapping, options.set))
     folder = Path(options.out or spec.to or f"reports/{spec.name}").expanduser()
     bunch = load_data(spec)
     store = None if options.no_cache else Store()
     plan = make_plan(spec, bunch, store=store)
-    print(_describe_plan(spec, bunch, plan, options.n_jobs), flush=True)
+    print(_describe_plan(plan, options.n_jobs), flush=True)
     if options.dry_run:
         return 0
     _check_writable(folder)
@@ -161,6 +168,15 @@ def _with_data(mapping, data):
     return mapping
 
 
+def _with_protocol(mapping, protocol):
+    """Put a protocol in the place of folds; None leaves what the file says."""
+    evaluate = mapping.get("evaluate") or {}
+    if protocol is None or not isinstance(evaluate, Mapping):
+        return mapping
+    kept = {key: value for key, value in evaluate.items() if key != "folds"}
+    return {**mapping, "evaluate": {**kept, "protocol": protocol}}
+
+
 def _check_writable(folder):
     """Fail before the work, not after it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -168,28 +184,31 @@ def _check_writable(folder):
         raise PermissionError(f"{folder}: this folder cannot be written to; use --out.")
 
 
-def _describe_plan(spec: Spec, bunch, plan, n_jobs) -> str:
+def _describe_plan(plan: Plan, n_jobs) -> str:
+    spec, bunch = plan.spec, plan.bunch
     counts = Counter(str(name) for name in bunch.target)
     n_groups = 0 if bunch.groups is None else len({str(name) for name in bunch.groups})
     label = "synthetic data, " if bunch.synthetic else ""
-    if plan.official:
-        n_train, n_test = len(plan.official.train), len(plan.official.test)
-        outer = f"protocol {spec.protocol}: {n_train} to train, {n_test} to test"
-    elif plan.by_subject:
-        outer = (
-            f"outer folds: {len(plan.by_subject)} by subject and {len(plan.plain)} plain"
-        )
+    if plan.saves_judged:
+        ((train, test),) = plan.headline
+        outer = f"{len(train)} to train, {len(test)} to test"
     else:
-        outer = f"outer folds: {len(plan.plain)} plain"
-    return "\n".join(
-        [
-            f"{spec.name}: {label}{spec.loader}: {len(bunch.target)} {bunch.kind}, "
-            f"{n_groups or 'unknown'} subjects, {len(counts)} classes",
-            "  " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)),
-            f"  {plan.candidates} candidates; {outer}; {plan.fits} fits",
-            f"  {n_jobs} processes",
-        ]
-    )
+        outer = "outer folds: " + " and ".join(
+            f"{len(folds)} {SPLIT_NAMES[split]}"
+            for split, folds in plan.split.folds.items()
+        )
+    if plan.repeats:
+        outer += f", {1 + len(plan.repeats)} seeds"
+    lines = [
+        f"{spec.name}: {label}{spec.loader}: {len(bunch.target)} {bunch.kind}, "
+        f"{n_groups or 'unknown'} subjects, {len(counts)} classes",
+        "  " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)),
+        f"  {plan.candidates} candidates; {outer}; {plan.fits} fits",
+        f"  {n_jobs} processes",
+    ]
+    if spec.protocol:
+        lines.insert(2, f"  protocol {spec.protocol}: {PROTOCOLS[spec.protocol].sentence}")
+    return "\n".join(lines)
 
 
 def _parser():
@@ -218,6 +237,12 @@ def _parser():
         type=_positive,
         default=joblib.cpu_count(),
         help="processes, one fold each (default: one a core)",
+    )
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="judge by this protocol and not by the file's folds, for example "
+        f"ck48-7-subject; known: {', '.join(PROTOCOLS)}",
     )
     parser.add_argument("--out", metavar="DIR", help="folder of the report")
     parser.add_argument(

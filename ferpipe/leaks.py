@@ -2,10 +2,10 @@
 
 import numpy as np
 
-__all__ = ["describe_leak"]
+__all__ = ["find_leaks"]
 
 
-def describe_leak(folds, bunch) -> str | None:
+def find_leaks(folds, bunch) -> dict[str, str]:
     """Say what stands on both sides of some folds.
 
     Parameters
@@ -13,36 +13,56 @@ def describe_leak(folds, bunch) -> str | None:
     folds : list of (train, test)
         Index arrays.
     bunch : Bunch
-        ``data``; ``sequences``, the sequence that each frame belongs to, and
-        ``filenames``, where the data set has them.
+        ``data`` and ``groups``; ``sequences``, the sequence that each frame belongs to,
+        and ``filenames``, where the data set has them.
 
     Returns
     -------
-    sentence : str or None
-        Names the first of them; None if there is nothing.
+    leaks : dict of str to str
+        "sequences", "identical" and "subjects", those that there are, to a sentence that
+        names the first of them. Frames of one sequence are not looked for among
+        identical samples.
     """
-    sequences = bunch.get("sequences")
-    if sequences is not None:
-        shared = _on_both_sides(folds, np.unique(sequences, return_inverse=True)[1])
-        if len(shared):
-            first = str(np.asarray(sequences)[shared[0]])
-            n_others = len(np.unique(np.asarray(sequences)[shared])) - 1
-            return (
-                f"frames of sequence {first!r} (and of {n_others} others) stand on both "
-                "sides of a fold"
-            )
+    leaks = {}
+    divided = _divided(folds, bunch.get("sequences"))
+    if divided:
+        leaks["sequences"] = (
+            f"frames of sequence {divided[0]!r} (and of {len(divided) - 1} others) stand "
+            "on both sides of a fold"
+        )
+    else:
+        leaks |= _identical(folds, bunch)
+    divided = _divided(folds, bunch.groups)
+    if divided:
+        leaks["subjects"] = (
+            f"samples of subject {divided[0]!r} (and of {len(divided) - 1} others) stand "
+            "on both sides of a fold"
+        )
+    return leaks
+
+
+def _identical(folds, bunch):
     numbers = _equal_samples(bunch.data)
     shared = _on_both_sides(folds, numbers)
     if len(shared) == 0:
-        return None
+        return {}
     names = bunch.get("filenames")
     alike = np.flatnonzero(numbers == numbers[shared[0]])[:2]
     first, second = (str(i) if names is None else str(names[i]) for i in alike)
     n_others = len(np.unique(numbers[shared])) - 1
-    return (
-        f"samples {first} and {second} are identical (and {n_others} more groups are) and "
-        "stand on both sides of a fold"
-    )
+    return {
+        "identical": f"samples {first} and {second} are identical (and {n_others} more "
+        "groups are) and stand on both sides of a fold"
+    }
+
+
+def _divided(folds, names):
+    """List the names whose samples stand on both sides."""
+    if names is None:
+        return []
+    known, numbers = np.unique(names, return_inverse=True)
+    shared = _on_both_sides(folds, numbers)
+    return [str(name) for name in known[np.unique(numbers[shared])]]
 
 
 def _on_both_sides(folds, numbers):

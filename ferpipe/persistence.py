@@ -8,6 +8,7 @@ allow-list.
 
 import json
 import os
+import pickle
 import platform
 import tempfile
 import warnings
@@ -16,11 +17,11 @@ from hashlib import file_digest
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import joblib
-from joblib.numpy_pickle import NumpyUnpickler
+import numpy as np
+from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -37,25 +38,24 @@ __all__ = [
 
 FORMAT = 1
 
-# What estimators of the allow-listed packages keep inside: nothing here runs code.
+# a card has some kB
+_LARGEST_CARD = 2**24
+_LONGEST_RANGE = 2**20
+_LONGEST_REASON = 200
+
+# What estimators of the allow-listed packages keep inside: nothing here runs code. What a
+# file could make large, endless or crash with stands in _GUARDED below.
 _TRUSTED = frozenset(
     {
-        "_codecs.encode",
-        "builtins.bytearray",
         "builtins.complex",
         "builtins.frozenset",
-        "builtins.range",
         "builtins.set",
         "builtins.slice",
         "collections.OrderedDict",
         "collections.defaultdict",
-        "copyreg._reconstructor",
         "builtins.object",
-        "joblib.numpy_pickle.NumpyArrayWrapper",
-        "numpy._core.multiarray._reconstruct",
         "numpy._core.multiarray.scalar",
         "numpy._core.numeric._frombuffer",
-        "numpy.core.multiarray._reconstruct",
         "numpy.core.multiarray.scalar",
         "numpy.dtype",
         "numpy.matrix",
@@ -99,7 +99,6 @@ _TRUSTED = frozenset(
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklearn.preprocessing._label.LabelBinarizer",
-        "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
     }
 )
@@ -199,11 +198,15 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
     with path.open("rb") as file:
         unpickler = _AllowListUnpickler(str(path), file, frozenset(trusted))
         try:
-            return unpickler.load()
+            model = unpickler.load()
         except _Refused as error:
             raise ValueError(f"{path}: {error}") from error
         except Exception as error:  # damaged bytes can raise nearly anything
-            raise ValueError(f"{path}: this is not a saved model: {error!r}.") from error
+            reason = repr(error)[:_LONGEST_REASON]
+            raise ValueError(f"{path}: this is not a saved model: {reason}.") from error
+    if isinstance(model, type) or not hasattr(model, "fit"):
+        raise ValueError(f"{path}: this is not a saved model but {type(model).__name__}.")
+    return model
 
 
 def describe_input(model) -> dict[str, Any]:
@@ -261,22 +264,46 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-class _Refused(UnpicklingError):
-    """The file names something that a model may not contain."""
+class _Refused(pickle.UnpicklingError):
+    """The file names or does something that a model may not."""
 
 
 class _AllowListUnpickler(NumpyUnpickler):
-    """Unpickles estimators of scikit-learn and ferpipe, arrays and plain values only."""
+    """Unpickles estimators of scikit-learn and ferpipe, arrays and plain values only.
 
-    def __init__(self, path, file, trusted):
+    A pickle is a program for a small machine: it names things, calls them, and changes
+    what came of it. It may name only what is listed, call only what it named, and change
+    only what was made by a call: a class or a function that it could change would be
+    changed for the whole process.
+    """
+
+    dispatch = NumpyUnpickler.dispatch.copy()
+
+    def __init__(self, path, file, trusted, named=None):
         super().__init__(path, file, ensure_native_byte_order=True)
         self._trusted = trusted
+        self._named = {} if named is None else named
+
+    def nested(self):
+        """Return an unpickler of the same rules for what follows in the file."""
+        return type(self)(self.filename, self.file_handle, self._trusted, self._named)
 
     def find_class(self, module, name):
+        value = self._find(module, name)
+        # the value too, so that no other object gets its id
+        self._named[id(value)] = value
+        return value
+
+    def _find(self, module, name):
         full_name = f"{module}.{name}"
+        if full_name in _GUARDED:
+            return _GUARDED[full_name]
         if full_name in _TRUSTED or full_name in self._trusted:
             return super().find_class(module, name)
-        if module.partition(".")[0] in ("sklearn", "ferpipe") and "." not in name:
+        first, *inner = module.split(".")
+        # __main__ would run a program when it is imported
+        importable = not any(part.startswith("__") for part in inner)
+        if first in ("sklearn", "ferpipe") and "." not in name and importable:
             try:
                 value = getattr(import_module(module), name, None)
             except ImportError as error:
@@ -290,6 +317,153 @@ class _AllowListUnpickler(NumpyUnpickler):
             f"If you know where the file comes from: load(path, trusted=[{full_name!r}])."
         )
 
+    def _check_call(self, function):
+        if id(function) not in self._named or function in _NEVER_CALLED:
+            raise _Refused(f"it calls {function!r:.80}, which a model has no need of.")
+
+    def load_reduce(self):
+        self._check_call(self.stack[-2])
+        super().load_reduce()
+
+    def load_newobj(self):
+        self._check_call(self.stack[-2])
+        super().load_newobj()
+
+    def load_newobj_ex(self):
+        self._check_call(self.stack[-3])
+        super().load_newobj_ex()
+
+    def load_build(self):
+        if id(self.stack[-2]) in self._named:
+            raise _Refused(f"it changes {self.stack[-2]!r:.80} itself.")
+        super().load_build()
+        if type(self.stack[-1]).__module__ == "sklearn.tree._tree":
+            _check_tree(self.stack[-1])
+
+    def load_refused(self):
+        raise _Refused("it uses a kind of pickle that ferpipe.save does not write.")
+
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.NEWOBJ[0]] = load_newobj
+    dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
+    dispatch[pickle.BUILD[0]] = load_build
+    for _opcode in (
+        *(pickle.INST, pickle.OBJ, pickle.PERSID, pickle.BINPERSID),
+        *(pickle.EXT1, pickle.EXT2, pickle.EXT4),
+    ):
+        dispatch[_opcode[0]] = load_refused
+
+
+class _ArrayPlace(NumpyArrayWrapper):
+    """What joblib writes before the bytes of an array, checked before they are read."""
+
+    def __init__(self):
+        """Take nothing: what describes the array comes by __setstate__."""
+
+    def __setstate__(self, state):
+        shape, dtype = state.get("shape"), state.get("dtype")
+        if (
+            not set(state) <= _ARRAY_STATE
+            or state.get("subclass") not in (np.ndarray, np.matrix)
+            or not isinstance(dtype, np.dtype)
+            or not isinstance(shape, tuple)
+            or not all(type(n) is int and n >= 0 for n in shape)
+            or state.get("order") not in ("C", "F")
+        ):
+            raise _Refused("the description of an array in it is broken.")
+        vars(self).update(state)
+
+    def read(self, unpickler, ensure_native_byte_order):
+        """Read the array, unless the file is too short for it."""
+        if self.dtype.hasobject:
+            return unpickler.nested().load()
+        n_bytes = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        file = unpickler.file_handle
+        left = os.fstat(file.fileno()).st_size - file.tell()
+        if n_bytes > left:
+            raise _Refused(f"an array of {n_bytes} bytes in it is cut short.")
+        return super().read(unpickler, ensure_native_byte_order)
+
+
+_ARRAY_STATE = {
+    *("subclass", "shape", "order", "dtype", "allow_mmap"),
+    "numpy_array_alignment_bytes",
+}
+# real pickles name them, as what an array shall be, and never call them
+_NEVER_CALLED = (np.ndarray, np.matrix)
+
+
+def _latin_1(text, encoding):
+    """Turn text into bytes, as pickles of the oldest protocols write bytes."""
+    if encoding not in ("latin1", "latin-1"):
+        raise _Refused(f"it encodes text as {encoding!r:.80}.")
+    return text.encode("latin-1")
+
+
+def _bytearray(content=b""):
+    if not isinstance(content, bytes):
+        raise _Refused("a bytearray in it is broken.")
+    return bytearray(content)
+
+
+def _range(*limits):
+    found = range(*limits)
+    # len() fails for the longest ones
+    if not -_LONGEST_RANGE <= (found.stop - found.start) // found.step <= _LONGEST_RANGE:
+        raise _Refused(f"{found!r:.80} in it is too long.")
+    return found
+
+
+def _plain_object(cls, base, state):
+    """Make an object as pickles of the oldest protocols do."""
+    if base is not object or state is not None:
+        raise _Refused("an object in it is broken.")
+    return object.__new__(cls)
+
+
+def _empty_array(subclass, shape, dtype):
+    """Make the array that gets its shape and values by __setstate__."""
+    if subclass not in _NEVER_CALLED or shape != (0,):
+        raise _Refused("an array in it is broken.")
+    return subclass.__new__(subclass, shape, dtype)
+
+
+def _new_tree(n_features, n_classes, n_outputs):
+    """Make a tree; compiled code would read beyond the end of a shorter array."""
+    if not isinstance(n_classes, np.ndarray) or n_classes.shape != (n_outputs,):
+        raise _Refused("a decision tree in it is broken.")
+    from sklearn.tree._tree import Tree
+
+    return Tree(n_features, n_classes, n_outputs)
+
+
+def _check_tree(tree):
+    """Refuse a tree that compiled code would not come to the end of."""
+    children = np.stack([tree.children_left, tree.children_right])
+    inner = children[0] != -1
+    if (
+        (children[:, ~inner] != -1).any()
+        or (children[:, inner] <= np.flatnonzero(inner)).any()
+        or (children >= tree.node_count).any()
+        or (tree.feature[inner] < 0).any()
+        or (tree.feature[inner] >= tree.n_features).any()
+    ):
+        raise _Refused("a decision tree in it is broken.")
+
+
+_GUARDED = {
+    "_codecs.encode": _latin_1,
+    "builtins.bytearray": _bytearray,
+    "builtins.range": _range,
+    "copyreg._reconstructor": _plain_object,
+    "joblib.numpy_pickle.NumpyArrayWrapper": _ArrayPlace,
+    "numpy._core.multiarray._reconstruct": _empty_array,
+    "numpy.core.multiarray._reconstruct": _empty_array,
+    # a model that was fitted on mapped data has ordinary arrays when it comes back
+    "numpy.memmap": np.ndarray,
+    "sklearn.tree._tree.Tree": _new_tree,
+}
+
 
 def _read_card(path):
     card_file = card_path(path)
@@ -299,11 +473,14 @@ def _read_card(path):
             "files; keep them together. (joblib.load reads a file without one, and runs "
             "whatever code is in it.)"
         )
+    if card_file.stat().st_size > _LARGEST_CARD:
+        raise ValueError(f"{card_file}: this is not the card of a model: it is too large.")
     try:
         card = json.loads(card_file.read_text(encoding="utf-8"))
         found = card["format"]
         complete = {"sha256", "versions", "classes", "input"} <= set(card)
-    except (ValueError, KeyError, TypeError) as error:
+        complete = complete and all(type(v) is str for v in card["versions"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{card_file}: this is not the card of a model.") from error
     if found != FORMAT or not complete:
         raise ValueError(

@@ -9,22 +9,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
 
-from ferpipe.annotate import draw_sightings, plot_scores
+from ferpipe.annotate import Curves, draw_sightings
 from ferpipe.images import read_frames, read_image
-from ferpipe.recognizer import Recognizer, Sighting
+from ferpipe.recognizer import Recognizer
 from ferpipe.rows import FORMATS, RowWriter, kind_of
+from ferpipe.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = ["find_inputs", "main"]
 
-_IMAGES = {
-    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"),
-    *(".webp", ".jp2", ".avif"),
-}
-_VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"}
 # of annotated videos from cameras that do not say theirs
 _FRAMES_A_SECOND = 25.0
 # containers count their frames roughly: fewer than this share of them is a cut
@@ -54,7 +51,7 @@ def find_inputs(names) -> list[Path | int]:
     for name in names:
         path = Path(name).expanduser()
         if path.is_dir():
-            kinds = _IMAGES | _VIDEOS
+            kinds = IMAGE_SUFFIXES | VIDEO_SUFFIXES
             inside = (file for file in path.rglob("*") if file.suffix.lower() in kinds)
             found = sorted(file for file in inside if file.is_file())
             if not found:
@@ -95,7 +92,7 @@ class _Outputs:
     table: RowWriter
     row: Any
     video: Path | None
-    kept: list[Sighting] | None
+    curves: Curves | None
     n_rows: int = 0
     writers: list = field(default_factory=list)
 
@@ -104,8 +101,8 @@ class _Outputs:
         for one in sightings:
             self.table.write(self.row(one, str(source)))
         self.n_rows += len(sightings)
-        if self.kept is not None:
-            self.kept += sightings
+        if self.curves is not None:
+            self.curves.add(sightings)
         if self.video is not None:
             self._draw(frame, shown, rate)
 
@@ -113,11 +110,7 @@ class _Outputs:
         import cv2
 
         if not self.writers:
-            size = frame.shape[1], frame.shape[0]
-            coder = cv2.VideoWriter_fourcc(*"mp4v")
-            self.writers.append(cv2.VideoWriter(str(self.video), coder, rate, size))
-            if not self.writers[0].isOpened():
-                raise OSError(f"{self.video}: OpenCV cannot write this video; use .mp4.")
+            self.writers.append(_video_writer(self.video, rate, frame.shape))
         drawn = draw_sightings(frame, shown)
         self.writers[0].write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
@@ -137,14 +130,22 @@ def _run(options):
     kind = kind_of(options.out) if options.out else "csv"
     for path in (options.out, options.video, options.plot):
         if path:
-            _check_writable(Path(path).expanduser())
+            _check_writable(Path(path).expanduser(), inputs)
+    if options.video:
+        _check_video(options.video)
+    if options.plot:
+        _check_plot(options.plot)
     recognizer = Recognizer(
         options.model,
         every=options.every,
         faces=options.faces,
         detect_every=options.detect_every,
         window=options.window,
+        smoothing=options.smooth,
+        abstain_below=options.abstain,
+        neutral=options.neutral,
     )
+    status = 0
     with ExitStack() as stack:
         file = sys.stdout
         if options.out:
@@ -154,21 +155,27 @@ def _run(options):
             RowWriter(file, kind),
             FORMATS[options.format],
             Path(options.video).expanduser() if options.video else None,
-            [] if options.plot else None,
+            Curves() if options.plot else None,
         )
         stack.callback(outputs.close)
         try:
-            failed = _recognise_all(recognizer, inputs, outputs)
+            if _recognise_all(recognizer, inputs, outputs):
+                status = 1
         except KeyboardInterrupt:
             print(f"\nstopped: {outputs.n_rows} rows were kept", file=sys.stderr)
-            return 130
-    if options.plot:
-        figure = plot_scores(outputs.kept, gives=recognizer.gives)
-        figure.savefig(Path(options.plot).expanduser(), dpi=150)
-    for path in (options.out, options.video, options.plot):
-        if path:
+            status = 130
+    written = {options.out: True, options.video: bool(outputs.writers)}
+    if outputs.curves is not None:
+        written[options.plot] = outputs.curves.n_faces > 0
+        if outputs.curves.n_faces:
+            figure = outputs.curves.draw(gives=recognizer.gives)
+            figure.savefig(Path(options.plot).expanduser(), dpi=150)
+        else:
+            print("note: no face was seen: there is nothing to plot.", file=sys.stderr)
+    for path in written:
+        if path and written[path]:
             print(f"wrote {path}", file=sys.stderr)
-    return 1 if failed else 0
+    return status
 
 
 def _recognise_all(recognizer, inputs, outputs):
@@ -244,11 +251,13 @@ def _camera(number) -> Iterator[tuple[float, Any]]:
 
 
 def _is_image(source):
-    return not isinstance(source, int) and source.suffix.lower() in _IMAGES
+    return not isinstance(source, int) and source.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _check_writable(path):
+def _check_writable(path, inputs):
     """Fail before the work, not after it, and leave what is there as it is."""
+    if path.exists() and any(path.samefile(one) for one in inputs if isinstance(one, Path)):
+        raise ValueError(f"{path}: this is an input; give the output another name.")
     if path.is_dir():
         raise IsADirectoryError(f"{path}: this is a folder; a file was expected.")
     existed = path.exists()
@@ -259,6 +268,36 @@ def _check_writable(path):
         raise OSError(f"{path}: this file cannot be written: {error.strerror}.") from error
     if not existed:
         path.unlink()
+
+
+def _check_video(path):
+    """Write a small video of this kind elsewhere."""
+    with TemporaryDirectory() as folder:
+        trial = Path(folder, f"trial{Path(path).suffix}")
+        try:
+            _video_writer(trial, _FRAMES_A_SECOND, (64, 64)).release()
+        except OSError:
+            raise ValueError(
+                f"{path}: OpenCV cannot write this kind of video; use .mp4."
+            ) from None
+
+
+def _video_writer(path, rate, shape):
+    import cv2
+
+    coder = cv2.VideoWriter_fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), coder, rate, (shape[1], shape[0]))
+    if not writer.isOpened():
+        raise OSError(f"{path}: OpenCV cannot write this video; use .mp4.")
+    return writer
+
+
+def _check_plot(path):
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in kinds:
+        raise ValueError(f"{path}: the name of a plot must end in .png, .pdf or .svg.")
 
 
 def _parser():
@@ -297,9 +336,27 @@ def _parser():
     parser.add_argument(
         "--window",
         type=int,
-        default=10,
         metavar="FRAMES",
-        help="frames that a model of sequences gets (default: 10)",
+        help="the last frames that a model of sequences gets (default: all of a face if "
+        "the model reads them one by one, else 10)",
+    )
+    parser.add_argument(
+        "--smooth",
+        type=_positive,
+        metavar="SECONDS",
+        help="average each face's scores over so much of its past",
+    )
+    parser.add_argument(
+        "--abstain",
+        type=_probability,
+        metavar="P",
+        help="leave the label empty where no class reaches this probability",
+    )
+    parser.add_argument(
+        "--neutral",
+        type=_positive,
+        metavar="SECONDS",
+        help="take each face to be at rest for so long and subtract its action units",
     )
     return parser
 
@@ -311,6 +368,18 @@ def _positive(text: str) -> float:
         number = 0.0
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number
+
+
+def _probability(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a probability from 0 to 1, got {text!r}"
+        )
     return number
 
 

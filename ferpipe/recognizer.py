@@ -19,11 +19,13 @@ from ferpipe.candide.camera import project
 from ferpipe.candide.cascade import load_own_cascade
 from ferpipe.candide.fitter import CandideFitter
 from ferpipe.candide.model import POSE_NAMES
+from ferpipe.candide.quality import LEAST_QUALITY
 from ferpipe.detect import check_detector, detect_faces, find_face
 from ferpipe.images import as_uint8, read_frames, read_image
 from ferpipe.landmarks.points import N_POINTS, eye_centres
 from ferpipe.landmarks.predictor import central_face
 from ferpipe.networks.pretrained import pretrained
+from ferpipe.networks.stream import SequenceStream, why_not_streamed
 from ferpipe.persistence import card_path, describe_input, load
 from ferpipe.sequences import PerFrame
 from ferpipe.tracking import Tracker
@@ -33,6 +35,8 @@ __all__ = ["Recognizer", "Sighting", "Stream"]
 _N_POSE = len(POSE_NAMES)
 # of the crops of models that take crops of any size
 _CROP_SIZE = 48
+# frames that a model of whole sequences gets, unless it is said otherwise
+_WINDOW = 10
 # what is cut out round a face for a model that looks for it itself, in widths of the box
 _SURROUNDINGS = 2.2
 # times are sums of rounded steps: a frame may be early by so many seconds
@@ -59,7 +63,7 @@ class Sighting:
         A number a class: probabilities if the model gives them, else the values of its
         ``decision_function``; those of two classes are each other's negatives.
     label : str or None
-        The class with the highest score; None if that is too low.
+        The class with the highest score; None if that is too low, or there is no face.
     landmarks : ndarray of shape (68, 2)
         ``(x, y)`` in pixels.
     parameters : ndarray of shape (85,)
@@ -67,6 +71,9 @@ class Sighting:
     quality : float
         Probability that the wireframe lies on a face: below 0.5 landmarks, pose and action
         units had better be rejected.
+    neutral : ndarray of shape (65,) or None
+        What ``action_units`` leaves out: those of the face at rest, as far as they are
+        known. None for nothing.
     """
 
     frame: int
@@ -79,6 +86,7 @@ class Sighting:
     landmarks: np.ndarray
     parameters: np.ndarray
     quality: float
+    neutral: np.ndarray | None = None
 
     @property
     def pose(self) -> dict[str, float]:
@@ -89,8 +97,10 @@ class Sighting:
     def action_units(self) -> dict[str, float]:
         """Animation units of the wireframe, by name; 0 is neutral, 1 is intensity D."""
         model, _ = load_calibrated()
-        values = map(float, model.split(self.parameters)[2])
-        return dict(zip(model.animation_names, values, strict=True))
+        values = model.split(self.parameters)[2]
+        if self.neutral is not None:
+            values = values - self.neutral
+        return dict(zip(model.animation_names, map(float, values), strict=True))
 
 
 class Recognizer:
@@ -99,7 +109,7 @@ class Recognizer:
     Faces are detected, followed and numbered by a :class:`ferpipe.tracking.Tracker`. A
     model gets of each face what it was fitted on, as its first step has it on record:
     crops with the eyes at fixed places, parameters of the wireframe, or sequences of
-    either, for which the last frames of each face are kept.
+    either.
 
     Parameters
     ----------
@@ -119,14 +129,21 @@ class Recognizer:
     min_size : float, default=None
         Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
         of the image where that is less.
-    window : int, default=10
+    window : int, default=None
         Frames that a model of sequences gets: the last ones of each face, fewer in its
-        beginning.
+        beginning. None: all of the face's frames, if the model can read them one by one
+        and keep its state, as ``SequenceNetwork(frames=None, bidirectional=False)`` does;
+        the last 10 otherwise.
     smoothing : float, default=None
         Seconds in which the weight of a frame falls to 1 / e in an exponential mean of
         each face's scores over its past; None for no smoothing.
     abstain_below : float, default=None
         Probability below which a face gets no label.
+    neutral : float, default=None
+        Seconds in which each face is taken to be at rest when it comes: its mean action
+        units there, those so far while they last, are subtracted from those reported.
+        Frames of too low a quality do not count; until one does, action units are NaN. The
+        model's input stays as it is, and so do images. None for nothing.
     template : {"fer2013", "ck48"} or array-like of shape (2, 2), default=None
         Where the eyes are in the crops that the model was fitted on, as for
         :class:`ferpipe.FaceAligner`. None takes what the model's card says, or "fer2013".
@@ -141,6 +158,8 @@ class Recognizer:
         What the scores of a :class:`Sighting` are.
     colour : bool
         Whether the model sees colours: only then they need be read.
+    keeps_state : bool
+        Whether the model reads all frames of a face one by one, not the last ones anew.
 
     Raises
     ------
@@ -165,6 +184,9 @@ class Recognizer:
     those of the CandideFitter alone, which looks at the wireframe from coarser landmarks.
     Any other model of raw images gets what is round each face.
 
+    CandideFitter gives all frames of a sequence one sigma, the mean over them. Here it is
+    the mean over the frames that the model hears of: those of the window, or those so far.
+
     Examples
     --------
     >>> import numpy as np
@@ -185,20 +207,37 @@ class Recognizer:
         every=None,
         faces="all",
         min_size=None,
-        window=10,
+        window=None,
         smoothing=None,
         abstain_below=None,
+        neutral=None,
         template=None,
     ):
-        for name, value in (("detect_every", detect_every), ("window", window)):
+        counts = {
+            "detect_every": detect_every,
+            "window": _WINDOW if window is None else window,
+        }
+        for name, value in counts.items():
             if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}.")
-        positive = {"every": every, "min_size": min_size, "smoothing": smoothing}
+        positive = {
+            "every": every,
+            "min_size": min_size,
+            "smoothing": smoothing,
+            "neutral": neutral,
+        }
         for name, number in positive.items():
             if number is not None and not (isinstance(number, Real) and number > 0):
                 raise ValueError(
                     f"{name} must be a number above 0 or None, got {number!r}."
                 )
+        if abstain_below is not None and not (
+            isinstance(abstain_below, Real) and 0 <= abstain_below <= 1
+        ):
+            raise ValueError(
+                "abstain_below must be a probability from 0 to 1 or None, got "
+                f"{abstain_below!r}."
+            )
         if faces not in ("all", "largest"):
             raise ValueError(f"faces must be 'all' or 'largest', got {faces!r}.")
         if detector is not None:
@@ -219,8 +258,14 @@ class Recognizer:
         self.window = window
         self.smoothing = smoothing
         self.abstain_below = abstain_below
+        self.neutral = neutral
         self._view = _view_of(self.model, template or of_card or "fer2013")
         self.colour = self._view.colour
+        self.keeps_state = (
+            self._view.sequences
+            and window is None
+            and not why_not_streamed(self._view.model)
+        )
         self._cascade = load_own_cascade()
         self.reset()
 
@@ -310,8 +355,7 @@ class Stream:
         )
         self._n_frames = 0
         self._next_time = -np.inf
-        self._windows: dict[int, deque] = {}
-        self._smooth: dict[int, tuple[float, np.ndarray]] = {}
+        self._memories: dict[int, _Memory] = {}
 
     def step(self, frame, time) -> list[Sighting]:
         """Recognise the faces in the next frame.
@@ -353,9 +397,11 @@ class Stream:
             self._tracker.keep_only(largest)
             tracks = [largest]
         known = {track.face for track in self._tracker.tracks}
-        for memory in (self._windows, self._smooth):
-            for face in set(memory) - known:
-                del memory[face]
+        for face in set(self._memories) - known:
+            del self._memories[face]
+        for track in tracks:
+            if track.face not in self._memories:
+                self._memories[track.face] = _Memory(self.recognizer)
         if not tracks:
             return [_nobody(number, time, self.recognizer.classes)]
         scores = self._scores(image, grey, tracks, time)
@@ -369,29 +415,31 @@ class Stream:
         view = self.recognizer._view
         seen = image if view.colour else grey
         frames = [view.look(seen, track) for track in tracks]
-        if view.sequences:
-            for track, frame in zip(tracks, frames, strict=True):
-                empty = deque(maxlen=self.recognizer.window)
-                self._windows.setdefault(track.face, empty).append(frame)
-            samples = [view.join(list(self._windows[track.face])) for track in tracks]
+        memories = [self._memories[track.face] for track in tracks]
+        if self.recognizer.keeps_state:
+            pairs = zip(memories, frames, strict=True)
+            scores = _in_columns([memory.read(frame) for memory, frame in pairs])
+        elif view.sequences:
+            for memory, frame in zip(memories, frames, strict=True):
+                memory.frames.append(frame)
+            scores = _decide(
+                view.model, [view.join(list(memory.frames)) for memory in memories]
+            )
         else:
-            samples = frames if view.raw else np.stack(frames)
-        scores = _decide(view.model, samples)
+            scores = _decide(view.model, frames if view.raw else np.stack(frames))
         if self.recognizer.smoothing is None:
             return scores
-        for track, row in zip(tracks, scores, strict=True):
-            if track.face in self._smooth:
-                last, mean = self._smooth[track.face]
-                weight = np.exp(-(time - last) / self.recognizer.smoothing)
-                row[:] = weight * mean + (1 - weight) * row
-            self._smooth[track.face] = (time, row.copy())
-        return scores
+        pairs = zip(memories, scores, strict=True)
+        return np.stack([memory.smoothed(row, time) for memory, row in pairs])
 
     def _sighting(self, number, time, track, scores):
         best = int(scores.argmax())
         least = self.recognizer.abstain_below
         sure = least is None or scores[best] >= least
         classes = self.recognizer.classes
+        neutral = None
+        if self.recognizer.neutral is not None and not np.isnan(time):
+            neutral = self._memories[track.face].neutral(track, time)
         return Sighting(
             frame=number,
             time=float(time),
@@ -403,7 +451,45 @@ class Stream:
             landmarks=track.landmarks,
             parameters=track.parameters,
             quality=track.quality,
+            neutral=neutral,
         )
+
+
+class _Memory:
+    """What is known of one face while its frames come in."""
+
+    def __init__(self, recognizer):
+        self._recognizer = recognizer
+        self.frames = deque(maxlen=recognizer.window or _WINDOW)
+        if recognizer.keeps_state:
+            self._prepare = recognizer._view.begin()
+            self._stream = SequenceStream(recognizer._view.model)
+        self._last_time, self._smooth = 0.0, None
+        self._at_rest_from = None
+        self._at_rest = [0, 0.0]
+
+    def read(self, frame):
+        """Let the model read the next frame; return what it says of all so far."""
+        return self._stream.step(self._prepare(frame))
+
+    def smoothed(self, scores, time):
+        """Return the exponential mean of the face's scores."""
+        if self._smooth is not None:
+            weight = np.exp((self._last_time - time) / self._recognizer.smoothing)
+            scores = weight * self._smooth + (1 - weight) * scores
+        self._last_time, self._smooth = time, scores
+        return scores
+
+    def neutral(self, track, time):
+        """Return the mean action units of the face's first seconds so far."""
+        units = load_calibrated()[0].split(track.parameters)[2]
+        if track.quality >= LEAST_QUALITY:
+            if self._at_rest_from is None:
+                self._at_rest_from = time
+            if time - self._at_rest_from < self._recognizer.neutral - _EARLY:
+                self._at_rest = [self._at_rest[0] + 1, self._at_rest[1] + units]
+        count, total = self._at_rest
+        return total / count if count else np.full_like(units, np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -411,12 +497,14 @@ class _View:
     """What a model sees of a face.
 
     ``look(image, track)`` returns it, of one frame; ``join(frames)`` makes one sample of
-    the frames of a sequence. ``raw`` samples differ in size.
+    the frames of a sequence, ``begin()`` a function that makes, of each frame as it comes,
+    the frame of such a sample. ``raw`` samples differ in size.
     """
 
     model: Any
     look: Callable
     join: Callable = np.stack
+    begin: Callable = lambda: np.asarray
     sequences: bool = False
     colour: bool = False
     raw: bool = False
@@ -537,6 +625,7 @@ def _wireframe(model, output, *, sequences):
             model,
             lambda image, track: track.parameters,
             lambda frames: columns(_of_one_person(frames)),
+            lambda: _PersonSoFar(columns),
             sequences=True,
         )
     return _View(model, lambda image, track: columns(track.parameters))
@@ -582,10 +671,31 @@ def _of_one_person(frames):
     return parameters
 
 
+class _PersonSoFar:
+    """Give each frame the mean sigma of the frames until then."""
+
+    def __init__(self, columns):
+        self._columns = columns
+        self._n_frames, self._sum = 0, 0.0
+
+    def __call__(self, parameters):
+        parameters = parameters.copy()
+        sigma = load_calibrated()[0].split(parameters)[1]
+        self._n_frames += 1
+        self._sum = self._sum + sigma
+        sigma[:] = self._sum / self._n_frames
+        return self._columns(parameters)
+
+
 def _decide(model, X):
     if hasattr(model, "predict_proba"):
-        return np.array(model.predict_proba(X), np.float64)
-    scores = np.array(model.decision_function(X), np.float64)
+        return _in_columns(model.predict_proba(X))
+    return _in_columns(model.decision_function(X))
+
+
+def _in_columns(scores):
+    """Give each of two classes a column too if their scores came as one."""
+    scores = np.array(scores, np.float64)
     return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
 
 

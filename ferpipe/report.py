@@ -118,6 +118,8 @@ def text_table(results: Results) -> str:
         f"{len(summary['classes'])} classes",
         summary["protocol"],
     ]
+    if head["seeds"]:
+        lines.append(_seed_words(summary))
     lines += [
         f"{name}: accuracy {percent(part['accuracy'])}, 95 % interval "
         f"{range_percent(part['interval'])}, {part['n_tested']} {results.data['kind']}"
@@ -144,6 +146,8 @@ def text_table(results: Results) -> str:
     ]
     if head["calibration"]:
         facts.append(("calibration", calibration_words(head["calibration"])))
+    if summary["search"]:
+        facts.append(("searched", summary["search"]))
     if results.fits:
         facts.append(("fits", fit_words(results.fits)))
     facts.append(("time", duration(results.seconds)))
@@ -181,6 +185,7 @@ def _page(results: Results, summary: dict[str, Any], panels: list[Panel]) -> str
             calibration_words(head["calibration"]) if head["calibration"] else None
         ),
         gap_words=gap_words(summary["gap"]) if summary["gap"] else None,
+        seed_words=_seed_words(summary) if head["seeds"] else None,
         best_params=readable_params(results.best_params),
         fold_tables=_fold_tables(results, summary),
         candidates=_candidates(results),
@@ -188,6 +193,17 @@ def _page(results: Results, summary: dict[str, Any], panels: list[Panel]) -> str
         fit_words=fit_words(results.fits) if results.fits else None,
         settings=_dump_yaml(results.settings),
     )
+
+
+def _seed_words(summary: dict[str, Any]) -> str:
+    """Say what each seed gives by the first scorer, and how far they are apart."""
+    seeds = summary["splits"][summary["headline"]]["seeds"]
+    scorer, found = next(iter(seeds.items()))
+    values = ", ".join(
+        f"{fixed(value)} (seed {seed})"
+        for seed, value in zip(summary["seeds"], found["values"], strict=True)
+    )
+    return f"{scorer} over seeds {mean_spread(found)}: {values}"
 
 
 def _score_rows(results: Results, summary: dict[str, Any]) -> list[tuple[str, list]]:
@@ -199,6 +215,10 @@ def _score_rows(results: Results, summary: dict[str, Any]) -> list[tuple[str, li
     ]
     steps = sorted({step for split in splits for step in split["steps"]})
     absent = {"mean": None, "spread": None}
+    if any(split["seeds"] for split in splits):
+        for scorer in results.scoring:
+            by_seed = [(split["seeds"] or {}).get(scorer, absent) for split in splits]
+            rows.append((f"{scorer}, over seeds", by_seed))
     for step in steps:
         rows.append(
             (
@@ -222,12 +242,19 @@ def _fold_tables(results: Results, summary: dict[str, Any]) -> list[dict[str, An
             params = readable_params(fold.best_params)
             alike = [numbers for chosen, numbers in choices if chosen == params]
             if alike:
-                alike[0].append(str(fold.number + 1))
+                alike[0].append(_fold_name(fold, summary))
             elif params:
-                choices.append((params, [str(fold.number + 1)]))
-        rows = list(zip(folds, split["folds"], strict=True))
+                choices.append((params, [_fold_name(fold, summary)]))
+        names = [_fold_name(fold, summary) for fold in folds]
+        rows = list(zip(names, folds, split["folds"], strict=True))
         tables.append({"split": name, "rows": rows, "choices": choices})
     return tables
+
+
+def _fold_name(fold: Fold, summary: dict[str, Any]) -> str:
+    """Write the number of a fold from 1, with its seed where there are several."""
+    number = str(fold.number + 1)
+    return f"{number} (seed {fold.seed})" if len(summary["seeds"]) > 1 else number
 
 
 def _candidates(results: Results) -> list[dict[str, Any]]:
@@ -236,7 +263,7 @@ def _candidates(results: Results) -> list[dict[str, Any]]:
     if not found:
         return []
     key = _score_key(results)
-    order = np.argsort(found[f"rank_test_{key}"], kind="stable")[:N_CANDIDATES_SHOWN]
+    order = _best_first(found, key)[:N_CANDIDATES_SHOWN]
     return [
         {
             "rank": int(found[f"rank_test_{key}"][i]),
@@ -245,10 +272,17 @@ def _candidates(results: Results) -> list[dict[str, Any]]:
                 "spread": found[f"std_test_{key}"][i],
             },
             "seconds": found["mean_fit_time"][i],
+            "samples": found["n_resources"][i] if "n_resources" in found else None,
             "params": readable_params(found["params"][i]),
         }
         for i in order
     ]
+
+
+def _best_first(found: dict[str, Any], key: str) -> np.ndarray:
+    """Order candidates by rank, those of the last round of a halving first."""
+    rounds = np.asarray(found.get("iter", np.zeros(len(found["params"]))))
+    return np.lexsort((found[f"rank_test_{key}"], -rounds))
 
 
 def _score_key(results: Results) -> str:
@@ -266,7 +300,7 @@ def _cv_table(results: Results) -> str:
         for name, values in results.cv_results.items()
         if name != "params"
     }
-    table = pd.DataFrame(columns).sort_values(f"rank_test_{key}", kind="stable")
+    table = pd.DataFrame(columns).iloc[_best_first(results.cv_results, key)]
     params = [name for name in columns if name.startswith("param_")]
     first = [f"rank_test_{key}", *params, f"mean_test_{key}", f"std_test_{key}"]
     table = table[first + [name for name in columns if name not in first]]

@@ -39,6 +39,8 @@ class Fold:
         none.
     temperature : float
         By which the model divides its scores; 1 where it does not.
+    seed : int
+        Seed of the folds and of every random state that was left unset.
     """
 
     split: str
@@ -52,6 +54,7 @@ class Fold:
     seconds: float
     probabilities: np.ndarray | None = None
     temperature: float = 1.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Results:
         The split whose figures stand first: a protocol's own if one is named, by subject
         when the data has groups.
     folds : tuple of Fold
-        Outer folds of every split.
+        Outer folds of every split; those of the headline under every seed, the others
+        under the first.
     scoring : tuple of str
         Names of the scorers.
     choose_by : str
@@ -112,6 +116,8 @@ class Results:
         What stands on both sides of the folds, where the file allows that.
     beside : dict of str to ndarray of shape (n,), bool
         Parts of the tested samples whose score stands beside the headline.
+    search : str or None
+        What each search tried; None if nothing was searched.
     """
 
     name: str
@@ -136,3 +142,4 @@ class Results:
     protocol: str | None = None
     leak: str | None = None
     beside: dict[str, np.ndarray] = field(default_factory=dict)
+    search: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
+from ferpipe.candide.quality import LEAST_QUALITY
 from ferpipe.recognizer import Sighting
 
 __all__ = ["FORMATS", "RowWriter", "as_table", "fex_row", "kind_of", "openface_row"]
@@ -31,7 +32,7 @@ def fex_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
 
     Returns
     -------
-    row : dict of str to number or str
+    row : dict of str to number, str or None
         Box and landmarks in pixels; action units as the mean of both sides, 0 to 1,
         which is intensity D; Pitch (up), Roll and Yaw (both to the subject's right) in
         radians; a column a class; ``input``; and, beyond py-feat's, time in seconds,
@@ -43,7 +44,7 @@ def fex_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
     return {
         "frame": sighting.frame,
         "time": sighting.time,
-        "Identity": "" if sighting.face is None else f"Person_{sighting.face}",
+        "Identity": None if sighting.face is None else f"Person_{sighting.face}",
         "FaceRectX": x,
         "FaceRectY": y,
         "FaceRectWidth": width,
@@ -55,7 +56,7 @@ def fex_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
         "Roll": pose["rz"],
         "Yaw": -pose["ry"],
         **sighting.scores,
-        "label": sighting.label or "",
+        "label": sighting.label,
         "quality": sighting.quality,
         "input": source,
     }
@@ -73,7 +74,7 @@ def openface_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
 
     Returns
     -------
-    row : dict of str to number or str
+    row : dict of str to number, str or None
         ``confidence`` is the quality and ``success`` whether it is at least 0.5; frames
         count from 1; angles in radians as OpenFace turns them; intensities ``_r`` 0 to 5
         and whether they reach 1, ``_c``. After OpenFace's columns: a column a class,
@@ -99,7 +100,7 @@ def openface_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
         "face_id": math.nan if sighting.face is None else sighting.face,
         "timestamp": sighting.time,
         "confidence": sighting.quality if seen else 0.0,
-        "success": int(seen and sighting.quality >= 0.5),
+        "success": int(seen and sighting.quality >= LEAST_QUALITY),
         "pose_Rx": pose["rx"],
         "pose_Ry": -pose["ry"],
         "pose_Rz": -pose["rz"],
@@ -107,7 +108,7 @@ def openface_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
         **{f"AU{unit:02d}_r": strength[unit] for unit in _OPENFACE_UNITS},
         **{f"AU{unit:02d}_c": present[unit] for unit in present},
         **sighting.scores,
-        "label": sighting.label or "",
+        "label": sighting.label,
         "input": source,
     }
 
@@ -141,14 +142,15 @@ def as_table(sightings: Iterable[Sighting], *, format: str = "fex", source: str 
 
 
 class RowWriter:
-    """Write rows to a file that is whole whenever it is closed.
+    """Write rows to a file that is whole whenever it is closed, even between two writes.
 
     Parameters
     ----------
     file : text file
         Where to; it is not closed.
     kind : {"csv", "json"}
-        A table with a header, or a list of objects in which NaN is null.
+        A table with a header, in which NaN and None are empty, or a list of objects, in
+        which they are null.
     """
 
     def __init__(self, file: IO[str], kind: str):
@@ -156,12 +158,14 @@ class RowWriter:
         self._kind = kind
         self._n_rows = 0
         self._names: list[str] = []
+        if kind == "json":
+            file.write("[")
 
     def write(self, row: dict[str, Any]) -> None:
         """Write one row; all have the same columns."""
         if self._kind == "json":
             shown = {name: _plain(value) for name, value in row.items()}
-            before = ",\n" if self._n_rows else "[\n"
+            before = ",\n" if self._n_rows else "\n"
             self._file.write(before + json.dumps(shown, ensure_ascii=False))
         else:
             table = csv.writer(self._file, lineterminator="\n")
@@ -174,7 +178,7 @@ class RowWriter:
     def close(self) -> None:
         """Write what makes the file whole."""
         if self._kind == "json":
-            self._file.write("\n]\n" if self._n_rows else "[]\n")
+            self._file.write("\n]\n")
         self._file.flush()
 
 

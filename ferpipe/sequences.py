@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from ferpipe.cached import is_stateless
 from ferpipe.checks import check_frame_shape, check_sequences
 from ferpipe.constraints import HasMethods, StrOptions, fit_context
 from ferpipe.images import check_raw_sequences
@@ -138,7 +139,7 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
     @property
     def stateless(self):
         """Whether the transformer learns nothing but the shape of frames."""
-        return getattr(self.transformer, "stateless", False)
+        return is_stateless(self.transformer)
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, groups=None):

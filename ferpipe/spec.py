@@ -7,6 +7,7 @@ This module knows nothing of data and of programs.
 
 import difflib
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -22,13 +23,22 @@ from sklearn.metrics import get_scorer_names
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from ferpipe.constraints import InvalidParameterError, validate_parameters
+from ferpipe.networks.pretrained import pretrained
 from ferpipe.protocols import PROTOCOLS
 from ferpipe.registry import SPLITTERS, estimator_classes
 
 __all__ = ["Spec", "SpecError", "compile_spec", "override", "read_mapping", "suggest"]
 
+# an experiment has some hundred bytes; parsing a hundred thousand takes seconds
+_LARGEST_FILE = 2**18
+_MOST_GRIDS = 10_000
+_DEEPEST = 100
 _KEYS = ("name", "seed", "data", "pipeline", "evaluate", "search", "report")
-_EVALUATE_KEYS = ("protocol", "folds", "inner", "scoring", "choose_by", "allow_leak")
+_EVALUATE_KEYS = (
+    *("protocol", "folds", "inner", "scoring", "choose_by", "seeds", "allow_leak"),
+)
+# search -> its parameters: lowest value, and what is taken where none is given
+_SEARCHES = {"grid": {}, "random": {"n_iter": (1, 10)}, "halving": {"factor": (2, 3)}}
 _FOLDS = {"StratifiedKFold": {"n_splits": 5, "shuffle": True}}
 _INNER = {"StratifiedKFold": {"n_splits": 3, "shuffle": True}}
 
@@ -65,6 +75,10 @@ class Spec:
         Names of scorers.
     choose_by : str
         The scorer that the search maximises.
+    search : (str, dict)
+        "grid", "random" or "halving", and its parameters.
+    repeats : tuple of Spec
+        The same experiment under the other seeds of ``evaluate.seeds``.
     allow_leak : bool
         Whether folds may hold the same sequence or identical samples on both sides.
     to : str or None
@@ -84,6 +98,8 @@ class Spec:
     inner: Any
     scoring: tuple[str, ...]
     choose_by: str
+    search: tuple[str, dict[str, int]]
+    repeats: tuple["Spec", ...]
     allow_leak: bool
     to: str | None
     resolved: dict[str, Any]
@@ -111,22 +127,38 @@ def read_mapping(path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise SpecError(
+                f"{path}: the file is larger than the {_LARGEST_FILE:,} bytes that are "
+                "read; an experiment has some hundred."
+            )
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise SpecError(f"{path}: cannot read this experiment file: {reason}.") from error
-    try:
-        mapping = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise SpecError(f"{path}{line}: this is not valid YAML: {problem}.") from error
+    mapping = _parse_yaml(text, str(path))
     if not isinstance(mapping, dict):
         raise SpecError(
             f"{path}: an experiment file is a mapping with the keys {_listing(_KEYS)}."
         )
     return mapping
+
+
+def _parse_yaml(text, name):
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise SpecError(f"{name}{line}: this is not valid YAML: {problem}.") from error
+    # PyYAML lets these through from values such as !!int "" and 2001-99-99
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        words = f"a value in it cannot be read ({error!r:.200})"
+        raise SpecError(f"{name}: {words}.") from error
+    except RecursionError as error:
+        words = "lists or mappings lie too deep in each other"
+        raise SpecError(f"{name}: {words}.") from error
 
 
 def override(mapping: Mapping, assignments: Iterable[str]) -> dict[str, Any]:
@@ -154,10 +186,7 @@ def override(mapping: Mapping, assignments: Iterable[str]) -> dict[str, Any]:
         keys = path.strip().split(".")
         if not equals or not all(keys):
             raise SpecError(f"--set {assignment}: expected a.b.c=value.")
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise SpecError(f"--set {assignment}: the value is not valid YAML.") from error
+        value = _parse_yaml(text, f"--set {assignment}")
         _set_at(result, keys, value, assignment)
     return result
 
@@ -186,46 +215,48 @@ def compile_spec(mapping: Mapping) -> Spec:
     name = mapping.get("name", "experiment")
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
         raise SpecError(f"name: expected letters, digits, '_', '-' and '.', got {name!r}.")
-    seed = mapping.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise SpecError(f"seed: expected a whole number from 0 to 2**32 - 1, got {seed!r}.")
+    evaluate = mapping.get("evaluate") or {}
+    _check_keys(evaluate, _EVALUATE_KEYS, "evaluate")
+    seeds = _compile_seeds(mapping, evaluate)
+    seed = seeds[0]
     loader, data_parameters = _compile_data(mapping["data"])
     builder = _Builder(seed)
     pipeline = builder.pipeline(mapping["pipeline"], "pipeline", "")
     grid = pipeline.grids or [{}]
     last = pipeline.value.steps[-1][0]
     for classifier in [v for part in grid for v in part.get(last, [pipeline.value[-1]])]:
-        if not is_classifier(classifier):
+        if classifier == "passthrough" or not is_classifier(classifier):
             raise SpecError(f"pipeline.{last}: the last step must be a classifier.")
-    evaluate = mapping.get("evaluate") or {}
-    _check_keys(evaluate, _EVALUATE_KEYS, "evaluate")
-    protocol, folds, judged_by = _compile_outer(builder, evaluate)
+    protocol, folds = _compile_outer(builder, evaluate)
     inner = builder.splitter(evaluate.get("inner", _INNER), "evaluate.inner")
     scoring, choose_by = _compile_scoring(evaluate)
     allow_leak = evaluate.get("allow_leak", False)
     if not isinstance(allow_leak, bool):
         raise SpecError(f"evaluate.allow_leak: expected true or false, got {allow_leak!r}.")
-    search = mapping.get("search", "grid")
-    if search != "grid":
-        raise SpecError(f"search: expected grid, got {search!r}.")
+    search = _compile_search(mapping.get("search", "grid"))
     report = mapping.get("report") or {}
     _check_keys(report, ("to",), "report")
     to = report.get("to")
     if to is not None and not isinstance(to, str):
         raise SpecError(f"report.to: expected a folder, got {to!r}.")
+    # Several seeds fill what is left unset here again, when this is run again.
+    written = builder if len(seeds) == 1 else _Builder(None)
     resolved = {
         "name": name,
         "seed": seed,
         "data": {loader: data_parameters},
-        "pipeline": pipeline.resolved,
+        "pipeline": written.pipeline(mapping["pipeline"], "pipeline", "").resolved,
         "evaluate": {
-            **judged_by,
-            "inner": inner.resolved,
+            **_resolve_outer(written, evaluate),
+            "inner": written.splitter(
+                evaluate.get("inner", _INNER), "evaluate.inner"
+            ).resolved,
             "scoring": list(scoring),
             "choose_by": choose_by,
+            **({"seeds": list(seeds)} if len(seeds) > 1 else {}),
             "allow_leak": allow_leak,
         },
-        "search": search,
+        "search": {search[0]: search[1]} if search[1] else search[0],
         "report": {} if to is None else {"to": to},
     }
     return Spec(
@@ -240,6 +271,11 @@ def compile_spec(mapping: Mapping) -> Spec:
         inner=inner.value,
         scoring=scoring,
         choose_by=choose_by,
+        search=search,
+        repeats=tuple(
+            compile_spec({**mapping, "seed": other, "evaluate": _without_seeds(evaluate)})
+            for other in seeds[1:]
+        ),
         allow_leak=allow_leak,
         to=to,
         resolved=resolved,
@@ -247,11 +283,10 @@ def compile_spec(mapping: Mapping) -> Spec:
 
 
 def _compile_outer(builder, evaluate):
-    """Return protocol or outer folds, one of them None, and the key that says so."""
+    """Return protocol and outer folds, one of them None."""
     protocol = evaluate.get("protocol")
     if protocol is None:
-        built = builder.splitter(evaluate.get("folds", _FOLDS), "evaluate.folds")
-        return None, built.value, {"folds": built.resolved}
+        return None, builder.splitter(evaluate.get("folds", _FOLDS), "evaluate.folds").value
     if not isinstance(protocol, str) or protocol not in PROTOCOLS:
         raise SpecError(f"evaluate.protocol: {suggest(protocol, 'protocol', PROTOCOLS)}")
     if "folds" in evaluate:
@@ -259,7 +294,68 @@ def _compile_outer(builder, evaluate):
             f"evaluate: protocol {protocol} says what is judged; leave folds out, or name "
             "folds and no protocol."
         )
-    return protocol, None, {"protocol": protocol}
+    return protocol, None
+
+
+def _resolve_outer(builder, evaluate):
+    if evaluate.get("protocol") is not None:
+        return {"protocol": evaluate["protocol"]}
+    built = builder.splitter(evaluate.get("folds", _FOLDS), "evaluate.folds")
+    return {"folds": built.resolved}
+
+
+def _compile_seeds(mapping, evaluate):
+    """Return the seeds; the first stands in the place of the key ``seed``."""
+    if "seeds" not in evaluate:
+        return (_check_seed(mapping.get("seed", 0), "seed"),)
+    seeds = evaluate["seeds"]
+    if not isinstance(seeds, list) or not seeds:
+        raise SpecError(
+            f"evaluate.seeds: expected a list of seeds such as [0, 1, 2, 3, 4], got "
+            f"{seeds!r}."
+        )
+    for i, seed in enumerate(seeds):
+        _check_seed(seed, f"evaluate.seeds[{i}]")
+    if len(set(seeds)) < len(seeds):
+        raise SpecError(f"evaluate.seeds: each seed once, got {seeds!r}.")
+    if mapping.get("seed", seeds[0]) != seeds[0]:
+        raise SpecError(
+            f"evaluate.seeds: the first is {seeds[0]}, but seed is {mapping['seed']!r}: "
+            "leave seed out, or make them the same."
+        )
+    return tuple(seeds)
+
+
+def _check_seed(seed, path):
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise SpecError(
+            f"{path}: expected a whole number from 0 to 2**32 - 1, got {seed!r}."
+        )
+    return seed
+
+
+def _without_seeds(evaluate):
+    return {key: value for key, value in evaluate.items() if key != "seeds"}
+
+
+def _compile_search(node):
+    """Return (kind, parameters) of ``grid``, ``random`` or ``{random: {n_iter: 20}}``."""
+    kind, parameters = _name_and_parameters(node)
+    if kind not in _SEARCHES:
+        _refuse("search", node if kind is None else kind, "search", _SEARCHES)
+    if not isinstance(parameters, dict):
+        raise SpecError(f"search.{kind}: expected a map, got {parameters!r}.")
+    _check_keys(parameters, _SEARCHES[kind], f"search.{kind}")
+    found = {}
+    for name, (lowest, default) in _SEARCHES[kind].items():
+        value = parameters.get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+            raise SpecError(
+                f"search.{kind}.{name}: expected a whole number from {lowest}, got "
+                f"{value!r}."
+            )
+        found[name] = value
+    return kind, found
 
 
 class _Loader(yaml.SafeLoader):
@@ -276,6 +372,20 @@ class _Loader(yaml.SafeLoader):
             )
         return super().compose_node(parent, index)
 
+    def fetch_flow_collection_start(self, TokenClass):
+        # the scanner's time grows with the square of the depth
+        if self.flow_level >= _DEEPEST:
+            problem = f"brackets lie more than {_DEEPEST} deep in each other"
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
+    def construct_whole_number(self, node):
+        value = self.construct_yaml_int(node)
+        if abs(value) >= 2**63:
+            problem = "the number is too large"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return value
+
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
@@ -286,6 +396,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"),
@@ -409,6 +520,8 @@ class _Builder:
         name, parameters = _name_and_parameters(node)
         if name in estimator_classes():
             return self._estimator(node, path, prefix)
+        if name == "pretrained" and path.endswith(".FrozenEstimator.estimator"):
+            return _pretrained(parameters, f"{path}.pretrained")
         if isinstance(node, dict):
             if (
                 len(node) == 1
@@ -484,6 +597,19 @@ class _Builder:
         return _Built(
             estimator, _product(b.grids for b in built.values()), {name: resolved}
         )
+
+
+def _pretrained(parameters, path):
+    """Load a network that ships, for FrozenEstimator, which keeps its weights."""
+    if not isinstance(parameters, dict) or not isinstance(parameters.get("name"), str):
+        raise SpecError(f"{path}: expected {{name: ...}}, got {parameters!r}.")
+    if len(parameters) > 1:
+        raise SpecError(f"{path}: the only parameter is name, got {_listing(parameters)}.")
+    try:
+        network = pretrained(parameters["name"])
+    except ValueError as error:
+        raise SpecError(f"{path}.name: {error}") from error
+    return _Built(network, resolved={"pretrained": parameters})
 
 
 def _compile_data(node):
@@ -587,6 +713,12 @@ def _product(grids_of_parts):
     parts = [grids for grids in grids_of_parts if grids]
     if not parts:
         return []
+    n_combinations = math.prod(map(len, parts))
+    if n_combinations > _MOST_GRIDS:
+        raise SpecError(
+            f"pipeline: its alternatives make {n_combinations:,} search spaces, more than "
+            f"{_MOST_GRIDS:,}: try fewer at a time."
+        )
     return [
         {key: values for grid in combination for key, values in grid.items()}
         for combination in itertools.product(*parts)

@@ -218,16 +218,19 @@ def summarise(results: Results) -> dict[str, Any]:
     summary : dict
         - ``name``, ``synthetic``, ``headline`` (split that stands first),
           ``headline_scores`` (scorer to mean), ``protocol`` (in words), ``leak``
-          (in words, or None), ``classes``, ``n_samples``, ``n_subjects`` (None if unknown);
+          (in words, or None), ``seeds``, ``search`` (what was tried, in words, or None),
+          ``classes``, ``n_samples``, ``n_subjects`` (None if unknown);
         - ``commonest``: the commonest ``label`` and its ``share``, which is the accuracy
           of always answering it;
         - ``class_counts``: class to ``samples`` and ``subjects``;
         - ``splits``: for each split that was run ``n_folds``, ``n_tested``, ``accuracy``
           (``mean``, ``spread``, ``pooled``, ``interval``), ``macro_f1``, ``confusion``
           (counts, rows are true classes), ``per_class`` (class to ``precision``,
-          ``recall``, ``f1``, ``support``); ``folds`` (``number``, ``n_train``, ``n_test``,
-          ``n_subjects``, ``accuracy``); ``scores`` (scorer to ``mean`` and ``spread``);
-          ``calibration`` (``error`` and ``bins`` as :func:`reliability` gives them, and
+          ``recall``, ``f1``, ``support``); ``folds`` (``number``, ``seed``, ``n_train``,
+          ``n_test``, ``n_subjects``, ``accuracy``); ``scores`` (scorer to ``mean`` and
+          ``spread``); ``seeds`` (scorer to ``mean`` and ``spread`` of the means that each
+          seed has, and those as ``values``; None with one seed); ``calibration``
+          (``error`` and ``bins`` as :func:`reliability` gives them, and
           ``error_unscaled``, the error without the model's temperature; None if the model
           gives no probabilities); ``beside`` (part of the tested samples to ``n_tested``,
           ``accuracy`` and ``interval``); ``steps``: step name to the first six of these
@@ -242,13 +245,14 @@ def summarise(results: Results) -> dict[str, Any]:
 
     Notes
     -----
-    ``spread`` is the standard deviation over folds (with n - 1). ``pooled`` is taken over
-    all held-out samples together; a sample that several folds hold out counts once, with
-    the share of its predictions that were right. The interval belongs to the pooled
-    accuracy: subjects are resampled when they are known; otherwise it is Wilson's. Where
-    everything is right or everything is wrong, resampling has nothing to vary, and
-    Wilson's interval is taken with the subjects as trials. Macro-F1 is the mean over
-    the classes that were seen or predicted.
+    ``spread`` is the standard deviation over folds (with n - 1), those of all seeds
+    together. ``n_folds`` counts those of one seed, ``confusion`` the samples of all.
+    ``pooled`` is taken over all held-out samples together; a sample that several folds
+    hold out counts once, with the share of its predictions that were right. The interval
+    belongs to the pooled accuracy: subjects are resampled when they are known; otherwise
+    it is Wilson's. Where everything is right or everything is wrong, resampling has
+    nothing to vary, and Wilson's interval is taken with the subjects as trials. Macro-F1
+    is the mean over the classes that were seen or predicted.
     """
     splits: dict[str, list[Fold]] = {}
     for fold in results.folds:
@@ -264,6 +268,8 @@ def summarise(results: Results) -> dict[str, Any]:
         },
         "protocol": _protocol(results, headline["n_folds"]),
         "leak": results.leak,
+        "seeds": sorted({fold.seed for fold in results.folds}),
+        "search": results.search,
         "classes": list(results.classes),
         "n_samples": len(results.target),
         "n_subjects": _n_subjects(results.groups),
@@ -282,6 +288,9 @@ def _protocol(results: Results, n_folds: int) -> str:
         folds = f"{n_folds} folds by subject, no subject on both sides"
     else:
         folds = f"{n_folds} folds that do not look at subjects"
+    n_seeds = len({fold.seed for fold in results.folds})
+    if n_seeds > 1:
+        folds += f"; repeated with {n_seeds} seeds"
     if not results.cv_results:
         return f"{folds}; nothing was searched"
     return f"{folds}; parameters chosen by {results.choose_by} inside each training part"
@@ -291,11 +300,13 @@ def _split_summary(results: Results, folds: list[Fold]) -> dict[str, Any]:
     steps = sorted({step for fold in folds for step in fold.step_predictions})
     return {
         **_predictions_summary(results, [(fold.test, fold.predicted) for fold in folds]),
+        "n_folds": sum(fold.seed == folds[0].seed for fold in folds),
         "folds": [_fold_summary(results, fold) for fold in folds],
         "scores": {
             scorer: _mean_and_spread([fold.scores[scorer] for fold in folds])
             for scorer in results.scoring
         },
+        "seeds": _by_seed(results, folds),
         "calibration": _calibration(results, folds),
         "beside": {
             name: _part_summary(results, folds, part)
@@ -314,6 +325,21 @@ def _split_summary(results: Results, folds: list[Fold]) -> dict[str, Any]:
             for step in steps
         },
     }
+
+
+def _by_seed(results: Results, folds: list[Fold]) -> dict[str, Any] | None:
+    """Summarise, for each scorer, the means over the folds that each seed has."""
+    seeds = sorted({fold.seed for fold in folds})
+    if len(seeds) == 1:
+        return None
+    summary = {}
+    for scorer in results.scoring:
+        values = [
+            float(np.mean([fold.scores[scorer] for fold in folds if fold.seed == seed]))
+            for seed in seeds
+        ]
+        summary[scorer] = {**_mean_and_spread(values), "values": values}
+    return summary
 
 
 def _predictions_summary(results: Results, predictions: _Predictions) -> dict[str, Any]:
@@ -385,6 +411,7 @@ def _fold_summary(results: Results, fold: Fold) -> dict[str, Any]:
     groups = None if results.groups is None else results.groups[fold.test]
     return {
         "number": fold.number,
+        "seed": fold.seed,
         "n_train": fold.n_train,
         "n_test": len(fold.test),
         "n_subjects": _n_subjects(groups),

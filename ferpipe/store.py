@@ -11,6 +11,7 @@ import os
 import sqlite3
 import tempfile
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
@@ -25,11 +26,12 @@ from filelock import FileLock
 
 import ferpipe
 
-__all__ = ["RowStore", "Store", "content_hash"]
+__all__ = ["RowStore", "Store", "cache_folder", "content_hash", "warn_of_lost"]
 
 # rows asked for at a time; use is noted once an hour, so that reading seldom writes
 _ASKED = 500
 _HOUR = 3600
+_DAY = 24 * _HOUR
 
 
 def content_hash(*parts) -> str:
@@ -46,6 +48,13 @@ def content_hash(*parts) -> str:
         32 hexadecimal digits.
     """
     return joblib.hash((ferpipe.__version__, _package_digest(), *parts))
+
+
+def cache_folder(folder=None) -> Path:
+    """Return a folder, or when None ``$FERPIPE_CACHE`` or ``~/.cache/ferpipe``."""
+    if folder is None:
+        folder = os.environ.get("FERPIPE_CACHE") or "~/.cache/ferpipe"
+    return Path(folder).expanduser()
 
 
 @cache
@@ -76,7 +85,7 @@ class Store:
     """
 
     def __init__(self, folder=None, *, size_limit=4 * 1024**3):
-        self.folder = _folder(folder)
+        self.folder = cache_folder(folder)
         self.size_limit = size_limit
 
     def get_or_compute(
@@ -100,25 +109,45 @@ class Store:
         Returns
         -------
         value : object
+
+        Warns
+        -----
+        UserWarning
+            If there is no room for the value, or the folder cannot be written to: it is
+            computed again the next time.
         """
         key = content_hash(*parts)
         folder = self.folder / key[:2]
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{key}.lock")
-        with lock:
-            entry = _intact_entry(folder, key)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = lock.acquire()
+        except OSError as error:
+            warn_of_lost(self.folder, error)
             if on_access is not None:
-                on_access(entry is not None)
-            if entry is not None:
-                os.utime(entry)
-                return joblib.load(entry)
+                on_access(False)
+            return compute()
+        with held:
+            found = _read_entry(folder, key)
+            if on_access is not None:
+                on_access(bool(found))
+            if found:
+                return found[0]
             value = compute()
-            _write(value, folder, key)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)  # it may have been removed
+                _write(value, folder, key)
+            except OSError as error:
+                warn_of_lost(self.folder, error)
         Path(lock.lock_file).unlink(missing_ok=True)
         self._remove_oldest()
         return value
 
     def _remove_oldest(self) -> None:
+        for part in self.folder.glob("*/*.part"):  # of processes that were killed
+            with suppress(FileNotFoundError):
+                if part.stat().st_mtime < time.time() - _DAY:
+                    part.unlink()
         entries = []
         for path in self.folder.glob("*/*.joblib"):
             with suppress(FileNotFoundError):
@@ -132,15 +161,26 @@ class Store:
             excess -= size
 
 
-def _intact_entry(folder, key):
-    """Return the path of the entry, or None; a damaged one is removed."""
+def warn_of_lost(folder, error):
+    """Warn that something could not be kept in a store."""
+    warnings.warn(
+        f"{folder}: nothing can be kept here ({error}); the work goes on, and the next run "
+        "does it again. Make room, or name another folder in FERPIPE_CACHE.",
+        stacklevel=3,
+    )
+
+
+def _read_entry(folder, key):
+    """Return [value], or [] without an intact entry; a damaged one is removed."""
     for path in folder.glob(f"{key}-*.joblib"):
-        with path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-        if path.stem == f"{key}-{digest}":
-            return path
-        path.unlink(missing_ok=True)
-    return None
+        with suppress(FileNotFoundError):  # another process made room just now
+            with path.open("rb") as file:
+                digest = file_digest(file, "sha256").hexdigest()
+            if path.stem == f"{key}-{digest}":
+                os.utime(path)
+                return [joblib.load(path)]
+            path.unlink()
+    return []
 
 
 def _write(value, folder, key):
@@ -170,7 +210,7 @@ class RowStore:
     """
 
     def __init__(self, folder=None, *, size_limit=4 * 1024**3):
-        self.folder = _folder(folder)
+        self.folder = cache_folder(folder)
         self.size_limit = size_limit
 
     def read(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
@@ -185,8 +225,17 @@ class RowStore:
         -------
         rows : dict of bytes to ndarray
             The arrays cannot be written to. Missing and damaged rows are left out.
+
+        Warns
+        -----
+        UserWarning
+            If the folder cannot be used.
         """
-        return self._with_database(_read, list(dict.fromkeys(keys)))
+        try:
+            return self._with_database(_read, list(dict.fromkeys(keys)))
+        except (sqlite3.OperationalError, OSError) as error:
+            warn_of_lost(self.folder, error)
+            return {}
 
     def write(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keep rows.
@@ -195,6 +244,11 @@ class RowStore:
         ----------
         rows : mapping of bytes to ndarray
             Arrays of numbers.
+
+        Warns
+        -----
+        UserWarning
+            If there is no room for them.
         """
         now = int(time.time())
         entries = []
@@ -202,7 +256,10 @@ class RowStore:
             content = np.ascontiguousarray(row).tobytes()
             form = json.dumps([row.dtype.str, row.shape])
             entries.append((key, now, form, zlib.crc32(content), content))
-        self._with_database(_write_rows, entries, self.size_limit)
+        try:
+            self._with_database(_write_rows, entries, self.size_limit)
+        except (sqlite3.OperationalError, OSError) as error:
+            warn_of_lost(self.folder, error)
 
     def _with_database(self, function, *arguments):
         """Call a function with the database; begin anew when the file is damaged."""
@@ -221,12 +278,6 @@ class RowStore:
                 for ending in ("", "-wal", "-shm"):
                     Path(f"{path}{ending}").unlink(missing_ok=True)
         return None
-
-
-def _folder(folder):
-    if folder is None:
-        folder = os.environ.get("FERPIPE_CACHE") or "~/.cache/ferpipe"
-    return Path(folder).expanduser()
 
 
 def _set_up(database):

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from ferpipe.candide.quality import LEAST_QUALITY
 from ferpipe.detect import Face
 
 __all__ = ["Track", "Tracker", "expected_box", "match_boxes", "overlaps"]
 
-# below this quality the wireframe says too little of where the face is
-_LOST = 0.5
 # boxes of one face in two frames overlap at least so much, those of two faces less
 _SAME, _DOUBLE = 0.3, 0.5
 # least share of the newest movement in the velocity: noise of some frames averages out
@@ -223,7 +222,7 @@ class Tracker:
             landmarks = self.cascade.landmarks.refine(image, track.landmarks)
             box, _ = self.cascade.landmarks.box_of(landmarks)
             moved = self._fitted(track, image, time, box, landmarks)
-            if moved.quality >= _LOST:
+            if moved.quality >= LEAST_QUALITY:
                 followed[track.face] = moved
         return followed
 

@@ -1,7 +1,8 @@
-"""Run the experiments that have no report yet, and write the table of README.md.
+"""Run the experiments that have no report yet, and write the tables of README.md.
 
 ``python reports/table.py [NAME...]`` with FERPIPE_DATA naming the folder that holds CK+48
-and fer2013; what is named is run again. The table has every report that lies here.
+and fer2013; what is named is run again. A run that was stopped goes on with what it has
+computed. The tables have every report that lies here.
 """
 
 import json
@@ -13,32 +14,81 @@ from pathlib import Path
 from ferpipe.wording import mean_spread
 
 HERE = Path(__file__).parent
-# report -> experiment and what its command adds
+# report -> experiment and what its command adds; hours on 2 cores: run only when named
 REPORTS = {
     "lstm_svm_ck48_5": ("lstm_svm", ["--set", "data.ck48.classes=5"]),
+    "lstm_svm_pretrained_ck48_5": (
+        "lstm_svm_pretrained",
+        ["--set", "data.ck48.classes=5"],
+    ),
     **{
         f"{name}_ck48_7": (name, [])
         for name in (
             *("texture_svm", "texture_candide_svm", "hog_svm", "gabor_pca_svm"),
             *("gabor_pca_softmax", "gabor_ica_knn", "lbp_svm", "lbp_knn", "lbp_top_svm"),
-            *("zernike_forest", "candide_svm"),
+            *("zernike_forest", "candide_svm", "pretrained_svm", "pretrained_lstm"),
+            "best_ck48",
         )
     },
+    **{
+        f"{name}_ck48_6": (name, ["--set", "data.ck48.classes=6"])
+        for name in ("candide_blstm", "candide_lstm", "candide_rnn", "cnn", "cnn_lstm")
+    },
 }
-START, END = "<!-- table: python reports/table.py -->", "<!-- end of the table -->"
+LONG = {
+    "fer2013_cnn": ("fer2013_cnn", []),
+    "stn_cnn_lstm_svm": ("stn_cnn_lstm_svm", []),
+    "paper_000_ck48_5": ("paper_000", ["--set", "data.ck48.classes=5"]),
+}
+# paper, its system, its accuracy and how it was judged, our report
+PAPERS = (
+    ("000", "CNN, BiLSTM, SVM, as published", "85 %, stratified folds", "paper_000_ck48_5"),
+    ("000", "the same chain, small", "85 %, stratified folds", "lstm_svm_ck48_5"),
+    (
+        *("000", "the same chain, pretrained CNN", "85 %, stratified folds"),
+        "lstm_svm_pretrained_ck48_5",
+    ),
+    ("001", "wireframe, BLSTM", "86.8 ± 0.8 %, 5 folds", "candide_blstm_ck48_6"),
+    ("001", "wireframe, LSTM", "85.4 ± 0.7 %, 5 folds", "candide_lstm_ck48_6"),
+    ("001", "wireframe, RNN", "compared, not told", "candide_rnn_ck48_6"),
+    ("001", "CNN", "compared, not told", "cnn_ck48_6"),
+    ("001", "CNN, LSTM", "compared, not told", "cnn_lstm_ck48_6"),
+    (
+        *("002", "pretrained CNN, LSTM"),
+        *("39 to 43 % on frames of CK+ with neutral", "pretrained_lstm_ck48_7"),
+    ),
+    ("002", "pretrained CNN, SVM", "not told", "pretrained_svm_ck48_7"),
+    ("003", "CNN on FER2013", "70.1 % on PrivateTest", "fer2013_cnn"),
+    (
+        *("004", "spatial transformer, CNN, LSTM, SVM"),
+        *("94.1 % on a random tenth of FER2013", "stn_cnn_lstm_svm"),
+    ),
+    ("004", "HOG, SVM", "not told", "hog_svm_ck48_7"),
+    ("004", "LBP, SVM", "not told", "lbp_svm_ck48_7"),
+    ("004", "LBP, nearest neighbours", "not told", "lbp_knn_ck48_7"),
+    ("004", "Gabor, PCA, SVM", "not told", "gabor_pca_svm_ck48_7"),
+    ("004", "Gabor, ICA, nearest neighbours", "not told", "gabor_ica_knn_ck48_7"),
+    ("004", "Zernike moments, random forest", "not told", "zernike_forest_ck48_7"),
+)
+PAPERS_HEAD = (
+    "| paper | system | its accuracy | ours by subject | ours on a plain split "
+    "| report |\n|---|---|---|---|---|---|\n"
+)
 HEAD = (
     "| experiment | data | accuracy | 95 % interval | macro-F1 | plain split "
     "| time |\n|---|---|---|---|---|---|---|\n"
 )
-
-
 DATA = {"ck48": "CK+48", "fer2013": "FER2013"}
-SPLITS = {"by_subject": "{} folds by subject", "official": "PublicTest"}
+SPLITS = {
+    "by_subject": "{} folds by subject",
+    "plain": "{} plain folds",
+    "official": "PublicTest",
+}
 
 
 def run(report):
     """Run one experiment by the grid program."""
-    name, more = REPORTS[report]
+    name, more = (REPORTS | LONG)[report]
     command = [sys.executable, "-m", "ferpipe.grid", f"pipelines/{name}.yaml"]
     if "_ck48_" in report:
         command += ["--data", "ck48=$FERPIPE_DATA"]
@@ -46,43 +96,87 @@ def run(report):
     subprocess.run(command, cwd=HERE.parent, check=True)
 
 
+def read(report):
+    """Return the results of a report, or None."""
+    path = HERE / report / "results.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def plain_split(results):
+    """Return the accuracy on folds that do not know subjects, or nothing."""
+    if results["headline"] != "by_subject" or "plain" not in results["splits"]:
+        return ""
+    return mean_spread(results["splits"]["plain"]["accuracy"])
+
+
 def row(report):
-    """Return a row of the table, and the accuracy that it is sorted by."""
-    results = json.loads((HERE / report / "results.json").read_text())
+    """Return a row of the table of reports, and the accuracy that it is sorted by."""
+    results = read(report)
     head = results["splits"][results["headline"]]
-    plain = results["splits"].get("plain") if results["headline"] == "by_subject" else None
     score, interval = head["accuracy"], head["accuracy"]["interval"]
+    split = SPLITS[results["headline"]].format(head["n_folds"])
+    seeds = head.get("seeds") or {}
+    spread = ""
+    if seeds:
+        spread = f", {len(results['seeds'])} seeds ± {seeds['accuracy']['spread']:.3f}"
     cells = [
         f"[{results['name']}]({report}/results.json)",
         f"{DATA[results['data']['loader']]}, {len(results['classes'])} classes",
-        f"{mean_spread(score)}, {SPLITS[results['headline']].format(head['n_folds'])}",
+        f"{mean_spread(score)}, {split}{spread}",
         f"{interval['low']:.3f} to {interval['high']:.3f}",
         f"{results['headline_scores']['f1_macro']:.3f}",
-        mean_spread(plain["accuracy"]) if plain else "",
+        plain_split(results),
         f"{results['seconds'] / 60:.1f} min",
     ]
     return score["mean"], "| " + " | ".join(cells) + " |\n"
 
 
+def paper_row(paper, system, theirs, report):
+    """Return a row of the table of papers."""
+    results = read(report)
+    cells = [paper, system, theirs]
+    if results is None:
+        experiment, _ = (REPORTS | LONG)[report]
+        cells += ["not run yet", "", f"`pipelines/{experiment}.yaml`"]
+    else:
+        head = results["splits"][results["headline"]]
+        official = results["headline"] == "official"
+        cells += [
+            mean_spread(head["accuracy"]) + (" on PublicTest" if official else ""),
+            plain_split(results),
+            f"[{results['name']}]({report}/results.json)",
+        ]
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def replace_table(text, name, table):
+    """Put a table between its marks in the text."""
+    start, end = f"<!-- {name}: python reports/table.py -->", f"<!-- end of {name} -->"
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n{table}{end}{after}"
+
+
 def main():
-    """Run what is asked for or missing, and write the table."""
+    """Run what is asked for or missing, and write the tables."""
     wanted = sys.argv[1:]
-    unknown = set(wanted) - set(REPORTS)
+    known = REPORTS | LONG
+    unknown = set(wanted) - set(known)
     if unknown:
-        print(f"error: no report {sorted(unknown)}; expected some of {sorted(REPORTS)}")
+        print(f"error: no report {sorted(unknown)}; expected some of {sorted(known)}")
         return 2
-    missing = [name for name in REPORTS if not (HERE / name / "results.json").is_file()]
-    if (wanted or missing) and "FERPIPE_DATA" not in os.environ:
-        print(f"error: FERPIPE_DATA is not set; cannot run {wanted or missing}")
+    wanted = wanted or [name for name in REPORTS if read(name) is None]
+    if wanted and "FERPIPE_DATA" not in os.environ:
+        print(f"error: FERPIPE_DATA is not set; cannot run {wanted}")
         return 2
-    for report in wanted or missing:
+    for report in wanted:
         run(report)
-    found = [name for name in REPORTS if (HERE / name / "results.json").is_file()]
-    rows = "".join(text for _, text in sorted(map(row, found), reverse=True))
     readme = HERE / "README.md"
-    before, _, rest = readme.read_text().partition(START)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{START}\n{HEAD}{rows}{END}{after}")
+    papers = PAPERS_HEAD + "".join(paper_row(*entry) for entry in PAPERS)
+    found = [name for name in known if read(name) is not None]
+    reports = HEAD + "".join(text for _, text in sorted(map(row, found), reverse=True))
+    text = replace_table(readme.read_text(), "papers", papers)
+    readme.write_text(replace_table(text, "reports", reports))
     return 0
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ferpipe.annotate import draw_sightings, plot_scores
+from ferpipe.annotate import Curves, draw_sightings, plot_scores
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.recognizer import Sighting
 
@@ -60,3 +60,39 @@ def test_curves_are_those_of_the_face_that_is_seen_most():
     assert lower.lines[0].get_label() == changing
     with pytest.raises(ValueError, match="no face"):
         plot_scores([replace(sighting(), face=None)])
+
+
+def test_curves_have_gaps_where_the_face_is_away():
+    nobody = replace(sighting(), face=None, time=0.2, frame=2)
+    rows = [sighting(frame=0), sighting(frame=1), nobody, sighting(face=1, frame=3)]
+    upper, _ = plot_scores([*rows, sighting(frame=4), sighting(frame=5)]).axes
+    assert np.isnan(upper.lines[0].get_ydata()).tolist() == [
+        *(False, False, True, True, False, False)
+    ]
+
+
+def test_a_plot_shows_action_units_against_the_face_at_rest():
+    rest = np.zeros(65)
+    rest[-5] = 2
+    rows = [replace(sighting(frame=t), neutral=rest) for t in range(4)]
+    _, lower = plot_scores(rows).axes
+    np.testing.assert_allclose(lower.lines[0].get_ydata(), np.arange(4) - 2.0)
+
+
+def test_memory_of_curves_does_not_grow_and_their_course_stays():
+    curves = Curves()
+    for frame in range(5000):
+        # a face that stays, and many that pass
+        n_passing = 3 if frame % 10 == 0 else 0
+        passing = [1 + frame + k for k in range(n_passing)]
+        curves.add([sighting(face=face, frame=frame) for face in (0, *passing)])
+    assert curves.n_faces <= 50
+    n_kept = [len(bins) for bins in curves._sums.values()]
+    assert max(n_kept) <= 1000
+    figure = curves.draw()
+    line = figure.axes[1].lines[0]
+    assert figure.axes[0].get_title() == "face 0"
+    assert 500 <= len(line.get_xdata()) <= 1000
+    # this unit counts frames, ten a second: its line stays straight
+    np.testing.assert_allclose(line.get_ydata(), 10 * line.get_xdata())
+    assert line.get_xdata()[[0, -1]] == pytest.approx([0, 500], abs=0.5)

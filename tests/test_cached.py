@@ -9,6 +9,7 @@ from joblib import Parallel, delayed
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -77,6 +78,19 @@ class Slow(Sums):
     def transform(self, X):
         time.sleep(0.002 * len(X))
         return super().transform(X)
+
+
+class Learned(Sums):
+    """Learns how bright the images are that it was fitted on."""
+
+    stateless = False
+
+    def fit(self, X, y=None):
+        self.brightness_ = np.mean(X)
+        return super().fit(X, y)
+
+    def transform(self, X):
+        return super().transform(X) - self.brightness_
 
 
 class SumsWithGroups(Sums):
@@ -362,6 +376,18 @@ def test_behind_a_step_that_learns_samples_are_not_remembered(place):
     assert place.journal.count("row_computed") == 0
     assert place.journal.count("step_computed") == 2
     assert "Cached" not in repr(model)
+
+
+def test_what_is_frozen_is_remembered_with_what_it_has_learned(place):
+    dark, bright = (Learned(place.path).fit(images) for images in (IMAGES // 2, IMAGES))
+    for learned in (dark, bright, dark):
+        steps = [("sum", FrozenEstimator(learned)), ("classify", SVC())]
+        memory = StepMemory(place.store, place.journal)
+        model = Pipeline(steps, memory=memory).fit(IMAGES, LABELS)
+        expected = IMAGES.sum(axis=-1) - learned.brightness_
+        np.testing.assert_array_equal(model[0].transform(IMAGES), expected)
+    assert place.journal.count("row_computed") == 2 * 200
+    assert place.journal.count("step_computed") == 0
 
 
 def test_put_and_take_are_opposites(place):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ferpipe import checks
 from ferpipe.checks import (
     check_frame_shape,
     check_images,
@@ -18,6 +19,17 @@ def objects(items):
     for index, item in enumerate(items):
         array[index] = item
     return array
+
+
+def test_a_value_that_is_not_finite_is_found_in_any_slice(monkeypatch):
+    monkeypatch.setattr(checks, "_CHECKED", 50)  # two images of 20 values at a time
+    images = np.zeros((9, 4, 5), np.float32)
+    images[7, 2, 3] = np.inf
+    with pytest.raises(ValueError, match=r"the first at \(7, 2, 3\)"):
+        check_images(images)
+    images[0, 3, 4] = np.nan
+    with pytest.raises(ValueError, match=r"the first at \(0, 3, 4\)"):
+        check_images(images)
 
 
 # images

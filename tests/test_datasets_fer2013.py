@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from ferpipe.datasets import load_fer2013
+from ferpipe.datasets import fer2013, load_fer2013
 from ferpipe.datasets.fer2013 import ferplus_majority
 
 USAGES = ("Training", "Training", "PublicTest")
@@ -187,6 +187,60 @@ def test_wrong_words(file):
         load_fer2013(file, labels="fer")
     with pytest.raises(ValueError, match="no row with Usage PrivateTest, only"):
         load_fer2013(file, usage="PrivateTest")
+
+
+@pytest.mark.parametrize("usage", [None, "Training", "PublicTest"])
+def test_lazy_images_are_mapped_and_the_same(file, usage):
+    bunch = load_fer2013(file, usage=usage, lazy=True)
+    expected = load_fer2013(file, usage=usage)
+    for loaded in (bunch, load_fer2013(file, usage=usage, lazy=True)):
+        assert isinstance(loaded.data, np.memmap)
+        assert not loaded.data.flags.writeable
+        np.testing.assert_array_equal(loaded.data, expected.data)
+        assert loaded.target.tolist() == expected.target.tolist()
+        assert loaded.usage.tolist() == expected.usage.tolist()
+
+
+def test_lazy_images_with_gaps_between_them_are_mapped_too(file, images):
+    none = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    write_votes(file, [[10] + [0] * 9, none, [0] * 6 + [10] + [0] * 3])
+    bunch = load_fer2013(file, labels="ferplus", lazy=True)
+    assert isinstance(bunch.data, np.memmap)
+    np.testing.assert_array_equal(bunch.data, images[[0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the first line is ''"),
+        (VOTES_HEADER.encode() + b"\n" * 3, "Usage differs"),
+        (b"\xff\xfe", "not a whole csv file"),
+        ([[1] * 9] * 3, "the rows have 9 votes"),
+        ([[300] + [1] * 9] * 3, "ten whole numbers a row"),
+    ],
+)
+def test_broken_votes_are_refused_with_the_name_of_their_file(file, content, message):
+    if isinstance(content, bytes):
+        file.with_name("fer2013new.csv").write_bytes(content)
+    else:
+        write_votes(file, content)
+    with pytest.raises(ValueError, match=rf"fer2013new\.csv.*{message}"):
+        load_fer2013(file)
+
+
+def test_a_line_without_end_is_refused(file):
+    file.write_text(HEADER + "3," + "1 " * 60_000)
+    with pytest.raises(ValueError, match=r"a line has 100,000 characters or more"):
+        load_fer2013(file)
+
+
+def test_a_file_that_unpacks_without_end_is_refused(tmp_path, own_store, monkeypatch):
+    monkeypatch.setattr(fer2013, "_LARGEST_TEXT", 10_000)
+    row = f"3,{' '.join(['0'] * 2304)},Training\n"
+    path = tmp_path / "fer2013.csv.gz"
+    path.write_bytes(gzip.compress((HEADER + 20_000 * row).encode("ascii")))
+    with pytest.raises(ValueError, match=r"unpacks to more than .* over 100 times"):
+        load_fer2013(path)
 
 
 @pytest.mark.skipif("FERPIPE_DATA" not in os.environ, reason="FERPIPE_DATA is not set")

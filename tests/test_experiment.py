@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.data import astronaut
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import (
@@ -10,14 +11,12 @@ from sklearn.model_selection import (
 from sklearn.utils import Bunch
 
 from ferpipe import PoolFrames
-from ferpipe.experiment import (
-    DataError,
-    _stratified_order,
-    load_data,
-    make_plan,
-    run_experiment,
-)
+from ferpipe.experiment import _stratified_order, load_data, run_experiment
+from ferpipe.journal import Journal
+from ferpipe.plan import DataError, make_plan
+from ferpipe.report import text_table, write_report
 from ferpipe.spec import SpecError, compile_spec
+from ferpipe.statistics import summarise
 from ferpipe.store import Store
 
 CLASSES = np.array(["anger", "fear", "surprise"])
@@ -276,8 +275,8 @@ def test_folds_by_group_need_groups():
     with pytest.raises(DataError, match="StratifiedGroupKFold needs groups"):
         make_plan(spec, broken(groups=None))
     plan = make_plan(spec, make_bunch())
-    assert len(plan.by_subject) == 4
-    assert plan.plain == []
+    assert list(plan.split.folds) == ["by_subject"]
+    assert len(plan.headline) == 4
 
 
 @pytest.mark.parametrize(
@@ -308,7 +307,7 @@ def test_frames_of_one_sequence_on_both_sides_are_refused():
         pipeline=pipeline,
         evaluate={"folds": {"StratifiedGroupKFold": {"n_splits": 4, "shuffle": True}}},
     )
-    assert len(make_plan(by_group, bunch).by_subject) == 4
+    assert list(make_plan(by_group, bunch).split.folds) == ["by_subject"]
 
 
 def test_first_samples_of_a_learning_curve_hold_every_class():
@@ -378,6 +377,12 @@ def test_photos_without_a_face_are_named_before_the_search():
         ({"ck84": {"path": "x"}}, r"data: 'ck84' .* Did you mean ck48\?"),
         ({"ck48": {"pat": "x"}}, r"data\.ck48: 'pat' .* Did you mean path\?"),
         ({"ck48": {}}, r"data\.ck48: .*path"),
+        ({"joined": {"sets": {"ck48": {}}}}, r"data\.joined\.sets: .* at least two data"),
+        ({"joined": {"sizes": 48}}, r"data\.joined: 'sizes' .* Did you mean size"),
+        (
+            {"joined": {"sets": {"ck48": {"pth": "x"}, "jaffe": {"path": "x"}}}},
+            r"data\.joined\.sets\.ck48: 'pth' .* Did you mean path\?",
+        ),
     ],
 )
 def test_mistakes_in_data_name_their_place(data, message):
@@ -393,3 +398,181 @@ def test_data_without_labels_or_with_several_is_refused():
     bunch.target = np.zeros((60, 5), int)
     with pytest.raises(DataError, match="5 labels a sample"):
         make_plan(make_spec(), bunch)
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory):
+    evaluate = make_spec().resolved["evaluate"]
+    for splitter in ("folds", "inner"):
+        evaluate[splitter]["StratifiedKFold"]["random_state"] = None
+    spec = make_spec(evaluate={**evaluate, "seeds": [0, 1, 2]})
+    store = Store(tmp_path_factory.mktemp("seeds"))
+    return spec, store, run_experiment(spec, make_bunch(), store=store)
+
+
+def test_seeds_repeat_the_headline_with_other_folds(run, seeded):
+    _, _, once = run
+    _, _, results = seeded
+    bunch = make_bunch()
+    by_seed = {seed: [] for seed in (0, 1, 2)}
+    for fold in results.folds:
+        if fold.split == "by_subject":
+            by_seed[fold.seed].append(fold)
+    for seed, folds in by_seed.items():
+        splitter = StratifiedGroupKFold(4, shuffle=True, random_state=seed)
+        expected = splitter.split(bunch.target, bunch.target, bunch.groups)
+        for fold, (_, test) in zip(folds, expected, strict=True):
+            np.testing.assert_array_equal(fold.test, test)
+    alone = [fold for fold in once.folds if fold.split == "by_subject"]
+    assert [f.scores for f in by_seed[0]] == [f.scores for f in alone]
+    assert results.best_params == once.best_params
+    assert {fold.seed for fold in results.folds if fold.split == "plain"} == {0}
+    # two more times 4 folds x (4 candidates x 3 folds + refit)
+    assert results.fits["total"] == once.fits["total"] + 2 * 4 * 13
+
+
+def test_headline_of_seeds_is_their_mean(seeded, tmp_path):
+    _, _, results = seeded
+    summary = summarise(results)
+    head = summary["splits"]["by_subject"]
+    assert summary["seeds"] == [0, 1, 2]
+    assert head["n_folds"] == 4
+    means = [
+        np.mean(
+            [
+                f.scores["accuracy"]
+                for f in results.folds
+                if f.seed == s and f.split != "plain"
+            ]
+        )
+        for s in (0, 1, 2)
+    ]
+    assert len(set(means)) > 1
+    found = head["seeds"]["accuracy"]
+    np.testing.assert_allclose(found["values"], means)
+    np.testing.assert_allclose(found["mean"], np.mean(means))
+    np.testing.assert_allclose(found["spread"], np.std(means, ddof=1))
+    np.testing.assert_allclose(head["accuracy"]["mean"], np.mean(means))
+    assert head["n_tested"] == 60
+    assert np.sum(head["confusion"]) == 180
+    assert summary["splits"]["plain"]["seeds"] is None
+    assert "repeated with 3 seeds" in summary["protocol"]
+    words = f"{means[1]:.3f} (seed 1)"
+    page = write_report(results, tmp_path)["report.html"].read_text()
+    for text in (text_table(results), page):
+        assert words in text
+        assert "accuracy, over seeds" in text
+
+
+def test_a_run_of_seeds_goes_on_from_the_store(seeded):
+    spec, store, results = seeded
+    again = run_experiment(spec, make_bunch(), store=store)
+    assert again.fits["steps_computed"] == 0
+    for one, other in zip(results.folds, again.folds, strict=True):
+        np.testing.assert_array_equal(one.predicted, other.predicted)
+
+
+def count_fits(monkeypatch):
+    counted = []
+    add = Journal.add
+
+    def watched(self, event, number=1):
+        counted.extend([event] * number)
+        add(self, event, number)
+
+    monkeypatch.setattr(Journal, "add", watched)
+    return counted
+
+
+def test_random_search_tries_some_candidates(monkeypatch, tmp_path):
+    counted = count_fits(monkeypatch)
+    spec = make_spec(search={"random": {"n_iter": 3}})
+    results = run_experiment(spec, make_bunch())
+    assert len(results.cv_results["params"]) == 3
+    assert results.fits["total"] == 5 * (3 * 3 + 1) + 4 + 20 == counted.count("fit")
+    assert results.search == "3 of 4 candidates, drawn at random"
+    page = write_report(results, tmp_path)["report.html"].read_text()
+    for text in (text_table(results), page):
+        assert "3 of 4 candidates, drawn at random" in text
+    every = run_experiment(make_spec(search={"random": {"n_iter": 50}}), make_bunch())
+    assert len(every.cv_results["params"]) == 4
+
+
+def test_halving_gives_the_best_more_samples(monkeypatch, tmp_path):
+    counted = count_fits(monkeypatch)
+    spec = make_spec(search={"halving": {"factor": 2}})
+    bunch = make_bunch(n=120)
+    results = run_experiment(spec, bunch)
+    found = results.cv_results
+    # 4 candidates on a quarter of the samples, 2 on half of them, 1 on all
+    assert list(found["iter"]) == [0, 0, 0, 0, 1, 1, 2]
+    assert list(found["n_resources"]) == [30, 30, 30, 30, 60, 60, 120]
+    assert results.best_params == found["params"][-1]
+    assert results.fits["total"] == counted.count("fit")
+    assert results.headline == "by_subject"
+    folder = write_report(results, tmp_path)
+    rows = folder["cv_results.csv"].read_text().splitlines()
+    assert len(rows) == 8
+    names = rows[0].split(",")
+    assert rows[1].split(",")[names.index("iter")] == "2"
+    assert "4 candidates by successive halving" in folder["report.html"].read_text()
+
+
+def test_halving_needs_enough_samples():
+    spec = make_spec(search="halving")
+    with pytest.raises(DataError, match=r"search\.halving: a training part of 1\d samples"):
+        make_plan(spec, make_bunch(n=21, n_subjects=7))
+
+
+def test_a_class_that_is_too_rare_for_the_inner_folds():
+    bunch = make_bunch()
+    bunch.groups = None
+    bunch.target[bunch.target == "fear"] = "anger"
+    bunch.target[:4] = "fear"
+    evaluate = {
+        "folds": {"StratifiedKFold": {"n_splits": 4, "shuffle": True}},
+        "inner": {"StratifiedKFold": {"n_splits": 4, "shuffle": True}},
+    }
+    with pytest.raises(DataError, match=r"class 'fear' has 3 samples for 4 inner folds"):
+        make_plan(make_spec(evaluate=evaluate), bunch)
+
+
+def test_inner_folds_by_group_need_groups():
+    spec = make_spec(evaluate={"inner": {"GroupKFold": {"n_splits": 3}}})
+    with pytest.raises(DataError, match="GroupKFold needs groups"):
+        make_plan(spec, broken(groups=None))
+
+
+def test_joined_data_sets_are_loaded(tmp_path):
+    rng = np.random.default_rng(0)
+    for subject in ("KA", "KM"):
+        for code in ("AN", "HA", "NE"):
+            image = Image.fromarray(rng.integers(0, 256, (30, 30), dtype=np.uint8))
+            image.save(tmp_path / f"{subject}.{code}1.{rng.integers(99)}.tiff")
+    own = tmp_path / "own"
+    for name in ("angry", "happy"):
+        (own / name).mkdir(parents=True)
+        for subject in ("P1", "P2"):
+            image = Image.fromarray(rng.integers(0, 256, (40, 40), dtype=np.uint8))
+            image.save(own / name / f"{subject}.png")
+    (tmp_path / "jaffe").mkdir()
+    for file in tmp_path.glob("*.tiff"):
+        file.rename(tmp_path / "jaffe" / file.name)
+    sets = {
+        "jaffe": {"path": str(tmp_path)},
+        "image_folder": {"path": str(own), "groups": r"/(P\d)"},
+    }
+    spec = make_spec(
+        data={"joined": {"sets": sets, "size": 24}},
+        pipeline={"hog": "HOGFeatures", "classify": "GaussianNB"},
+        evaluate={"protocol": "leave-one-data-set-out"},
+    )
+    bunch = load_data(spec)
+    assert bunch.data.shape == (8, 24, 24)
+    assert set(bunch.target) == {"anger", "happiness"}
+    results = run_experiment(spec, bunch)
+    assert [set(bunch.data_set[fold.test]) for fold in results.folds] == [
+        {"image_folder"},
+        {"jaffe"},
+    ]
+    assert "pictures of another origin" in results.protocol

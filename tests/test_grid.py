@@ -182,3 +182,29 @@ def test_an_unwritable_folder_fails_before_the_work(file, tmp_path, capsys):
     (tmp_path / "closed").mkdir(mode=0o500)
     assert main([str(file), "--out", str(tmp_path / "closed")]) == 2
     assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_protocol_stands_in_the_place_of_folds(file, tmp_path, capsys):
+    words = [str(file), "--protocol", "random-80-20", "--n-jobs", "1"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "protocol random-80-20: A random fifth of each class is judged" in printed
+    # 4 candidates x 2 inner folds and the refit
+    assert "4 candidates; 67 to train, 17 to test; 9 fits" in printed
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(results["folds"]) == 1
+    assert "A random fifth" in results["protocol"]
+    assert f"--protocol {words[2]}" in results["command"]
+    resolved = yaml.safe_load((tmp_path / "out" / "resolved.yaml").read_text())
+    assert resolved["evaluate"]["protocol"] == "random-80-20"
+    assert "folds" not in resolved["evaluate"]
+    same = ferpipe.run(file, protocol="random-80-20")
+    assert same.folds[0].scores == results["folds"][0]["scores"]
+
+
+def test_a_protocol_of_another_data_set_names_both(file, capsys):
+    assert main([str(file), "--protocol", "ck48-7-subject"]) == 2
+    error = capsys.readouterr().err
+    assert "ck48-7-subject judges the data set ck48, not expression_sequences" in error
+    assert main([str(file), "--protocol", "ck48-7"]) == 2
+    assert "Did you mean ck48-7-" in capsys.readouterr().err

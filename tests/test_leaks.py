@@ -4,7 +4,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils import Bunch
 
 from ferpipe.experiment import DataError, make_plan, run_experiment
-from ferpipe.leaks import describe_leak
+from ferpipe.leaks import find_leaks
 from ferpipe.report import text_table, write_report
 from ferpipe.spec import SpecError, compile_spec
 
@@ -40,18 +40,18 @@ def experiment(**evaluate):
 
 def test_nothing_to_say_where_nothing_leaks():
     bunch = images()
-    assert describe_leak(folds_of(bunch), bunch) is None
+    assert find_leaks(folds_of(bunch), bunch) == {}
     bunch["sequences"] = np.arange(36) // 3
     by_sequence = StratifiedGroupKFold(3).split(
         bunch.data, bunch.target, bunch["sequences"]
     )
-    assert describe_leak(list(by_sequence), bunch) is None
+    assert find_leaks(list(by_sequence), bunch) == {}
 
 
 def test_frames_of_a_sequence_are_named():
     bunch = images()
     bunch["sequences"] = np.repeat([f"S{i}" for i in range(18)], 2)
-    leak = describe_leak(folds_of(bunch), bunch)
+    leak = find_leaks(folds_of(bunch), bunch)["sequences"]
     assert leak.startswith("frames of sequence 'S")
     named = leak.split("'")[1]
     at = np.flatnonzero(bunch["sequences"] == named)
@@ -63,9 +63,9 @@ def test_identical_images_are_named_only_if_they_are_divided():
     _, test = folds_of(bunch)[0]
     within, outside = test[:2], np.setdiff1d(np.arange(36), test)[0]
     bunch.data[within[1]] = bunch.data[within[0]]
-    assert describe_leak(folds_of(bunch), bunch) is None
+    assert find_leaks(folds_of(bunch), bunch) == {}
     bunch.data[outside] = bunch.data[test[3]]
-    leak = describe_leak(folds_of(bunch), bunch)
+    leak = find_leaks(folds_of(bunch), bunch)["identical"]
     names = {f"face{outside}.png", f"face{test[3]}.png"}
     assert all(name in leak for name in names)
     assert "(and 0 more groups are)" in leak
@@ -78,10 +78,20 @@ def test_identical_sequences_are_found(as_lists):
     clips = [rng.integers(0, 9, (2 + i % 2, 4, 4), dtype=np.uint8) for i in range(36)]
     folds = folds_of(bunch)
     bunch.update(kind="sequences", data=[list(c) for c in clips] if as_lists else clips)
-    assert describe_leak(folds, bunch) is None
+    assert find_leaks(folds, bunch) == {}
     train, test = folds[0]
     bunch.data[test[0]] = bunch.data[train[0]]
-    assert "identical" in describe_leak(folds, bunch)
+    assert list(find_leaks(folds, bunch)) == ["identical"]
+
+
+def test_subjects_on_both_sides_are_named():
+    bunch = images()
+    bunch["groups"] = np.array([f"S{i // 6}" for i in range(36)])
+    train, test = np.arange(33), np.arange(33, 36)
+    leaks = find_leaks([(train, test)], bunch)
+    assert list(leaks) == ["subjects"]
+    assert leaks["subjects"].startswith("samples of subject 'S5' (and of 0 others) stand")
+    assert find_leaks([(train[:30], test)], bunch) == {}
 
 
 def test_a_leak_is_refused_or_marked(tmp_path):

@@ -41,3 +41,20 @@ def test_a_batch_is_float_channel_first_and_keeps_each_sequences_length():
     grey, _ = FrameDataset(X[0][..., 0]).__getitems__([1])
     assert grey.frames.shape == (1, 1, 5, 4)
     assert grey.lengths is None
+
+
+def test_images_stay_where_they_are_and_some_of_them_are_chosen_by_place():
+    X = np.random.default_rng(0).random((6, 4, 5))
+    y = np.arange(6)
+    dataset = FrameDataset(X, y, np.array([5, 0, 3]))
+    assert dataset.X is X
+    assert len(dataset) == 3
+    assert dataset.y.tolist() == [5, 0, 3]
+    batch, target = dataset.__getitems__(np.array([2, 0]))
+    assert target.tolist() == [3, 5]
+    assert batch.frames.dtype == torch.float32
+    np.testing.assert_array_equal(batch.frames[:, 0], X[[3, 5]].astype(np.float32))
+    np.testing.assert_array_equal(dataset.samples(), X[[5, 0, 3]].astype(np.float32))
+    sequences = FrameDataset(list(X), y, np.array([4, 1]))
+    assert len(sequences) == 2
+    np.testing.assert_array_equal(sequences.samples()[0], X[4].astype(np.float32))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
 from ferpipe import SequenceNetwork, Training
-from ferpipe.networks.loop import cosine, find_device, one_cycle
+from ferpipe.networks.loop import Net, RecordEpoch, cosine, find_device, one_cycle
 from ferpipe.networks.training import check_training, split_validation
 
 
@@ -219,14 +220,58 @@ def test_label_smoothing_holds_probabilities_back():
 def test_loss_that_is_not_finite_names_the_epoch_and_the_cure():
     X, y = features()
     with pytest.raises(
-        ValueError, match=r"loss became (nan|inf) in epoch \d+ .*lower the lear"
+        ValueError, match=r"(loss|weights) became .* in epoch \d+ .*lower the lear"
     ):
         network(lr=1e30, optimizer="sgd", max_epochs=20).fit([x * 10 for x in X], y)
 
 
-def test_an_interrupt_is_not_swallowed(monkeypatch):
-    from ferpipe.networks.loop import RecordEpoch
+def blow_up(monkeypatch, number):
+    """Make the steps of an epoch so large that the network is lost."""
+    whole = RecordEpoch.on_epoch_begin
 
+    def broken(self, net, **kwargs):
+        whole(self, net, **kwargs)
+        if len(net.history) == number:
+            for group in net.optimizer_.param_groups:
+                group["lr"] = 1e38
+
+    monkeypatch.setattr(RecordEpoch, "on_epoch_begin", broken)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_best_weights(monkeypatch):
+    settings = {"validation": 0.25, "best_epoch": True, "optimizer": "sgd"}
+    X, y = features()
+    whole = network(**settings, max_epochs=2).fit(X, y)
+    blow_up(monkeypatch, 3)
+    with pytest.warns(
+        ConvergenceWarning, match=r"in epoch 3 .*lower the learning.*epoch [12], the best"
+    ):
+        stopped = network(**settings, max_epochs=5).fit(X, y)
+    assert len(stopped.history_) == 2
+    for name, value in whole.weights_.items():
+        np.testing.assert_array_equal(stopped.weights_[name], value)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_checkpoint_before(monkeypatch, tmp_path):
+    blow_up(monkeypatch, 3)
+    with pytest.raises(ValueError, match="in epoch 3 of the training"):
+        network(optimizer="sgd", checkpoint=tmp_path).fit(*features())
+    (file,) = tmp_path.glob("*.pt")
+    state = torch.load(file, weights_only=True)
+    assert len(state["history"]) == 2
+    assert all(value.isfinite().all() for value in state["module"].values())
+
+
+def test_too_little_memory_says_what_to_lower(monkeypatch):
+    def lack(*args, **kwargs):
+        torch.empty(2**55)  # more than any machine has
+
+    monkeypatch.setattr(Net, "train_step_single", lack)
+    with pytest.raises(MemoryError, match=r"lower Training\(batch_size=32\)"):
+        network().fit(*features())
+
+
+def test_an_interrupt_is_not_swallowed(monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 

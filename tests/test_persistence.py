@@ -1,9 +1,14 @@
+import ast
+import functools
 import json
+import operator
 import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
+import cv2
 import joblib
 import numpy as np
 import pytest
@@ -26,7 +31,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 import ferpipe
-from ferpipe import HOGFeatures, PerFrame, PoolFrames
+from ferpipe import HOGFeatures, PerFrame, PoolFrames, Recognizer, predict
 from ferpipe.persistence import FORMAT, card_path, describe_input
 
 RNG = np.random.default_rng(0)
@@ -170,6 +175,8 @@ def test_other_versions_are_warned_of(saved):
 
 
 class Attack:
+    """Calls a function when it is unpickled."""
+
     def __init__(self, function, *arguments):
         self.call = function, arguments
 
@@ -177,19 +184,276 @@ class Attack:
         return self.call
 
 
-@pytest.mark.parametrize("inside_array", [False, True])
-@pytest.mark.parametrize("function", [os.mkdir, eval, joblib.load, pickle.loads])
-def test_a_file_that_would_run_code_is_refused(tmp_path, function, inside_array):
+# each would make the file or folder that it is given, at once or by what it returns
+ATTACKS = {
+    "mkdir": lambda made: Attack(os.mkdir, made),
+    "system": lambda made: Attack(os.system, f"touch {made}"),
+    "eval": lambda made: Attack(eval, f"__import__('os').mkdir({made!r})"),
+    "exec": lambda made: Attack(exec, f"__import__('os').mkdir({made!r})"),
+    "open": lambda made: Attack(open, made, "w"),
+    "getattr": lambda made: Attack(getattr, Path(made), "touch"),
+    "partial": lambda made: Attack(functools.partial(os.mkdir, made)),
+    "methodcaller": lambda made: Attack(operator.methodcaller("touch"), Path(made)),
+    "popen": lambda made: Attack(subprocess.Popen, ["touch", made]),
+    "pickle": lambda made: Attack(pickle.loads, pickle.dumps(Attack(os.mkdir, made))),
+    "save": lambda made: Attack(np.save, f"{made}", np.zeros(3)),
+    "vectorize": lambda made: Attack(np.vectorize(os.mkdir), made),
+    "apply": lambda made: Attack(np.apply_along_axis, os.mkdir, 0, made),
+    "joblib": lambda made: Attack(joblib.dump, 1, made),
+    "step": lambda made: FunctionTransformer(os.mkdir, kw_args={"path": made}),
+    "metric": lambda made: KNeighborsClassifier(metric=os.mkdir),
+}
+
+
+@pytest.mark.parametrize("inside", ["attribute", "array", "array in an array"])
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_a_file_that_would_run_code_is_refused(tmp_path, attack, inside):
     target = tmp_path / "made"
-    payload = Attack(function, *(("1",) if function is not os.mkdir else (str(target),)))
+    payload = attack(str(target))
+    if inside != "attribute":
+        payload = np.array([payload, None], dtype=object)
+    if inside == "array in an array":
+        payload = np.array([payload, None], dtype=object)
     model = SVC().fit(X, Y)
-    model.extra = np.array([payload, None], dtype=object) if inside_array else payload
+    model.extra = payload
     path = tmp_path / "model.joblib"
     joblib.dump(model, path)
     rewrite_card(path)
     with pytest.raises(ValueError, match="not on the list of what a model may contain"):
         ferpipe.load(path)
-    assert not target.exists()
+    assert not list(tmp_path.glob("made*"))
+
+
+@pytest.mark.parametrize("door", ["load", "Recognizer", "predict"])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_no_door_lets_a_foreign_pickle_in(tmp_path, door, protocol, capsys):
+    path = tmp_path / "model.joblib"
+    path.write_bytes(pickle.dumps(Attack(os.mkdir, str(tmp_path / "made")), protocol))
+    rewrite_card(path)
+    if door == "predict":
+        cv2.imwrite(str(tmp_path / "face.png"), np.zeros((9, 9), np.uint8))
+        assert predict.main([str(path), str(tmp_path / "face.png")]) == 2
+        assert "not on the list of what a model may contain" in capsys.readouterr().err
+    else:
+        with pytest.raises(ValueError, match="not on the list of what a model may contain"):
+            {"load": ferpipe.load, "Recognizer": Recognizer}[door](path)
+    assert not (tmp_path / "made").exists()
+
+
+def named(module, name):
+    """Opcodes that name a class or function."""
+    return f"c{module}\n{name}\n".encode("ascii")
+
+
+SVC_CLASS = named("sklearn.svm._classes", "SVC")
+PLACE = named("joblib.numpy_pickle", "NumpyArrayWrapper") + b")\x81"
+LOSS = named("sklearn._loss.loss", "HalfBinomialLoss") + b")R"
+NDARRAY = named("numpy", "ndarray")
+
+
+def text(value):
+    return b"V" + value.encode("ascii") + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        # changes a class for the whole process
+        (SVC_CLASS + b"N}" + text("predict") + NDARRAY + b"s\x86b", "changes <class"),
+        # changes a function
+        (
+            named("sklearn.feature_selection._univariate_selection", "f_classif")
+            + b"N}"
+            + text("__defaults__")
+            + b"Ns\x86b",
+            "changes <function",
+        ),
+        # gets hold of the unpickler by what joblib calls on its place-holders of arrays
+        (
+            PLACE + b"}" + text("read") + named("builtins", "slice") + b"sb",
+            "description of an array in it is broken",
+        ),
+        # calls an object that it made
+        (LOSS + b")R", "it calls <sklearn._loss.loss.HalfBinomialLoss"),
+        (NDARRAY + b"(J\xff\xff\xff\x7ftR", "it calls <class 'numpy.ndarray'>"),
+        (
+            named("numpy", "memmap")
+            + b"("
+            + text("made")
+            + text("u1")
+            + text("w+")
+            + b"tR",
+            "it calls <class 'numpy.ndarray'>",
+        ),
+        # a loop that does not end, and memory without bound
+        (
+            named("builtins", "set")
+            + named("builtins", "range")
+            + b"(I1000000000000\ntR\x85R",
+            "too long",
+        ),
+        (named("builtins", "bytearray") + b"(I100000000000\ntR", "bytearray in it is"),
+        (named("_codecs", "encode") + b"(" + text("a") + text("zlib") + b"tR", "encodes"),
+        (
+            named("copyreg", "_reconstructor") + b"(" + NDARRAY * 2 + b"I1\ntR",
+            "an object in it is broken",
+        ),
+        (
+            named("numpy._core.multiarray", "_reconstruct")
+            + b"("
+            + NDARRAY
+            + b"(I100000000000\nt"
+            + text("b")
+            + b"tR",
+            "an array in it is broken",
+        ),
+        # the old ways to call
+        (b"(" + text("touch made") + b"ios\nsystem\n", "a kind of pickle"),
+        (b"(" + SVC_CLASS + b"o", "a kind of pickle"),
+        (b"Pmade\n", "a kind of pickle"),
+        (b"\x82\x01", "a kind of pickle"),
+        # programs, and what is no estimator
+        (named("ferpipe.grid.__main__", "SVC"), "not on the list"),
+        (named("ferpipe.__main__", "main"), "not on the list"),
+        (named("sklearn.svm._classes", "SVC.fit"), "not on the list"),
+        (
+            named("sklearn.utils._testing", "assert_run_python_script_without_output"),
+            "list",
+        ),
+        (named("ferpipe.store", "Store"), "not on the list"),
+        (named("ferpipe.nothing_there", "SVC"), "the installed version lacks"),
+        # not a model
+        (b"I1\n", "not a saved model but int"),
+        (SVC_CLASS, "not a saved model but"),
+        (b"", "not a saved model"),
+    ],
+)
+def test_a_pickle_by_hand_finds_no_way_around(tmp_path, monkeypatch, program, message):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model.joblib"
+    path.write_bytes(b"\x80\x02" + program + b".")
+    rewrite_card(path)
+    before = dict(vars(SVC))
+    with pytest.raises(ValueError, match=message):
+        ferpipe.load(path)
+    assert not (tmp_path / "made").exists()
+    assert vars(SVC) == before
+
+
+def calls_of_a_module(package):
+    """Yield (file, module, function, constant keywords) of each module.function(...)."""
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                given = {
+                    word.arg: word.value.value
+                    for word in node.keywords
+                    if isinstance(word.value, ast.Constant)
+                }
+                yield path, getattr(node.func.value, "id", ""), node.func.attr, given
+
+
+def test_no_module_but_the_store_reads_pickles():
+    pickles = {"joblib", "pickle", "marshal", "shelve", "pd"}
+    found = set()
+    for path, owner, name, given in calls_of_a_module(Path(ferpipe.__file__).parent):
+        if name not in ("load", "loads", "read_pickle"):
+            continue
+        found.add(owner)
+        if owner == "np":
+            assert given.get("allow_pickle") is False, path
+        elif owner == "torch":
+            assert given.get("weights_only") is True, path
+        else:
+            assert owner not in pickles or path.name == "store.py", path
+    # that the search finds what there is
+    assert {"np", "torch", "joblib"} <= found
+
+
+def test_an_array_that_claims_more_than_the_file_holds_is_not_made(tmp_path):
+    model = SVC().fit(X, Y)
+    model.extra = np.zeros((3, 77), np.uint8)
+    path = ferpipe.save(model, tmp_path / "model.joblib")
+    content = path.read_bytes()
+    assert content.count(b"K\x03KM\x86") == 1
+    path.write_bytes(content.replace(b"K\x03KM\x86", b"J\xff\xff\xff\x7fKM\x86"))
+    rewrite_card(path)
+    with pytest.raises(ValueError, match=r"array of 165356240819 bytes in it is cut short"):
+        ferpipe.load(path)
+
+
+@pytest.mark.parametrize("change", ["loop", "feature", "outputs"])
+def test_a_tree_that_compiled_code_would_run_astray_in_is_refused(tmp_path, change):
+    model = DecisionTreeClassifier(random_state=0).fit(X, Y)
+    build, arguments, state = model.tree_.__reduce__()
+    if change == "outputs":
+        arguments = (arguments[0], arguments[1], 10**6)
+    else:
+        state["nodes"] = state["nodes"].copy()
+        name, value = {"loop": ("left_child", 0), "feature": ("feature", 10**6)}[change]
+        state["nodes"][name][0] = value
+    model.tree_ = Again(build, arguments, state)
+    path = tmp_path / "model.joblib"
+    joblib.dump(model, path)
+    rewrite_card(path)
+    with pytest.raises(ValueError, match="a decision tree in it is broken"):
+        ferpipe.load(path)
+
+
+class Again:
+    def __init__(self, *reduced):
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b"\xff",
+        b"3",
+        b'{"format": 1, "sha256": "", "versions": 3, "classes": [], "input": {}}',
+        b'{"format": 1, "sha256": "", "versions": {"a": 2}, "classes": [], "input": {}}',
+        b" " * (2**24 + 1),
+    ],
+    ids=["deep", "no text", "number", "no versions", "no text of a version", "large"],
+)
+def test_a_broken_card_is_refused(saved, content):
+    _, path = saved
+    card_path(path).write_bytes(content)
+    with pytest.raises(ValueError, match=r"not the card of a model|cannot be read"):
+        ferpipe.load(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*was saved with", "ignore:Trying to unpickle")
+@pytest.mark.parametrize("name", ["svc", "network"])
+def test_a_file_of_each_format_still_loads(name):
+    folder = Path(__file__).parent / "saved"
+    samples = np.load(folder / "samples.npz")
+    model = ferpipe.load(folder / f"{name}_format1.joblib")
+    method = model.decision_function if name == "svc" else model.predict_proba
+    np.testing.assert_allclose(method(list(samples["frames"])), samples[name], atol=1e-5)
+
+
+def test_saved_networks_hold_nothing_of_torch():
+    content = (Path(__file__).parent / "saved" / "network_format1.joblib").read_bytes()
+    assert b"torch" not in content
+    assert b"skorch" not in content
+    # that the search would find a name: pickles hold it as text
+    assert b"ferpipe.networks.sequence" in content
+
+
+def test_a_model_that_was_fitted_on_mapped_data_comes_back(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    model = KNeighborsClassifier(algorithm="brute").fit(X, Y)
+    model._fit_X = np.load(tmp_path / "x.npy", mmap_mode="r")
+    path = ferpipe.save(model, tmp_path / "model.joblib")
+    (tmp_path / "x.npy").unlink()
+    loaded = ferpipe.load(path)
+    assert type(loaded._fit_X) is np.ndarray
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
 
 
 def test_functions_of_allowed_packages_are_refused_unless_trusted(tmp_path):

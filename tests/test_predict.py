@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import wave
@@ -15,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 
 import ferpipe
 from ferpipe import HOGFeatures, datasets
-from ferpipe.predict import find_inputs, main
-from ferpipe.recognizer import Stream
+from ferpipe.predict import _parser, find_inputs, main
+from ferpipe.recognizer import Recognizer, Stream
 
 MEDIA = Path(os.environ.get("FERPIPE_DATA", "nowhere"), "media")
 needs_media = pytest.mark.skipif(not MEDIA.is_dir(), reason="needs FERPIPE_DATA")
@@ -91,6 +92,21 @@ def test_frames_between_samples_are_drawn_but_not_told_of(folder, tmp_path):
     assert cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FRAME_COUNT) == 4
 
 
+def test_options_of_the_recognizer(folder, tmp_path):
+    table = tmp_path / "o.json"
+    words = ["--smooth", "0.2", "--abstain", "0.999", "--neutral", "0.15"]
+    assert run(folder, folder / "clip.avi", "-o", table, *words) == 0
+    rows = json.loads(table.read_text())
+    recognizer = Recognizer(folder / "model.joblib", smoothing=0.2, neutral=0.15)
+    for row, one in zip(rows, recognizer.predict_video(folder / "clip.avi"), strict=True):
+        assert row["anger"] == pytest.approx(one.scores["anger"], abs=1e-7)
+        unit = np.clip(one.action_units["AU26"], 0, 1)
+        assert row["AU26"] == pytest.approx(unit, abs=1e-7)
+        assert one.label in ("anger", "happiness")
+        assert row["label"] is None
+    assert rows[0]["AU26"] == 0
+
+
 def test_a_folder_of_pictures_to_the_standard_output(folder, capsys):
     assert run(folder, folder / "pictures") == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
@@ -131,6 +147,32 @@ def test_files_that_are_no_videos(folder, tmp_path, capsys):
         assert json.loads(table.read_text()) == []
 
 
+def test_a_video_without_frames(folder, tmp_path, capsys):
+    path = tmp_path / "none.avi"
+    cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 64)).release()
+    assert path.stat().st_size > 0
+    assert run(folder, path, "-o", tmp_path / "o.csv") == 2
+    assert f"{path}: no frame can be read" in error_of(capsys)
+
+
+def test_a_model_of_landmarks_given_a_video(folder, tmp_path, capsys):
+    points = np.random.default_rng(0).normal(size=(8, 136))
+    model = LogisticRegression().fit(points, ["anger", "fear"] * 4)
+    ferpipe.save(model, tmp_path / "points.joblib")
+    assert main([str(tmp_path / "points.joblib"), str(folder / "clip.avi")]) == 2
+    assert "takes 136 features, which the Recognizer cannot make" in error_of(capsys)
+
+
+def test_nothing_to_plot_is_no_error(folder, tmp_path, capsys):
+    path, plot = tmp_path / "empty.avi", tmp_path / "p.png"
+    clip = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (120, 90))
+    clip.write(np.full((90, 120, 3), 120, np.uint8))
+    clip.release()
+    assert run(folder, path, "-o", tmp_path / "o.csv", "--plot", plot) == 0
+    assert "no face was seen: there is nothing to plot" in error_of(capsys)
+    assert not plot.exists()
+
+
 def test_a_video_that_was_cut_short(folder, tmp_path, capsys):
     whole = (folder / "clip.avi").read_bytes()
     path, table = tmp_path / "cut.avi", tmp_path / "o.csv"
@@ -163,6 +205,26 @@ def test_outputs_that_cannot_be_written_fail_before_the_work(
     assert f"{target}: this file cannot be written" in error_of(capsys)
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("--video", "v.xyz", "cannot write this kind of video; use .mp4"),
+        ("--plot", "p.xyz", "must end in .png, .pdf or .svg"),
+        ("--video", "clip.avi", "this is an input"),
+    ],
+)
+def test_outputs_that_would_fail_later_fail_before_the_work(
+    folder, tmp_path, capsys, monkeypatch, option, name, message
+):
+    monkeypatch.setattr(Stream, "step", None)
+    clip, target = tmp_path / "clip.avi", tmp_path / name
+    clip.write_bytes((folder / "clip.avi").read_bytes())
+    assert run(folder, clip, option, target) == 2
+    assert f"{target}: " in (error := error_of(capsys))
+    assert message in error
+    assert clip.read_bytes() == (folder / "clip.avi").read_bytes()
+
+
 def test_what_is_there_stays_when_there_is_nothing_to_do(folder, tmp_path, capsys):
     table = tmp_path / "o.csv"
     table.write_text("kept")
@@ -184,8 +246,13 @@ def test_rows_so_far_are_kept_when_it_is_stopped(
         return step(self, frame, time)
 
     monkeypatch.setattr(Stream, "step", stopped)
-    assert run(folder, folder / "clip.avi", "-o", table) == 130
+    video, plot = tmp_path / "v.mp4", tmp_path / "p.png"
+    words = ["-o", table, "--video", video, "--plot", plot]
+    assert run(folder, folder / "clip.avi", *words) == 130
     assert "stopped: 2 rows were kept" in capsys.readouterr().err
+    assert cv2.VideoCapture(str(video)).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    with Image.open(plot) as picture:
+        assert picture.format == "PNG"
     rows = json.loads(table.read_text()) if kind == "json" else read(table)
     assert [int(row["frame"]) for row in rows] == [0, 1]
 
@@ -202,7 +269,17 @@ def test_wrong_words(folder, capsys, words, message):
     assert message in error_of(capsys)
 
 
-@pytest.mark.parametrize("words", [["--every", "0"], ["--faces", "two"], ["--format", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--every", "0"],
+        ["--faces", "two"],
+        ["--format", "x"],
+        ["--smooth", "-1"],
+        ["--abstain", "50"],
+        ["--neutral", "inf"],
+    ],
+)
 def test_wrong_options_are_refused(folder, words, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(folder, folder / "clip.avi", *words)
@@ -223,3 +300,24 @@ def test_a_real_video_that_was_cut_short_is_one_sentence(folder, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {path}: no frame can be read")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_guide_runs(capsys):
+    guide = Path(__file__).parents[1] / "docs" / "predict.md"
+    (code,) = re.findall(r"```python\n(.*?)```", guide.read_text("utf-8"), re.DOTALL)
+    exec(code, {})
+    label, quality, smile = capsys.readouterr().out.split()
+    assert label in (
+        "anger",
+        "disgust",
+        "fear",
+        "happiness",
+        "neutral",
+        "sadness",
+        "surprise",
+    )
+    assert 0 <= float(quality) <= 1
+    assert np.isfinite(float(smile))
+    options = set(re.findall(r"^\| `(-[-a-z]+)", guide.read_text("utf-8"), re.MULTILINE))
+    known = {word for action in _parser()._actions for word in action.option_strings}
+    assert options == known - {"-h", "--help", "--out"}

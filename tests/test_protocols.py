@@ -1,9 +1,20 @@
+import json
+
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import (
+    LeaveOneGroupOut,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    train_test_split,
+)
 from sklearn.utils import Bunch
 
-from ferpipe.experiment import DataError, make_plan, run_experiment
-from ferpipe.protocols import PROTOCOLS, identical_images
+from ferpipe.experiment import run_experiment
+from ferpipe.plan import DataError, make_plan
+from ferpipe.protocols import PROTOCOLS, identical_images, judged_part
+from ferpipe.report import text_table, write_report
 from ferpipe.spec import SpecError, compile_spec
 from ferpipe.statistics import summarise
 
@@ -54,8 +65,9 @@ def test_identical_images():
 def test_training_is_trained_on_and_public_test_is_judged():
     bunch = fer2013()
     plan = make_plan(spec(KNN), bunch)
-    np.testing.assert_array_equal(plan.official.train, np.arange(80))
-    np.testing.assert_array_equal(plan.official.test, np.arange(80, 100))
+    ((train, test),) = plan.split.folds["official"]
+    np.testing.assert_array_equal(train, np.arange(80))
+    np.testing.assert_array_equal(test, np.arange(80, 100))
     assert plan.fits == 1
     results = run_experiment(spec(KNN), bunch)
     (fold,) = results.folds
@@ -90,7 +102,7 @@ def test_copies_stay_together_where_training_is_divided():
     tried = {"KNeighborsClassifier": {"n_neighbors": {"try": [1, 3]}}}
     plan = make_plan(spec(tried), bunch)
     assert plan.fits == 2 * 3 + 1
-    y, groups = bunch.target[:80], plan.groups[:80]
+    y, groups = bunch.target[:80], plan.split.groups[:80]
     for train, test in plan.inner.split(np.zeros(80), y, groups):
         assert not {7, 10} & set(train) or not {7, 10} & set(test)
     results = run_experiment(spec(tried), bunch)
@@ -135,7 +147,7 @@ def test_network_holds_out_a_share_without_copies(monkeypatch):
 def test_data_of_another_kind_is_refused():
     bunch = fer2013()
     bunch.usage[:] = "Training"
-    with pytest.raises(DataError, match="PublicTest is not there"):
+    with pytest.raises(DataError, match=r"fer2013-official: .* PublicTest is not there"):
         make_plan(spec(KNN), bunch)
     del bunch["usage"]
     with pytest.raises(DataError, match="Training and PublicTest are not there"):
@@ -163,3 +175,250 @@ def test_protocol_survives_resolving():
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_each_says_what_it_measures(name):
     assert len(PROTOCOLS[name].sentence) > 60
+
+
+CK48 = ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
+
+
+def ck48(n_subjects=12, classes=CK48, seed=0):
+    """Each subject shows each class once; two frames whose values tell the class."""
+    rng = np.random.default_rng(seed)
+    target = np.tile(classes, n_subjects)
+    groups = np.repeat([f"S{i:03}" for i in range(n_subjects)], len(classes))
+    order = rng.permutation(len(target))
+    level = {name: 30.0 * i for i, name in enumerate(CK48)}
+    data = [rng.normal(level[name], 20, (2, 3)) for name in target[order]]
+    return Bunch(
+        data=data,
+        target=target[order],
+        groups=groups[order],
+        sequences=np.array([f"{g}_{i:03}" for i, g in enumerate(groups[order])]),
+        filenames=[[f"{i}.png"] for i in range(len(target))],
+        target_names=sorted(classes),
+        feature_names=["x"] * len(target),
+        kind="sequences",
+        synthetic=False,
+        DESCR="CK+48, 7 classes\n\nMade.",
+    )
+
+
+def on(loader, protocol, tried=None, **evaluate):
+    return compile_spec(
+        {
+            "name": "test",
+            "data": {loader: {}},
+            "pipeline": {
+                "pool": "PoolFrames",
+                "classify": {"KNeighborsClassifier": {"n_neighbors": tried or 3}},
+            },
+            "evaluate": {
+                "protocol": protocol,
+                "inner": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
+                **evaluate,
+            },
+        }
+    )
+
+
+def assert_same_folds(folds, expected):
+    for (train, test), (train_too, test_too) in zip(folds, expected, strict=True):
+        np.testing.assert_array_equal(train, train_too)
+        np.testing.assert_array_equal(test, test_too)
+
+
+@pytest.mark.parametrize("n", [5, 6, 7])
+def test_ck48_by_subject_is_what_the_targets_name(n):
+    bunch = ck48()
+    plan = make_plan(on("ck48", f"ck48-{n}-subject"), bunch)
+    left_out = {5: {"contempt", "disgust"}, 6: {"contempt"}, 7: set()}[n]
+    keep = ~np.isin(bunch.target, list(left_out))
+    y, groups = bunch.target[keep], bunch.groups[keep]
+    np.testing.assert_array_equal(plan.bunch.target, y)
+    np.testing.assert_array_equal(plan.bunch.groups, groups)
+    splitter = StratifiedGroupKFold(10, shuffle=True, random_state=0)
+    assert_same_folds(plan.headline, splitter.split(y, y, groups))
+    plain = StratifiedKFold(10, shuffle=True, random_state=0).split(y, y)
+    assert_same_folds(plan.split.folds["plain"], plain)
+    assert isinstance(plan.inner, StratifiedGroupKFold)
+    assert plan.leak is plan.declared is None
+
+
+@pytest.mark.parametrize(("ending", "n_folds"), [("", 10), ("-5fold", 5)])
+def test_ck48_as_the_papers_split_it_declares_its_subjects(ending, n_folds, tmp_path):
+    spec, bunch = on("ck48", f"ck48-5-plain{ending}"), ck48()
+    plan = make_plan(spec, bunch)
+    y = plan.bunch.target
+    expected = StratifiedKFold(n_folds, shuffle=True, random_state=0).split(y, y)
+    assert list(plan.split.folds) == ["plain"]
+    assert_same_folds(plan.headline, expected)
+    assert isinstance(plan.inner, StratifiedKFold)
+    results = run_experiment(spec, bunch)
+    assert results.leak is None
+    sentence = PROTOCOLS[spec.protocol].sentence
+    declared = "samples of subject 'S000' (and of 11 others) stand on both sides of a fold"
+    paths = write_report(results, tmp_path)
+    page = " ".join(paths["report.html"].read_text().split())
+    for text in (text_table(results), page.replace("&#39;", "'")):
+        assert sentence in text
+        assert declared in text
+    assert sentence in json.loads(paths["results.json"].read_text())["protocol"]
+
+
+def test_classes_are_left_out_of_every_entry():
+    bunch = ck48()
+    part = judged_part(PROTOCOLS["ck48-5-subject"], bunch)
+    kept = np.flatnonzero(~np.isin(bunch.target, ["contempt", "disgust"]))
+    assert len(part.data) == len(kept) == 60
+    for i, place in enumerate(kept):
+        assert part.data[i] is bunch.data[place]
+        assert part.filenames[i] == bunch.filenames[place]
+    np.testing.assert_array_equal(part.sequences, bunch.sequences[kept])
+    assert part.target_names == ["anger", "fear", "happiness", "sadness", "surprise"]
+    assert part.feature_names == bunch.feature_names
+    assert part.DESCR.startswith("CK+48, 7 classes, 5 of them judged\n")
+    assert len(bunch.data) == 84
+    assert judged_part(PROTOCOLS["ck48-7-subject"], bunch) is bunch
+
+
+@pytest.mark.parametrize(
+    ("loader", "protocol"),
+    [
+        ("jaffe", "jaffe-leave-one-subject-out"),
+        ("ferg", "ferg-leave-one-character-out"),
+    ],
+)
+def test_leave_one_out(loader, protocol):
+    bunch = ck48(n_subjects=4)
+    plan = make_plan(on(loader, protocol), bunch)
+    expected = LeaveOneGroupOut().split(bunch.target, bunch.target, bunch.groups)
+    assert_same_folds(plan.headline, expected)
+    assert list(plan.split.folds) == ["by_subject"]
+    with pytest.raises(
+        DataError, match=rf"{protocol}: it needs at least 2 subjects, .* 1\."
+    ):
+        make_plan(on(loader, protocol), ck48(n_subjects=1))
+
+
+def test_one_data_set_after_the_other_is_left_out():
+    bunch = ck48(n_subjects=4)
+    bunch["data_set"] = np.where(np.isin(bunch.groups, ["S000", "S001"]), "a", "b")
+    spec = on("joined", "leave-one-data-set-out", tried={"try": [1, 3]})
+    plan = make_plan(spec, bunch)
+    (_, first), (_, second) = plan.headline
+    assert set(bunch.data_set[first]) == {"a"}
+    assert set(bunch.data_set[second]) == {"b"}
+    assert isinstance(plan.inner, StratifiedGroupKFold)
+    assert len(run_experiment(spec, bunch).folds) == 2
+
+
+def test_random_80_20():
+    bunch = ck48()
+    plan = make_plan(on("ck48", "random-80-20"), bunch)
+    train, test = train_test_split(
+        np.arange(84), test_size=0.2, stratify=bunch.target, random_state=0
+    )
+    assert_same_folds(plan.headline, [(np.sort(train), np.sort(test))])
+    assert "subject 'S0" in plan.declared
+    assert plan.fits == 1
+
+
+@pytest.mark.parametrize(
+    ("protocol", "sizes"),
+    [("random-70-10-20", (140, 20, 40)), ("random-80-10-10", (160, 20, 20))],
+)
+def test_the_middle_part_compares_the_values_to_try(protocol, sizes):
+    bunch = ck48(n_subjects=40, classes=CK48[:5])
+    spec = on("ck48", protocol, tried={"try": [1, 5, 120]})
+    plan = make_plan(spec, bunch)
+    ((train, test),) = plan.headline
+    ((fitted, compared),) = plan.inner.split(train)
+    assert (len(fitted), len(compared), len(test)) == sizes
+    np.testing.assert_array_equal(train[compared], np.sort(plan.split.validation))
+    assert set(np.unique(bunch.target[test], return_counts=True)[1]) == {sizes[2] // 5}
+    results = run_experiment(spec, bunch)
+    assert results.fits["total"] == 3 + 1
+    mean = np.array([frames.mean(0) for frames in bunch.data])
+    from sklearn.neighbors import KNeighborsClassifier
+
+    by_hand = [
+        accuracy_score(
+            bunch.target[train[compared]],
+            KNeighborsClassifier(n)
+            .fit(mean[train[fitted]], bunch.target[train[fitted]])
+            .predict(mean[train[compared]]),
+        )
+        for n in (1, 5, 120)
+    ]
+    np.testing.assert_allclose(results.cv_results["mean_test_accuracy"], by_hand)
+    # The chosen one is fitted on both parts together.
+    (fold,) = results.folds
+    assert fold.n_train == sizes[0] + sizes[1]
+    best = KNeighborsClassifier(results.best_params["classify__n_neighbors"])
+    best.fit(mean[train], bunch.target[train])
+    np.testing.assert_array_equal(fold.predicted, best.predict(mean[test]))
+
+
+def test_another_seed_gives_other_folds():
+    bunch = ck48()
+    plan = make_plan(on("ck48", "ck48-7-subject", seeds=[0, 3]), bunch)
+    (other,) = plan.repeats
+    splitter = StratifiedGroupKFold(10, shuffle=True, random_state=3)
+    assert_same_folds(
+        other.headline, splitter.split(bunch.data, bunch.target, bunch.groups)
+    )
+
+
+@pytest.mark.parametrize(
+    ("loader", "protocol", "bunch", "message"),
+    [
+        (
+            "jaffe",
+            "ck48-7-subject",
+            ck48(),
+            "ck48-7-subject judges the data set ck48, not jaffe",
+        ),
+        ("ck48", "leave-one-data-set-out", ck48(), "judges the data set joined, not ck48"),
+        (
+            "ck48",
+            "ck48-7-subject",
+            ck48(classes=CK48[2:]),
+            "ck48-7-subject: it judges .* anger, contempt are not in this data set",
+        ),
+        ("ck48", "ck48-5-subject", ck48(n_subjects=9), "at least 10 subjects, .* has 9"),
+        ("ck48", "ck48-5-plain", ck48(n_subjects=9), "has 9 samples for 10 outer folds"),
+        ("given_in_python", "leave-one-data-set-out", ck48(), "it needs several data sets"),
+        ("ck48", "random-80-10-10", ck48(n_subjects=2), "has 2 samples for 3 parts"),
+    ],
+)
+def test_data_that_a_protocol_cannot_judge(loader, protocol, bunch, message):
+    with pytest.raises(DataError, match=rf"evaluate\.protocol: .*{message}"):
+        make_plan(on(loader, protocol), bunch)
+
+
+def test_subjects_that_are_not_known():
+    bunch = ck48()
+    bunch.groups = None
+    with pytest.raises(DataError, match=r"at least 10 subjects, .* none that are known"):
+        make_plan(on("ck48", "ck48-7-subject"), bunch)
+
+
+def test_a_leak_that_is_not_declared_is_refused_and_named():
+    bunch = ck48()
+    spec = on("ck48", "random-80-20")
+    ((train, test),) = make_plan(spec, bunch).headline
+    bunch.data[test[0]] = bunch.data[train[0]]
+    with pytest.raises(DataError, match=r"protocol random-80-20: samples .* are identical"):
+        make_plan(spec, bunch)
+    plan = make_plan(on("ck48", "random-80-20", allow_leak=True), bunch)
+    assert "identical" in plan.leak
+    assert "subject" in plan.declared
+    bunch = ck48()
+    bunch.sequences = bunch.groups
+    with pytest.raises(DataError, match=r"random-80-20: frames of sequence 'S0"):
+        make_plan(spec, bunch)
+
+
+def test_copies_on_both_sides_of_fer2013_are_told():
+    plan = make_plan(spec(KNN), fer2013())
+    assert plan.leak is None
+    assert "samples 4 and 82 are identical (and 0 more groups are)" in plan.declared

@@ -17,14 +17,18 @@ from ferpipe import (
     PerFrame,
     PixelFeatures,
     PoolFrames,
+    SequenceNetwork,
+    Training,
     datasets,
 )
 from ferpipe.align import TEMPLATES, align_face, eye_transform
 from ferpipe.images import read_frames
 from ferpipe.landmarks.points import eye_centres
 from ferpipe.recognizer import Recognizer
+from ferpipe.spec import compile_spec, read_mapping
 
 MEDIA = Path(os.environ.get("FERPIPE_DATA", "nowhere"), "media")
+PIPELINES = Path(__file__).parents[1] / "pipelines"
 needs_media = pytest.mark.skipif(not MEDIA.is_dir(), reason="needs FERPIPE_DATA")
 CLASSES = ["anger", "happiness", "surprise"]
 
@@ -130,6 +134,128 @@ def test_sequences_are_the_last_frames_of_a_face(crops, clip):
     ]
     windows = [np.stack(seen[max(0, t - 2) : t + 1]) for t in range(len(seen))]
     np.testing.assert_allclose(scores_of(rows), model.predict_proba(windows), atol=1e-6)
+
+
+def beginnings(frames):
+    return [np.stack(frames[: t + 1]) for t in range(len(frames))]
+
+
+@pytest.fixture(scope="module")
+def causal(crops):
+    """A network that reads forwards only, on features of each frame."""
+    data, target = crops
+    network = SequenceNetwork(
+        frames=None,
+        hidden=6,
+        bidirectional=False,
+        readout="every_frame",
+        training=Training(max_epochs=3, lr=0.02),
+        random_state=0,
+    )
+    return make_pipeline(PerFrame(HOGFeatures()), network).fit(list(data), target)
+
+
+def test_a_causal_network_hears_all_frames_of_a_face(causal, frames):
+    """Of two faces each has a state of its own."""
+    wide = [
+        np.hstack([frame, other]) for frame, other in zip(frames, frames[::-1], strict=True)
+    ]
+    recognizer = Recognizer(causal, detect_every=3)
+    assert recognizer.keeps_state
+    rows = [recognizer.step(frame, t / 10) for t, frame in enumerate(wide)]
+    for face in (0, 1):
+        mine = [two[face] for two in rows]
+        assert {row.face for row in mine} == {face}
+        seen = [crop(frame, row) for frame, row in zip(wide, mine, strict=True)]
+        expected = causal.predict_proba(beginnings(seen))
+        np.testing.assert_allclose(scores_of(mine), expected, rtol=0, atol=1e-6)
+        assert np.abs(causal.predict_proba([seen[-1][None]]) - expected[-1]).max() > 1e-4
+    recognizer.reset()
+    again = recognizer.step(wide[0], 0.0)
+    np.testing.assert_array_equal(scores_of(again), scores_of(rows[0]))
+
+
+def test_a_window_may_be_asked_for(causal, frames):
+    recognizer = Recognizer(causal, window=2)
+    assert not recognizer.keeps_state
+    rows = [recognizer.step(frame, t / 10)[0] for t, frame in enumerate(frames)]
+    seen = [crop(frame, row) for frame, row in zip(frames, rows, strict=True)]
+    windows = [np.stack(seen[max(0, t - 1) : t + 1]) for t in range(len(seen))]
+    np.testing.assert_allclose(scores_of(rows), causal.predict_proba(windows), atol=1e-6)
+
+
+def test_what_reads_backwards_falls_back_to_the_window(crops, frames):
+    data, target = crops
+    network = SequenceNetwork(
+        frames=None, hidden=4, training=Training(max_epochs=1), random_state=0
+    )
+    model = make_pipeline(PerFrame(HOGFeatures()), network).fit(list(data), target)
+    recognizer = Recognizer(model)
+    assert not recognizer.keeps_state
+    course = [*frames, *frames[::-1]]
+    rows = [recognizer.step(frame, t / 10)[0] for t, frame in enumerate(course)]
+    seen = [crop(frame, row) for frame, row in zip(course, rows, strict=True)]
+    np.testing.assert_allclose(
+        scores_of(rows[-1:]), model.predict_proba([np.stack(seen[-10:])]), atol=1e-6
+    )
+
+
+def test_paper_001_streams(crops, frames):
+    """Its wireframe is that of one person: sigma is the mean of the frames so far."""
+    mapping = read_mapping(PIPELINES / "candide_lstm.yaml")
+    network = mapping["pipeline"]["classify"]["SequenceNetwork"]
+    network.update(dropout=0.2, hidden=12)
+    network["training"]["Training"]["max_epochs"] = 2
+    data, target = crops
+    model = compile_spec(mapping).pipeline.fit(list(data), target)
+    recognizer = Recognizer(model)
+    assert recognizer.keeps_state
+    rows = [recognizer.step(frame, t / 10)[0] for t, frame in enumerate(frames)]
+    units = np.stack([row.parameters for row in rows])[:, 6:]
+    so_far = np.arange(1, len(units) + 1)[:, None]
+    units[:, :14] = units[:, :14].cumsum(axis=0) / so_far
+    expected = model[-1].predict_proba(beginnings(units))
+    np.testing.assert_allclose(scores_of(rows), expected, rtol=0, atol=1e-6)
+
+
+def test_action_units_are_told_against_the_face_at_rest(model, frames):
+    plain, relative = Recognizer(model), Recognizer(model, neutral=0.25)
+    names = list(plain.predict_image(frames[0])[0].action_units)
+
+    def units(recognizer):
+        rows = [recognizer.step(frame, t / 10)[0] for t, frame in enumerate(frames)]
+        return rows, np.array([[row.action_units[name] for name in names] for row in rows])
+
+    (rows, absolute), (_, found) = units(plain), units(relative)
+    rest = np.stack([absolute[: min(t, 2) + 1].mean(axis=0) for t in range(len(frames))])
+    np.testing.assert_allclose(found, absolute - rest, atol=1e-12)
+    assert (found[0] == 0).all()
+    assert found[-1, names.index("AU12_left")] > 0.3
+    # the label is that of the model's own input, and an image has no past
+    np.testing.assert_array_equal(
+        scores_of(relative.predict_image(frames[0])),
+        scores_of(plain.predict_image(frames[0])),
+    )
+    assert relative.predict_image(frames[0])[0].neutral is None
+    assert [row.label for row in rows] == [
+        row.label for row in units(Recognizer(model, neutral=0.25))[0]
+    ]
+
+
+def test_a_face_at_rest_is_not_learned_from_bad_fits(model, frames, monkeypatch):
+    recognizer = Recognizer(model, neutral=0.15, detect_every=1)
+    fit, worth = recognizer._cascade.from_landmarks, iter([0.3, 0.9, 0.9, 0.9])
+    cascade = type(recognizer._cascade)
+    monkeypatch.setattr(
+        cascade, "from_landmarks", lambda self, *given: (fit(*given)[0], next(worth))
+    )
+    rows = [recognizer.step(frame, t / 10)[0] for t, frame in enumerate(frames[:4])]
+    first, second, third, last = (np.array([*row.action_units.values()]) for row in rows)
+    assert np.isnan(first).all()
+    assert (second == 0).all()
+    raw = [row.parameters[20:] for row in rows]
+    np.testing.assert_allclose(third, raw[2] - (raw[1] + raw[2]) / 2, atol=1e-12)
+    np.testing.assert_allclose(last, raw[3] - (raw[1] + raw[2]) / 2, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -244,21 +370,18 @@ def test_all_faces_or_the_largest(model, frames):
         assert row.box[0] + row.box[2] / 2 == pytest.approx(100, abs=20)
 
 
-def test_memory_does_not_grow(crops, frames):
-    data, target = crops
-    steps = PerFrame(HOGFeatures()), PoolFrames("mean"), LogisticRegression()
-    model = make_pipeline(*steps).fit(list(data), target)
-    stream = Recognizer(model, window=2, smoothing=1.0).stream()
+@pytest.mark.parametrize("window", [None, 2])
+def test_memory_does_not_grow(causal, frames, window):
+    recognizer = Recognizer(causal, window=window, smoothing=1.0, neutral=1.0)
+    stream = recognizer.stream()
     blank = np.full_like(frames[0], 120)
     for t in range(6):
-        stream.step(frames[0], 2.0 * t)
-        assert len(stream._windows[t]) == 1
-        stream.step(frames[1], 2.0 * t + 0.1)
-        stream.step(frames[2], 2.0 * t + 0.2)
-        assert len(stream._windows[t]) == 2
+        for index in range(3):
+            stream.step(frames[index], 2.0 * t + index / 10)
+        assert list(stream._memories) == [t]
+        assert len(stream._memories[t].frames) == (window or 0)
         stream.step(blank, 2.0 * t + 0.3)
-        assert len(stream._tracker.tracks) == 1
-        assert len(stream._windows) == len(stream._smooth) == 1
+        assert len(stream._tracker.tracks) == len(stream._memories) == 1
 
 
 def test_saved_models_bring_their_framing(crops, frames, tmp_path):
@@ -295,6 +418,8 @@ def test_crops_need_no_detector(model, crops):
         ({"detect_every": 0}, "detect_every must be a whole number"),
         ({"window": 2.5}, "window must be a whole number"),
         ({"every": 0}, "every must be a number above 0"),
+        ({"neutral": -1}, "neutral must be a number above 0"),
+        ({"abstain_below": 50}, "abstain_below must be a probability from 0 to 1"),
         ({"faces": "one"}, "faces must be 'all' or 'largest'"),
         ({"detector": "magic"}, "detector='magic'"),
     ],

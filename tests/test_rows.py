@@ -84,7 +84,7 @@ def test_openface_columns_and_their_scales():
 def test_a_missing_face_is_nan_in_the_same_columns(write):
     there, missing = write(sighting()), write(nobody())
     assert list(there) == list(missing)
-    known = {"frame", "time", "timestamp", "confidence", "success"}
+    known = {"frame", "time", "timestamp", "confidence", "success", "label", "Identity"}
     numbers = [
         value
         for name, value in missing.items()
@@ -93,6 +93,7 @@ def test_a_missing_face_is_nan_in_the_same_columns(write):
     assert len(numbers) > 150
     assert np.isnan(numbers).all()
     assert missing.get("success", 0) == 0
+    assert missing["label"] is None
 
 
 @needs_formats
@@ -116,10 +117,11 @@ def test_tables():
     assert table["face_id"].tolist()[0] == 1
     assert np.isnan(table["face_id"][1])
     assert table["input"].tolist() == ["a.mp4", "a.mp4"]
+    assert table["label"].isna().tolist() == [False, True]
 
 
 def test_files_can_be_read_back():
-    rows = [{"a": 1, "b": 0.1234567891, "c": "x, y"}, {"a": 2, "b": NAN, "c": "é"}]
+    rows = [{"a": 1, "b": 0.1234567891, "c": "x, y"}, {"a": 2, "b": NAN, "c": None}]
     for kind in ("csv", "json"):
         file = io.StringIO()
         writer = RowWriter(file, kind)
@@ -130,13 +132,37 @@ def test_files_can_be_read_back():
         if kind == "json":
             assert json.loads(text) == [
                 {"a": 1, "b": 0.12345679, "c": "x, y"},
-                {"a": 2, "b": None, "c": "é"},
+                {"a": 2, "b": None, "c": None},
             ]
         else:
             assert list(csv.DictReader(io.StringIO(text))) == [
                 {"a": "1", "b": "0.12345679", "c": "x, y"},
-                {"a": "2", "b": "", "c": "é"},
+                {"a": "2", "b": "", "c": ""},
             ]
+
+
+@pytest.mark.parametrize("n_written", [0, 1, 2])
+def test_a_list_is_whole_wherever_it_is_stopped(n_written):
+    """Just before a row is written, or just after it."""
+
+    class Stopped(io.StringIO):
+        def write(self, text):
+            if text.count("{") and self.getvalue().count("{") == n_written:
+                super().write(text if keeps_text else "")
+                raise KeyboardInterrupt
+            return super().write(text)
+
+    for keeps_text in (True, False):
+        file = Stopped()
+        writer = RowWriter(file, "json")
+        for index in range(n_written):
+            writer.write({"a": index})
+        with pytest.raises(KeyboardInterrupt):
+            writer.write({"a": n_written})
+        writer.close()
+        assert json.loads(file.getvalue()) == [
+            {"a": index} for index in range(n_written + keeps_text)
+        ]
 
 
 def test_no_row_is_a_valid_list():

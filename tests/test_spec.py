@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 import yaml
+from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid, StratifiedKFold
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import SVC
 
+from ferpipe.networks.pretrained import pretrained
 from ferpipe.spec import SpecError, compile_spec, override, read_mapping
 
 TEXT = """
@@ -195,7 +198,22 @@ def test_a_map_of_values_stays_a_map():
         (with_evaluate({"choose_by": "f1"}), r"evaluate\.choose_by: 'f1'"),
         (with_pipeline({"c": "SVC"}) | {"seed": "x"}, r"seed: expected a whole number"),
         (with_pipeline({"c": "SVC"}) | {"name": "a/b"}, r"name: expected letters"),
-        (with_pipeline({"c": "SVC"}) | {"search": "halving"}, r"search: expected grid"),
+        (with_pipeline({"c": "SVC"}) | {"search": "halfing"}, r"search: .* mean halving\?"),
+        (
+            with_pipeline({"c": "SVC"}) | {"search": {"halving": {"facter": 3}}},
+            r"search\.halving: 'facter' .* Did you mean factor\?",
+        ),
+        (
+            with_pipeline({"c": "SVC"}) | {"search": {"random": {"n_iter": 0}}},
+            r"search\.random\.n_iter: expected a whole number from 1, got 0",
+        ),
+        (with_evaluate({"seeds": 5}), r"evaluate\.seeds: expected a list of seeds"),
+        (with_evaluate({"seeds": [0, -1]}), r"evaluate\.seeds\[1\]: expected a whole"),
+        (with_evaluate({"seeds": [0, 1, 0]}), r"evaluate\.seeds: each seed once"),
+        (
+            with_evaluate({"seeds": [1, 2]}) | {"seed": 3},
+            r"evaluate\.seeds: the first is 1, but seed is 3",
+        ),
     ],
 )
 def test_mistakes_name_their_place_and_the_right_word(mapping, message):
@@ -275,3 +293,96 @@ def test_read_mapping_names_a_missing_or_binary_file(tmp_path):
 
 def candidates(mapping):
     return list(ParameterGrid(compile_spec(mapping).grid))
+
+
+SEEDED = {
+    "name": "seeded",
+    "data": {"expression_sequences": {}},
+    "pipeline": {
+        "pool": "PoolFrames",
+        "reduce": {"PCA": {"n_components": 2}},
+        "classify": {"SVC": {"random_state": 7}},
+    },
+    "evaluate": {
+        "folds": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
+        "seeds": [4, 5],
+    },
+}
+
+
+def test_seeds_compile_to_one_experiment_each():
+    spec = compile_spec(SEEDED)
+    (other,) = spec.repeats
+    for compiled, seed in ((spec, 4), (other, 5)):
+        assert compiled.seed == seed
+        assert compiled.folds.random_state == compiled.inner.random_state == seed
+        assert compiled.pipeline["reduce"].random_state == seed
+        # what the file sets stays
+        assert compiled.pipeline["classify"].random_state == 7
+    assert other.repeats == ()
+
+
+def test_seeds_survive_resolving():
+    resolved = compile_spec(SEEDED).resolved
+    assert resolved["evaluate"]["seeds"] == [4, 5]
+    again = compile_spec(resolved)
+    assert again.resolved == resolved
+    assert [one.pipeline["reduce"].random_state for one in (again, *again.repeats)] == [
+        4,
+        5,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("search", "compiled"),
+    [
+        ("grid", ("grid", {})),
+        ("random", ("random", {"n_iter": 10})),
+        ({"random": {"n_iter": 4}}, ("random", {"n_iter": 4})),
+        ({"halving": {"factor": 2}}, ("halving", {"factor": 2})),
+    ],
+)
+def test_searches(search, compiled):
+    spec = compile_spec(with_pipeline({"c": "SVC"}) | {"search": search})
+    assert spec.search == compiled
+    assert compile_spec(spec.resolved).search == compiled
+
+
+# Networks that ship
+
+
+def frozen(network):
+    return {"FrozenEstimator": {"estimator": network}}
+
+
+def test_a_network_that_ships_stands_frozen():
+    steps = {"describe": frozen({"pretrained": {"name": "fer2013"}}), "classify": "SVC"}
+    spec = compile_spec(with_pipeline(steps))
+    faces = np.random.default_rng(0).integers(0, 256, (4, 48, 48), dtype=np.uint8)
+    codes = clone(spec.pipeline[0]).fit(faces, None).transform(faces)
+    np.testing.assert_array_equal(codes, pretrained("fer2013").transform(faces))
+    again = compile_spec(spec.resolved)
+    assert again.resolved == spec.resolved
+    np.testing.assert_array_equal(again.pipeline[0].transform(faces), codes)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"pretrained": {"name": "fer2031"}}, r"pretrained\.name: There is no network"),
+        ({"pretrained": {}}, r"pretrained: expected {name: \.\.\.}, got {}"),
+        ({"pretrained": {"name": ["fer2013"]}}, r"pretrained: expected {name: \.\.\.}"),
+        ({"pretrained": {"name": "fer2013", "views": "one"}}, "only parameter is name"),
+    ],
+)
+def test_a_network_that_does_not_ship_is_refused(network, message):
+    with pytest.raises(SpecError, match=message):
+        compile_spec(with_pipeline({"describe": frozen(network), "classify": "SVC"}))
+
+
+def test_a_network_that_ships_is_no_step_by_itself():
+    # the first clone would forget what it has learned
+    with pytest.raises(SpecError, match=r"pipeline\.describe: .*'pretrained'"):
+        compile_spec(
+            with_pipeline({"describe": {"pretrained": {"name": "fer2013"}}, "c": "SVC"})
+        )

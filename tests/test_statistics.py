@@ -298,3 +298,44 @@ def test_undefined_numbers_are_none_and_the_summary_is_strict_json():
     assert split["scores"]["f1_macro"] == {"mean": None, "spread": None}
     assert split["per_class"]["fear"]["precision"] is None
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_seeds_are_summarised_apart_and_together():
+    target = np.array(CLASSES * 4)
+    wrong = np.roll(target, 1)
+    halves = [np.arange(6), np.arange(6, 12)]
+    folds = []
+    for seed, n_wrong in ((3, 0), (5, 2), (8, 4)):
+        for number, test in enumerate(halves):
+            predicted = np.where(np.arange(6) < n_wrong, wrong[test], target[test])
+            scores = {"f1_macro": 1 - n_wrong / 10 - number / 10}
+            fold = make_fold("plain", number, test, predicted, scores)
+            folds.append(replace(fold, seed=seed))
+    summary = summarise(make_results(target, folds))
+    split = summary["splits"]["plain"]
+    assert summary["seeds"] == [3, 5, 8]
+    assert split["seeds"]["f1_macro"]["values"] == pytest.approx([0.95, 0.75, 0.55])
+    assert split["seeds"]["f1_macro"]["mean"] == pytest.approx(0.75)
+    assert split["seeds"]["f1_macro"]["spread"] == pytest.approx(0.2)
+    assert split["scores"]["f1_macro"]["mean"] == pytest.approx(0.75)
+    assert split["n_folds"] == 2
+    assert split["n_tested"] == 12
+    # 12 of 36 answers are wrong, and each sample counts once in the interval
+    assert split["accuracy"]["pooled"] == pytest.approx(1 - 12 / 36)
+    low, high = wilson_interval(12 * (1 - 12 / 36), 12)
+    assert (
+        split["accuracy"]["interval"]["low"],
+        split["accuracy"]["interval"]["high"],
+    ) == (
+        pytest.approx(low),
+        pytest.approx(high),
+    )
+    assert np.sum(split["confusion"]) == 36
+    assert [fold["seed"] for fold in split["folds"]] == [3, 3, 5, 5, 8, 8]
+    assert (
+        "2 folds that do not look at subjects; repeated with 3 seeds"
+        in (summary["protocol"])
+    )
+    alone = summarise(make_results(target, folds[:2]))
+    assert alone["splits"]["plain"]["seeds"] is None
+    assert "seeds" not in alone["protocol"]

@@ -1,4 +1,6 @@
 import os
+import shutil
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -110,6 +112,74 @@ def test_two_that_want_the_same_compute_it_once(tmp_path):
     assert len(calls) == 1
 
 
+def no_room(*arguments, **options):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_costs_the_entry_and_not_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module.joblib, "dump", no_room)
+    with pytest.warns(UserWarning, match=r"nothing can be kept .*No space left.*Make room"):
+        assert Store(tmp_path).get_or_compute(("a",), lambda: 7) == 7
+    assert not [path for path in tmp_path.glob("*/*") if path.is_file()]
+    monkeypatch.undo()
+    assert Store(tmp_path).get_or_compute(("a",), lambda: 8) == 8
+
+
+def test_without_a_folder_everything_is_computed(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    found = []
+    with pytest.warns(UserWarning, match="nothing can be kept here"):
+        value = Store(tmp_path / "file").get_or_compute(
+            ("a",), lambda: 7, on_access=found.append
+        )
+    assert value == 7
+    assert found == [False]
+    rows = RowStore(tmp_path / "file")
+    with pytest.warns(UserWarning, match="nothing can be kept here"):
+        rows.write({b"a": np.ones(3)})
+    with pytest.warns(UserWarning, match="nothing can be kept here"):
+        assert rows.read([b"a"]) == {}
+
+
+def test_a_folder_that_is_removed_in_the_middle_is_made_again(tmp_path):
+    store = Store(tmp_path / "store")
+
+    def compute():
+        shutil.rmtree(store.folder)
+        return X
+
+    np.testing.assert_array_equal(store.get_or_compute(("a",), compute), X)
+    found = []
+    store.get_or_compute(("a",), lambda: X, on_access=found.append)
+    assert found == [True]
+
+
+def test_an_entry_that_leaves_while_it_is_read_is_computed_again(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.get_or_compute(("a",), lambda: 1)
+    (entry,) = tmp_path.glob("*/*.joblib")
+    whole = store_module.file_digest
+
+    def digest(file, name):
+        entry.unlink()
+        return whole(file, name)
+
+    monkeypatch.setattr(store_module, "file_digest", digest)
+    monkeypatch.setattr(store_module, "_write", lambda *arguments: None)
+    assert store.get_or_compute(("a",), lambda: 2) == 2
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path):
+    old, new = tmp_path / "00" / "old.part", tmp_path / "00" / "new.part"
+    old.parent.mkdir()
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1000, 1000))
+    Store(tmp_path).get_or_compute(("a",), lambda: 1)
+    assert new.exists()
+    assert not old.exists()
+
+
 def test_folder_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FERPIPE_CACHE", str(tmp_path / "here"))
     Store().get_or_compute(("a",), lambda: 1)
@@ -138,6 +208,27 @@ def test_rows_are_found_as_they_were_written(tmp_path):
     for key, row in rows.items():
         assert found[key].dtype == row.dtype
         np.testing.assert_array_equal(found[key], row, strict=True)
+
+
+def test_rows_that_find_no_room_are_left_out_with_a_warning(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    store = RowStore(tmp_path)
+    store.write({b"a": np.ones(3)})
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_write_rows", full)
+        with pytest.warns(UserWarning, match=r"nothing can be kept .*disk is full"):
+            store.write({b"b": np.ones(3)})
+    assert store.read([b"a", b"b"]).keys() == {b"a"}
+
+
+def test_rows_are_written_after_the_folder_was_removed(tmp_path):
+    store = RowStore(tmp_path / "store")
+    store.write({b"a": np.ones(3)})
+    shutil.rmtree(store.folder)
+    store.write({b"b": np.ones(3)})
+    assert store.read([b"a", b"b"]).keys() == {b"b"}
 
 
 def test_many_rows_are_read_at_once(tmp_path):

@@ -16,6 +16,7 @@ from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.cascade import load_own_cascade
 from ferpipe.candide.model import POSE_NAMES
+from ferpipe.candide.quality import LEAST_QUALITY
 from ferpipe.candide.search import OBJECTIVES, ObjectiveSearch, objective_named
 from ferpipe.constraints import HasMethods, Interval, StrOptions, fit_context
 from ferpipe.detect import check_detector, find_face
@@ -25,8 +26,6 @@ from ferpipe.landmarks.predictor import NoFaceError, central_face, load_model
 __all__ = ["CandideFitter"]
 
 _N_POSE = len(POSE_NAMES)
-# below this quality the last frame says too little of where the face is: it is looked for
-_LOST = 0.5
 
 
 class CandideFitter(TransformerMixin, BaseEstimator):
@@ -305,7 +304,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             image = read_image(frame)
             if last is not None:
                 parameters[index], quality[index] = finder.refine(image, last)
-            if last is None or quality[index] < _LOST:
+            if last is None or quality[index] < LEAST_QUALITY:
                 face = self._face_in(frame, image, finder)
                 if face is None:
                     parameters[index], quality[index], last = np.nan, np.nan, None

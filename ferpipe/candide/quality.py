@@ -11,9 +11,18 @@ import ferpipe
 from ferpipe.geometry import warp
 from ferpipe.landmarks.cascade import CropPlacer
 
-__all__ = ["QUALITY_SIZE", "FitJudge", "load_judge", "save_judge", "standardized"]
+__all__ = [
+    "LEAST_QUALITY",
+    "QUALITY_SIZE",
+    "FitJudge",
+    "load_judge",
+    "save_judge",
+    "standardized",
+]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "fitter" / "quality.npz"
+# below it the wireframe had better be taken to lie beside the face
+LEAST_QUALITY = 0.5
 # side of the crops that are judged, in pixels
 QUALITY_SIZE = 32
 # added to the standard deviation of grey values, so that noise in flat areas stays small

@@ -10,6 +10,7 @@ from ferpipe.datasets.ferg import load_ferg
 from ferpipe.datasets.fex import load_fex_csv
 from ferpipe.datasets.folders import load_image_folder, load_sequence_folder
 from ferpipe.datasets.jaffe import load_jaffe
+from ferpipe.datasets.joined import join_data_sets
 from ferpipe.datasets.openface import load_openface_csv
 from ferpipe.datasets.rafd import load_rafd
 from ferpipe.datasets.summary import summary
@@ -17,6 +18,7 @@ from ferpipe.datasets.synthetic import make_expression_sequences
 
 __all__ = [
     "as_bunch",
+    "join_data_sets",
     "load_afew",
     "load_ck48",
     "load_ckplus",

@@ -3,7 +3,12 @@
 import numpy as np
 
 from ferpipe.datasets.bunch import as_bunch
-from ferpipe.datasets.files import existing_path, read_samples, visible_files
+from ferpipe.datasets.files import (
+    columns_read,
+    existing_path,
+    read_samples,
+    visible_files,
+)
 from ferpipe.datasets.labels import canonical_label
 from ferpipe.images import read_frames
 
@@ -82,12 +87,7 @@ def load_afew(
         layout=_LAYOUT,
         on_error=on_error,
     )
-    rows = [
-        (clip, *sample)
-        for clip, sample in zip(clips, samples, strict=True)
-        if clip is not None
-    ]
-    data, filenames, target, usages = map(list, zip(*rows, strict=True))
+    data, filenames, target, usages = columns_read(clips, samples)
     return as_bunch(
         data,
         target,

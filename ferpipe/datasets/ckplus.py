@@ -5,7 +5,13 @@ import re
 import numpy as np
 
 from ferpipe.datasets.bunch import as_bunch
-from ferpipe.datasets.files import existing_path, read_samples, visible_files
+from ferpipe.datasets.files import (
+    columns_read,
+    existing_path,
+    read_samples,
+    stack_alike,
+    visible_files,
+)
 from ferpipe.datasets.labels import CANONICAL, select_classes
 from ferpipe.images import read_image
 
@@ -152,25 +158,23 @@ def load_ckplus(
         layout=_LAYOUT,
         on_error=on_error,
     )
-    rows = [
-        (*sample, *value)
-        for sample, value in zip(samples, values, strict=True)
-        if value is not None
-    ]
+    columns = columns_read(values, samples)
     if not as_sequences:
         rows = [
-            (label, sequence, file, frame, None if shapes is None else shapes[index])
-            for label, sequence, files, frames, shapes in rows
+            ((frame, None if shapes is None else shapes[index]), label, sequence, file)
+            for (frames, shapes), label, sequence, files in zip(*columns, strict=True)
             for index, (file, frame) in enumerate(zip(files, frames, strict=True))
         ]
-    return _as_bunch(rows, target, as_sequences, landmarks, return_X_y)
+        columns = list(map(list, zip(*rows, strict=True)))
+    return _as_bunch(columns, target, as_sequences, landmarks, return_X_y)
 
 
-def _as_bunch(rows, target, as_sequences, landmarks, return_X_y):
-    labels, sequences, filenames, data, shapes = map(list, zip(*rows, strict=True))
+def _as_bunch(columns, target, as_sequences, landmarks, return_X_y):
+    values, labels, sequences, filenames = columns
+    data, shapes = map(list, zip(*values, strict=True))
     kind = "sequences" if as_sequences else "images"
-    if not as_sequences and len({image.shape for image in data}) == 1:
-        data = np.stack(data)
+    if not as_sequences:
+        data = stack_alike(data)
     if target == "emotion":
         target_names = None
         what = f"{len(set(labels))} classes"

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import existing_path
 from ferpipe.datasets.labels import FER2013_CODES, FERPLUS_VOTES, nearest_words
+from ferpipe.mapped import map_images
 from ferpipe.store import Store
 
 __all__ = ["ferplus_majority", "load_fer2013"]
@@ -21,9 +23,14 @@ _LAYOUT = (
 )
 _USAGES = ("Training", "PublicTest", "PrivateTest")
 _NAMES = ("fer2013.csv", "fer2013.csv.gz")
+# a row of 2304 numbers takes at most 10,000 characters
+_LONGEST_LINE = 100_000
+# faces shrink to a third: a file beyond this text that shrank to a hundredth holds none
+_LARGEST_TEXT = 2**28
+_LARGEST_RATIO = 100
 
 
-def load_fer2013(path, *, usage=None, labels="official", return_X_y=False):
+def load_fer2013(path, *, usage=None, labels="official", lazy=False, return_X_y=False):
     """Load FER2013, faces from an image search in seven classes.
 
     The file is parsed once; later calls take the result from the store, as long as the
@@ -40,6 +47,9 @@ def load_fer2013(path, *, usage=None, labels="official", return_X_y=False):
         "ferplus" takes the majority of the ten votes of [2]_ in ``fer2013new.csv``, which
         must lie beside the csv file. See :func:`ferplus_majority`; faces without a
         majority are left out.
+    lazy : bool, default=False
+        Map the images into memory from a file of the cache, which is written at first;
+        for a file of this format that is larger than memory (FER2013 takes 83 MB).
     return_X_y : bool, default=False
         Return ``(data, target)`` only.
 
@@ -74,7 +84,15 @@ def load_fer2013(path, *, usage=None, labels="official", return_X_y=False):
     if usage is not None and usage not in _USAGES:
         raise ValueError(f"{usage!r} is not a known usage. {nearest_words(usage, _USAGES)}")
     file = _find_file(existing_path(path, _LAYOUT))
-    images, codes, usages = _stored(file, _parse_faces)
+    status = file.stat()
+    state = (str(file.resolve()), status.st_size, status.st_mtime_ns)
+    if lazy:
+        images, notes = map_images(state, lambda append: _parse_into(file, append))
+        codes, usages = notes["codes"], notes["usages"]
+    else:
+        images, codes, usages = Store().get_or_compute(
+            (_parse_faces.__qualname__, *state), lambda: _parse_faces(file)
+        )
     target = np.array(FER2013_CODES)[codes]
     votes = _read_votes(file, usages, required=labels == "ferplus")
     if labels == "ferplus":
@@ -89,7 +107,7 @@ def load_fer2013(path, *, usage=None, labels="official", return_X_y=False):
             )
     rows = np.flatnonzero(kept)
     return as_bunch(
-        images[rows],
+        _select(images, rows, state) if lazy else images[rows],
         target[rows],
         kind="images",
         filenames=[f"{file}:{row + 2}" for row in rows],
@@ -148,29 +166,50 @@ def _find_file(path):
     raise FileNotFoundError(f"{path}: there is no FER2013 file here. Expected: {_LAYOUT}.")
 
 
-def _stored(file, parse):
-    status = file.stat()
-    parts = (parse.__qualname__, str(file.resolve()), status.st_size, status.st_mtime_ns)
-    return Store().get_or_compute(parts, lambda: parse(file))
+def _select(images, rows, state):
+    """Return rows of mapped images, mapped again."""
+    start, stop = rows[0], rows[-1] + 1
+    if stop - start == len(rows):
+        return images[start:stop]
+
+    def write(append):
+        for row in rows:
+            append(images[row])
+        return {}
+
+    return map_images((*state, rows), write)[0]
 
 
 def _parse_faces(file):
     """Return images (n, 48, 48), codes (n,) and usages (n,)."""
+    images = []
+    notes = _parse_into(file, images.append)
+    return np.stack(images), notes["codes"], notes["usages"]
+
+
+def _parse_into(file, append):
+    """Hand each image over, and return codes (n,) and usages (n,)."""
     try:
-        images, codes, usages = _parse_rows(file)
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as error:
+        codes, usages = _parse_rows(file, append)
+    except (
+        EOFError,
+        gzip.BadGzipFile,
+        zlib.error,
+        UnicodeDecodeError,
+        csv.Error,
+    ) as error:
         raise ValueError(f"{file}: not a whole csv file ({error}).") from error
-    if not images:
+    if not codes:
         raise ValueError(f"{file}: there are no rows. Expected: {_LAYOUT}.")
-    return np.stack(images), np.array(codes), np.array(usages)
+    return {"codes": np.array(codes), "usages": np.array(usages)}
 
 
-def _parse_rows(file):
-    images, codes, usages = [], [], []
+def _parse_rows(file, append):
+    codes, usages = [], []
     with _open_text(file) as text, warnings.catch_warnings():
         # Older numpy only warns when a text goes on with something else than numbers.
         warnings.simplefilter("error", DeprecationWarning)
-        rows = csv.reader(text)
+        rows = csv.reader(_lines(text, file))
         header = [name.strip() for name in next(rows, [])]
         if sorted(header) != ["Usage", "emotion", "pixels"]:
             raise ValueError(
@@ -185,19 +224,37 @@ def _parse_rows(file):
                     raise ValueError(f"there are {len(row)} columns, not {len(order)}")
                 emotion, pixels, usage = (row[column] for column in order)
                 codes.append(_parse_code(emotion))
-                images.append(_parse_pixels(pixels))
+                append(_parse_pixels(pixels))
                 usages.append(_parse_usage(usage))
             except ValueError as error:
                 raise ValueError(
                     f"{file}:{number}: {error}. Expected: {_LAYOUT}."
                 ) from error
-    return images, codes, usages
+    return codes, usages
 
 
 def _open_text(file: Path):
     if file.suffix == ".gz":
         return gzip.open(file, "rt", encoding="utf-8", newline="")
     return file.open(encoding="utf-8", newline="")
+
+
+def _lines(text, file):
+    """Yield the lines of a text; no file makes this take much more memory than its size."""
+    most, seen = max(_LARGEST_TEXT, _LARGEST_RATIO * file.stat().st_size), 0
+    while line := text.readline(_LONGEST_LINE):
+        seen += len(line)
+        if len(line) == _LONGEST_LINE:
+            raise ValueError(
+                f"{file}: a line has {_LONGEST_LINE:,} characters or more. Expected: "
+                f"{_LAYOUT}."
+            )
+        if seen > most:
+            raise ValueError(
+                f"{file}: it unpacks to more than {most:,} characters, over "
+                f"{_LARGEST_RATIO} times its size: this is no file of faces."
+            )
+        yield line
 
 
 def _parse_code(text):
@@ -236,8 +293,11 @@ def _read_votes(file, usages, required):
                 "votes beside the csv file."
             )
         return None
-    with votes_file.open(encoding="utf-8", newline="") as text:
-        header, *rows = csv.reader(text)
+    try:
+        with votes_file.open(encoding="utf-8", newline="") as text:
+            header, *rows = list(csv.reader(_lines(text, votes_file))) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{votes_file}: not a whole csv file ({error}).") from error
     if tuple(header) != ("Usage", "Image name", *FERPLUS_VOTES):
         raise ValueError(
             f"{votes_file}: the first line is {','.join(header)[:80]!r}; expected "
@@ -248,15 +308,21 @@ def _read_votes(file, usages, required):
             f"{votes_file} has {len(rows)} rows, but {file} has {len(usages)}: they must "
             "be the same faces in the same order."
         )
-    differs = np.flatnonzero(np.array([row[0] for row in rows]) != usages)
+    differs = np.flatnonzero(np.array(["".join(row[:1]) for row in rows]) != usages)
     if differs.size:
         raise ValueError(
             f"{votes_file}:{differs[0] + 2}: Usage differs from that of {file}: both must "
             "be the same faces in the same order."
         )
     try:
-        return np.array([row[2:] for row in rows], dtype=np.uint8)
-    except ValueError as error:
+        votes = np.array([row[2:] for row in rows], dtype=np.uint8)
+    except (ValueError, OverflowError) as error:
         raise ValueError(
             f"{votes_file}: {error}; ten whole numbers a row expected."
         ) from error
+    if votes.shape != (len(rows), len(FERPLUS_VOTES)):
+        raise ValueError(
+            f"{votes_file}: the rows have {votes.shape[1]} votes; ten whole numbers a row "
+            "expected."
+        )
+    return votes

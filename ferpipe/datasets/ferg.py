@@ -1,12 +1,10 @@
 """FERG-DB and FERG-3D-DB: drawn characters with seven expressions."""
 
-import numpy as np
-
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
     class_folders,
     existing_path,
-    read_samples,
+    read_images,
     visible_files,
 )
 from ferpipe.datasets.folders import check_size, resize
@@ -22,7 +20,9 @@ _LAYOUT = (
 )
 
 
-def load_ferg(path, *, size=None, grey=True, on_error="raise", return_X_y=False):
+def load_ferg(
+    path, *, size=None, grey=True, lazy=False, on_error="raise", return_X_y=False
+):
     """Load FERG-DB, or FERG-3D-DB in the same layout.
 
     A fold by groups leaves characters out, which is what a score on drawings is about:
@@ -38,6 +38,9 @@ def load_ferg(path, *, size=None, grey=True, on_error="raise", return_X_y=False)
         of memory in grey at 256 x 256, and 0.13 GB at 48.
     grey : bool, default=True
         Turn colours into grey; otherwise images are RGB.
+    lazy : bool, default=False
+        Map the images into memory from a file of the cache, which is written at first;
+        for data larger than memory. They must have one size.
     on_error : {"raise", "warn"}, default="raise"
         "warn" leaves out broken and unexpected files, if they are few, and names them.
     return_X_y : bool, default=False
@@ -72,23 +75,20 @@ def load_ferg(path, *, size=None, grey=True, on_error="raise", return_X_y=False)
     if (folder / "FERG_DB_256").is_dir():
         folder = folder / "FERG_DB_256"
     samples, unexpected = _find_images(folder)
-    images = read_samples(
+    data, places = read_images(
         [file for file, _, _ in samples],
         [label for _, label, _ in samples],
         lambda file: resize(read_image(file, grey=grey), shape),
         unexpected=unexpected,
         layout=_LAYOUT,
         on_error=on_error,
+        lazy=lazy,
+        settings=(shape, grey),
     )
-    rows = [
-        (image, *sample)
-        for image, sample in zip(images, samples, strict=True)
-        if image is not None
-    ]
-    data, filenames, target, groups = map(list, zip(*rows, strict=True))
-    alike = len({image.shape for image in data}) == 1
+    rows = [samples[place] for place in places]
+    filenames, target, groups = map(list, zip(*rows, strict=True))
     return as_bunch(
-        np.stack(data) if alike else data,
+        data,
         target,
         kind="images",
         groups=groups,

@@ -5,9 +5,20 @@ import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-__all__ = ["class_folders", "existing_path", "read_samples", "visible_files"]
+from ferpipe.mapped import map_images
+
+__all__ = [
+    "class_folders",
+    "columns_read",
+    "existing_path",
+    "read_images",
+    "read_samples",
+    "stack_alike",
+    "visible_files",
+]
 
 # What desktop programs leave in folders; anything else unexpected is reported.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
@@ -152,6 +163,95 @@ def read_samples(samples, labels, read, *, unexpected, layout, on_error):
     return values
 
 
+def columns_read(values, samples):
+    """Put what was read beside what is known of its sample; leave out what was not read.
+
+    Parameters
+    ----------
+    values : list
+        As :func:`read_samples` returns them.
+    samples : list of tuple
+        What is known of each sample.
+
+    Returns
+    -------
+    columns : list of list
+        First the values that were read, then each place of the tuples.
+    """
+    rows = [
+        (value, *sample)
+        for value, sample in zip(values, samples, strict=True)
+        if value is not None
+    ]
+    return list(map(list, zip(*rows, strict=True)))
+
+
+def read_images(
+    files, labels, read, *, unexpected, layout, on_error, lazy=False, settings=()
+):
+    """Read one image a file, into memory or into one file that is mapped.
+
+    Parameters
+    ----------
+    files : list of Path
+    labels : list of str
+        Class of each file.
+    read : callable
+        Reads a file.
+    unexpected, layout, on_error
+        As for :func:`read_samples`.
+    lazy : bool, default=False
+        Write the images to a file of the cache, see :func:`ferpipe.mapped.map_images`;
+        they must have one size then.
+    settings : tuple, default=()
+        What the images depend on beside the files; only with ``lazy``.
+
+    Returns
+    -------
+    images : ndarray of shape (n, h, w) or (n, h, w, 3), uint8, or list of such images
+        A list when they differ in size; a memory map with ``lazy``.
+    places : list of int
+        Which files they are; those that cannot be read are left out.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_samples`, and if images differ in size with ``lazy``.
+    """
+    options = {"unexpected": unexpected, "layout": layout, "on_error": on_error}
+    if not lazy:
+        values = read_samples(files, labels, read, **options)
+        images, places = columns_read(values, [(place,) for place in range(len(files))])
+        return stack_alike(images), places
+    known = True
+
+    def write(append):
+        nonlocal known
+        known = False
+
+        def read_into(file):
+            append(read(file), str(file))
+            return True
+
+        values = read_samples(files, labels, read_into, **options)
+        return {"places": np.flatnonzero(values)}
+
+    states = [(str(file.resolve()), *_state(file)) for file in files]
+    parts = (states, labels, unexpected, on_error, settings)
+    images, notes = map_images(parts, write)
+    places = notes["places"].tolist()
+    if known:
+        left_out = np.setdiff1d(np.arange(len(files)), places)
+        problems = [f"{files[place]}: it could not be read" for place in left_out]
+        _report([*unexpected, *problems], len(files), layout, on_error)
+    return images, places
+
+
+def stack_alike(images):
+    """Return one array of images that have one shape; others stay a list."""
+    return np.stack(images) if len({image.shape for image in images}) == 1 else images
+
+
 def _report(problems, n_samples, layout, on_error):
     if not problems:
         return
@@ -168,6 +268,11 @@ def _report(problems, n_samples, layout, on_error):
             f"Expected: {layout}."
         )
     warnings.warn(f"Left out {len(problems)}: {'; '.join(problems)}.", stacklevel=4)
+
+
+def _state(file):
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _natural_order(path):

@@ -7,17 +7,18 @@ import numpy as np
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
     class_folders,
+    columns_read,
     existing_path,
+    read_images,
     read_samples,
     visible_files,
 )
 from ferpipe.datasets.labels import canonical_label
 from ferpipe.images import read_frames, read_image
+from ferpipe.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = ["load_image_folder", "load_sequence_folder"]
 
-_IMAGES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 _IMAGE_LAYOUT = "<folder>/<class>/<image>.png (or .jpg and the like; folders may be deeper)"
 _SEQUENCE_LAYOUT = (
     "<folder>/<class>/<clip>/<frame>.png (or .jpg and the like) or <folder>/<class>/"
@@ -26,7 +27,14 @@ _SEQUENCE_LAYOUT = (
 
 
 def load_image_folder(
-    path, *, size=None, grey=True, groups=None, on_error="raise", return_X_y=False
+    path,
+    *,
+    size=None,
+    grey=True,
+    groups=None,
+    lazy=False,
+    on_error="raise",
+    return_X_y=False,
 ):
     r"""Load images from one folder a class.
 
@@ -43,6 +51,9 @@ def load_image_folder(
         Regular expression that finds the subject in a file's path within ``path``, such
         as ``"anger/S010_004.png"``: what its first group matches. ``r"/(S\d+)_"`` suits
         that name, ``"[^/]+/([^/]+)/"`` suits class/subject/image.
+    lazy : bool, default=False
+        Map the images into memory from a file of the cache, which is written at first;
+        for data larger than memory. They must have one size: see ``size``.
     on_error : {"raise", "warn"}, default="raise"
         "warn" leaves out broken and unexpected files, if they are few, and names them.
     return_X_y : bool, default=False
@@ -71,19 +82,28 @@ def load_image_folder(
     samples = []
     for class_folder in folders:
         files = list(_files_below(class_folder))
-        images = [file for file in files if file.suffix.lower() in _IMAGES]
+        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         unexpected += [f"{file}: unexpected file" for file in files if file not in images]
         samples += labelled(class_folder, images, _IMAGE_LAYOUT)
-    return _load(
-        samples,
+    labels, files = map(list, zip(*samples, strict=True))
+    data, places = read_images(
+        files,
+        labels,
         lambda file: resize(read_image(file, grey=grey), shape),
-        folder=folder,
-        pattern=pattern,
         unexpected=unexpected,
         layout=_IMAGE_LAYOUT,
         on_error=on_error,
-        return_X_y=return_X_y,
+        lazy=lazy,
+        settings=(shape, grey),
+    )
+    return _as_bunch(
+        data,
+        [labels[place] for place in places],
+        [files[place] for place in places],
         kind="images",
+        folder=folder,
+        pattern=pattern,
+        return_X_y=return_X_y,
     )
 
 
@@ -132,50 +152,39 @@ def load_sequence_folder(
     for class_folder in folders:
         clips = []
         for entry in visible_files(class_folder):
-            if entry.is_dir() or entry.suffix.lower() in _VIDEOS:
+            if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
                 clips.append(entry)
             else:
                 unexpected.append(f"{entry}: unexpected file")
         samples += labelled(class_folder, clips, _SEQUENCE_LAYOUT)
-    return _load(
-        samples,
+    labels, files = map(list, zip(*samples, strict=True))
+    values = read_samples(
+        files,
+        labels,
         lambda clip: _read_clip(clip, grey, shape),
-        folder=folder,
-        pattern=pattern,
         unexpected=unexpected,
         layout=_SEQUENCE_LAYOUT,
         on_error=on_error,
-        return_X_y=return_X_y,
-        kind="sequences",
     )
-
-
-def _load(
-    samples, read, *, folder, pattern, unexpected, layout, on_error, return_X_y, kind
-):
-    labels = [label for label, _ in samples]
-    values = read_samples(
-        [file for _, file in samples],
+    data, labels, files = columns_read(values, zip(labels, files, strict=True))
+    return _as_bunch(
+        data,
         labels,
-        read,
-        unexpected=unexpected,
-        layout=layout,
-        on_error=on_error,
+        files,
+        kind="sequences",
+        folder=folder,
+        pattern=pattern,
+        return_X_y=return_X_y,
     )
-    kept = [
-        (label, file, value)
-        for (label, file), value in zip(samples, values, strict=True)
-        if value is not None
-    ]
-    target, filenames, data = map(list, zip(*kept, strict=True))
-    if kind == "images" and len({image.shape for image in data}) == 1:
-        data = np.stack(data)
+
+
+def _as_bunch(data, target, files, *, kind, folder, pattern, return_X_y):
     return as_bunch(
         data,
         target,
         kind=kind,
-        groups=pattern and [find_group(pattern, folder, file) for file in filenames],
-        filenames=[str(file) for file in filenames],
+        groups=pattern and [find_group(pattern, folder, file) for file in files],
+        filenames=[str(file) for file in files],
         description=(
             f"{folder.name}, {len(data)} {kind} in folders\n\nOne folder a class."
         ),

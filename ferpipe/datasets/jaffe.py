@@ -2,10 +2,8 @@
 
 import re
 
-import numpy as np
-
 from ferpipe.datasets.bunch import as_bunch
-from ferpipe.datasets.files import existing_path, read_samples, visible_files
+from ferpipe.datasets.files import existing_path, read_images, visible_files
 from ferpipe.images import read_image
 
 __all__ = ["load_jaffe"]
@@ -71,7 +69,7 @@ def load_jaffe(path, *, on_error="raise", return_X_y=False):
         raise FileNotFoundError(
             f"{folder}: there is no image of JAFFE in it. Expected: {_LAYOUT}."
         )
-    images = read_samples(
+    data, places = read_images(
         [file for file, _, _ in samples],
         [label for _, label, _ in samples],
         read_image,
@@ -79,15 +77,10 @@ def load_jaffe(path, *, on_error="raise", return_X_y=False):
         layout=_LAYOUT,
         on_error=on_error,
     )
-    rows = [
-        (image, *sample)
-        for image, sample in zip(images, samples, strict=True)
-        if image is not None
-    ]
-    data, filenames, target, groups = map(list, zip(*rows, strict=True))
-    alike = len({image.shape for image in data}) == 1
+    rows = [samples[place] for place in places]
+    filenames, target, groups = map(list, zip(*rows, strict=True))
     return as_bunch(
-        np.stack(data) if alike else data,
+        data,
         target,
         kind="images",
         groups=groups,

@@ -7,6 +7,7 @@ import numpy as np
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
     class_folders,
+    columns_read,
     existing_path,
     read_samples,
     visible_files,
@@ -111,11 +112,11 @@ def load_csv_features(path, read, *, columns, title, layout, groups, on_error, r
     place = existing_path(path, layout)
     pattern = check_pattern(groups)
     folder = place if place.is_dir() else place.parent
-    labelled, unexpected = [(None, place)], []
+    files, unexpected = [(None, place)], []
     if place.is_dir():
-        labelled, unexpected = _find_files(place, layout)
+        files, unexpected = _find_files(place, layout)
     samples = []
-    for label, file in labelled:
+    for label, file in files:
         try:
             samples += [(label, file, name, table) for name, table in read(file)]
         except ValueError as error:
@@ -128,12 +129,8 @@ def load_csv_features(path, read, *, columns, title, layout, groups, on_error, r
         layout=layout,
         on_error=on_error,
     )
-    rows = [
-        (label, file, name, *value)
-        for (label, file, name, _), value in zip(samples, values, strict=True)
-        if value is not None
-    ]
-    target, files, filenames, frames, data, names = map(list, zip(*rows, strict=True))
+    features, target, files, filenames, _ = columns_read(values, samples)
+    frames, data, names = map(list, zip(*features, strict=True))
     for file, others in zip(files, names, strict=True):
         if others != names[0]:
             differing = sorted(set(others) ^ set(names[0])) or others

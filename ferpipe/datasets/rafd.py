@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from ferpipe.datasets.bunch import as_bunch
-from ferpipe.datasets.files import existing_path, read_samples, visible_files
+from ferpipe.datasets.files import existing_path, read_images, visible_files
 from ferpipe.datasets.labels import canonical_label
 from ferpipe.images import read_image
 
@@ -80,7 +80,7 @@ def load_rafd(path, *, angles=(90,), grey=True, on_error="raise", return_X_y=Fal
             f"{folder}: there is no image of RaFD with angles={list(angles)} in it. "
             f"Expected: {_LAYOUT}."
         )
-    images = read_samples(
+    data, places = read_images(
         [sample[0] for sample in samples],
         [sample[1] for sample in samples],
         lambda file: read_image(file, grey=grey),
@@ -88,15 +88,10 @@ def load_rafd(path, *, angles=(90,), grey=True, on_error="raise", return_X_y=Fal
         layout=_LAYOUT,
         on_error=on_error,
     )
-    rows = [
-        (image, *sample)
-        for image, sample in zip(images, samples, strict=True)
-        if image is not None
-    ]
-    data, filenames, target, groups, seen_from, gazes = map(list, zip(*rows, strict=True))
-    alike = len({image.shape for image in data}) == 1
+    rows = [samples[place] for place in places]
+    filenames, target, groups, seen_from, gazes = map(list, zip(*rows, strict=True))
     return as_bunch(
-        np.stack(data) if alike else data,
+        data,
         target,
         kind="images",
         groups=groups,

@@ -7,6 +7,8 @@ import numpy as np
 __all__ = ["INNER", "MIRRORED", "N_POINTS", "eye_centres", "outer_eye_distance", "read_pts"]
 
 N_POINTS = 68
+# thousands of points; a file of 68 has 2 kB
+_LARGEST_FILE = 2**20
 # all but the jaw
 INNER = slice(17, 68)
 # the number that each point has in a mirrored face
@@ -78,9 +80,15 @@ def read_pts(path):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no such text, or the points are not as many as it says.
+        If it is no such text, is too large, or the points are not as many as it says.
     """
-    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    path = Path(path)
+    if path.stat().st_size > _LARGEST_FILE:
+        raise ValueError(
+            f"{path}: the file is larger than the {_LARGEST_FILE:,} bytes that are read; a "
+            ".pts file has some thousand."
+        )
+    text = path.read_text(encoding="utf-8", errors="replace")
     head, opening, rest = text.partition("{")
     body, closing, _ = rest.partition("}")
     try:

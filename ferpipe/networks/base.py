@@ -75,6 +75,14 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         ------
         TypeError, ValueError
             If the data or the settings do not fit, or the loss stops being finite.
+        MemoryError
+            If there is too little memory for the network and its batches.
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            If the loss stops being finite and ``Training(best_epoch=True)`` has the weights
+            of an earlier epoch: they are kept.
         """
         import torch
 
@@ -276,10 +284,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             codes = np.searchsorted(self.classes_, y_valid)
             return FrameDataset(X, target), FrameDataset(X_valid, codes)
         inside, outside = split_validation(target, groups, training.validation, seed)
-        return (
-            FrameDataset(_take(X, inside), target[inside]),
-            FrameDataset(_take(X, outside), target[outside]),
-        )
+        return FrameDataset(X, target, inside), FrameDataset(X, target, outside)
 
     def _start_from_weights(self, module):
         from ferpipe.networks.weights import load_frames
@@ -354,10 +359,6 @@ def _encode_labels(network, X, y):
             f"{str(classes[0])!r}."
         )
     return classes, target
-
-
-def _take(X, indices):
-    return [X[index] for index in indices] if isinstance(X, list) else X[indices]
 
 
 @contextmanager

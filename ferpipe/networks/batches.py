@@ -37,18 +37,31 @@ class FrameDataset(torch.utils.data.Dataset):
     Parameters
     ----------
     X : ndarray of shape (n, h, w) or (n, h, w, 3), or list of ndarray (T_i, ...)
-        Images, or sequences of images or features. uint8 is kept until it is used.
+        Images, or sequences of images or features. Images stay as they are, and where they
+        are: only those of a batch are looked at.
     y : ndarray of shape (n,) or None, default=None
         Classes as integers.
+    places : ndarray of int or None, default=None
+        Which samples belong to it, of ``X`` and ``y``; None for all.
     """
 
-    def __init__(self, X, y=None):
+    def __init__(self, X, y=None, places=None):
+        y = np.zeros(len(X), np.int64) if y is None else np.asarray(y)
         self.sequences = isinstance(X, list)
-        self.X = [_compact(x) for x in X] if self.sequences else _compact(X)
-        self.y = torch.zeros(len(X), dtype=torch.int64) if y is None else torch.as_tensor(y)
+        if self.sequences:
+            X = [_compact(x) for x in (X if places is None else [X[i] for i in places])]
+        self.X = X
+        self.places = None if self.sequences else places
+        self.y = torch.as_tensor(y if places is None else y[places])
 
     def __len__(self):
-        return len(self.X)
+        return len(self.y)
+
+    def samples(self):
+        """Return its samples, in memory if they are some of many."""
+        if self.sequences:
+            return self.X
+        return _compact(self.X if self.places is None else self.X[self.places])
 
     def __getitems__(self, indices):
         if self.sequences:
@@ -56,7 +69,8 @@ class FrameDataset(torch.utils.data.Dataset):
             lengths = torch.tensor([len(frames) for frames in chosen])
             batch = Batch(_to_tensor(np.concatenate(chosen)), lengths, len(indices))
         else:
-            batch = Batch(_to_tensor(self.X[indices]), None, len(indices))
+            places = indices if self.places is None else self.places[indices]
+            batch = Batch(_to_tensor(_compact(self.X[places])), None, len(indices))
         return batch, self.y[indices]
 
 

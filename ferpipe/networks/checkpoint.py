@@ -43,7 +43,9 @@ def training_key(module, dataset, valid, training, augment, loss, generator):
         32 hexadecimal digits.
     """
     weights = [value.cpu().numpy() for value in module.state_dict().values()]
-    samples = [(part.X, part.y.numpy()) for part in (dataset, valid) if part is not None]
+    samples = [
+        (part.samples(), part.y.numpy()) for part in (dataset, valid) if part is not None
+    ]
     settings = _not_default(training, ignored=(*_IRRELEVANT, "validation"))
     changes = None if augment is None else _not_default(augment)
     state = generator.get_state().numpy()

@@ -5,9 +5,11 @@ used.
 """
 
 import math
+import warnings
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, LRScheduler
 from skorch.helper import predefined_split
@@ -117,8 +119,19 @@ class _StopTraining(Exception):
     """Raised by a callback to end the training early."""
 
 
+class _NotFinite(ValueError):
+    """Raised when the loss or the weights stop being numbers."""
+
+    def __init__(self, net, what):
+        super().__init__(
+            f"{what} in epoch {len(net.history)} of the training: lower the learning rate, "
+            f"Training(lr={net.lr:g}), or set precision='float32', and look for extreme "
+            "values in X."
+        )
+
+
 class RecordEpoch(Callback):
-    """Record accuracies and the learning rate; stop when the loss is not finite."""
+    """Record accuracies and the learning rate; stop when something is not finite."""
 
     def on_epoch_begin(self, net, **kwargs):
         """Start counting."""
@@ -129,11 +142,7 @@ class RecordEpoch(Callback):
     def on_batch_end(self, net, batch, training, loss, y_pred, **kwargs):
         """Count right answers from the scores of the step itself."""
         if not math.isfinite(loss.item()):
-            raise ValueError(
-                f"The loss became {loss.item()} in epoch {len(net.history)} of the "
-                f"training: lower the learning rate, Training(lr={net.lr:g}), or set "
-                "precision='float32', and look for extreme values in X."
-            )
+            raise _NotFinite(net, f"The loss became {loss.item()}")
         inputs, target = batch
         rows = net.module_.rows_per_sample(inputs.lengths)
         guess = decide(y_pred.detach(), net.criterion_.kind, rows).argmax(dim=1)
@@ -141,7 +150,10 @@ class RecordEpoch(Callback):
         self.seen_[training] += len(inputs)
 
     def on_epoch_end(self, net, **kwargs):
-        """Write the shares of right answers."""
+        """Write the shares of right answers, before the weights are saved anywhere."""
+        # the loss of the last step was finite, what the step made of the weights may not be
+        if not all(value.isfinite().all() for value in net.module_.state_dict().values()):
+            raise _NotFinite(net, "The weights became NaN or infinite")
         for training, name in ((True, "train_accuracy"), (False, "valid_accuracy")):
             if self.seen_[training]:
                 net.history.record(name, self.right_[training] / self.seen_[training])
@@ -286,6 +298,14 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
     -------
     net : Net
         The trained skorch net.
+
+    Raises
+    ------
+    ValueError
+        If the loss or the weights stop being finite and no weights of an earlier epoch are
+        kept; a checkpoint stays where it is.
+    MemoryError
+        If torch finds too little memory.
     """
     optimizer, settings = _OPTIMIZERS[training.optimizer]
     checkpoint = None
@@ -321,6 +341,23 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
         net.fit_loop(dataset, epochs=training.max_epochs - len(net.history))
     except _StopTraining:
         pass
+    except _NotFinite as error:
+        best = _best_epoch(net)
+        if best is None:
+            raise
+        del net.history[-1]
+        warnings.warn(
+            f"{error} The weights of epoch {best}, the best one, are kept.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    except RuntimeError as error:
+        if not _lacks_memory(error):
+            raise
+        raise MemoryError(
+            "There is too little memory for this network and batch size: lower "
+            f"Training(batch_size={training.batch_size}), or take smaller images. ({error})"
+        ) from error
     finally:
         net.notify("on_train_end", X=dataset, y=None)
     if checkpoint is not None:
@@ -394,6 +431,21 @@ def _callbacks(training, n_samples, checkpoint):
     if training.verbose:
         callbacks.append(ShowProgress())
     return callbacks
+
+
+def _lacks_memory(error):
+    """Say whether torch found too little memory: on the CPU it raises no own kind."""
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory")
+    )
+
+
+def _best_epoch(net):
+    """Return the epoch whose weights are kept, or None."""
+    for _, callback in net.callbacks_:
+        if isinstance(callback, WatchValidation) and callback.best_weights_ is not None:
+            return callback.best_epoch_
+    return None
 
 
 def _class_weights(class_weight, target):

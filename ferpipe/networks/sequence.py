@@ -39,7 +39,8 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         Width of each recurrent layer, a direction. () for none: each frame is seen by
         itself.
     bidirectional : bool, default=True
-        Read the sequences forwards and backwards. False answers from the past alone.
+        Read the sequences forwards and backwards. False answers from the past alone, and
+        :meth:`stream` reads features frame by frame.
     readout : {"last", "mean", "every_frame"}, default="mean"
         "last" takes the states at the end of reading (forwards after the last frame,
         backwards after the first), "mean" the mean of the outputs over the frames.
@@ -179,6 +180,25 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         self.training = training
         self.augment = augment
         self.random_state = random_state
+
+    def stream(self):
+        """Begin a sequence that is read one frame at a time; several may be open.
+
+        Returns
+        -------
+        stream : ferpipe.networks.stream.SequenceStream
+            ``stream.step(frame)`` returns what ``predict_proba``, or ``decision_function``,
+            gives for all frames so far, in a time that does not grow with their number.
+
+        Raises
+        ------
+        ValueError
+            If the network reads backwards too, or sees images: these are scaled by their
+            whole sequence.
+        """
+        from ferpipe.networks.stream import SequenceStream
+
+        return SequenceStream(self)
 
     def _check_frames(self, X, reset):
         X = check_sequences(X)

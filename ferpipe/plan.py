@@ -1,0 +1,327 @@
+"""What a run will do: a compiled spec and a data set in, folds and fits out.
+
+Data that cannot be used is refused here, before the long run.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil, floor, log
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import ParameterGrid, PredefinedSplit
+
+from ferpipe.cached import Cached
+from ferpipe.checks import check_images, check_sequences
+from ferpipe.images import check_raw_images, check_raw_sequences
+from ferpipe.kinds import first_steps, input_kind
+from ferpipe.landmarks.predictor import NoFaceError
+from ferpipe.leaks import find_leaks
+from ferpipe.protocols import (
+    PROTOCOLS,
+    Split,
+    check_members,
+    fold_by,
+    judged_part,
+    needs_groups,
+    twin,
+)
+from ferpipe.spec import Spec
+from ferpipe.store import RowStore, Store
+
+__all__ = ["CURVE_FRACTIONS", "DataError", "Plan", "make_plan"]
+
+CURVE_FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+class DataError(ValueError):
+    """A data set that an experiment cannot be run on."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes
+    ----------
+    spec : Spec
+        The experiment.
+    bunch : Bunch
+        The data that is judged.
+    split : Split
+        Outer folds, and what must not stand on both sides inside a training part.
+    inner : splitter
+        Folds of each search.
+    leak : str or None
+        What stands on both sides of the folds, where the spec allows it.
+    declared : str or None
+        What stands on both sides because the protocol has it so.
+    candidates : int
+        Size of the search space; a single candidate is not searched.
+    curve : list of (train, test)
+        Folds of the learning curve, for pipelines without a network.
+    repeats : tuple of Plan
+        The headline's folds under the other seeds.
+    fits : int
+        Fits asked for in all.
+    """
+
+    spec: Spec
+    bunch: Any
+    split: Split
+    inner: Any
+    leak: str | None
+    declared: str | None
+    candidates: int
+    curve: list[tuple[np.ndarray, np.ndarray]]
+    repeats: tuple["Plan", ...]
+    fits: int
+
+    @property
+    def headline(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The folds whose score stands first."""
+        return next(iter(self.split.folds.values()))
+
+    @property
+    def saves_judged(self) -> bool:
+        """Whether the model that is judged is the one to save: there is one fold."""
+        return len(self.headline) == 1
+
+
+def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
+    """Check the data and lay out folds and fits.
+
+    Parameters
+    ----------
+    spec : Spec
+        The experiment.
+    bunch : Bunch
+        ``data``, ``target`` and, where subjects are known, ``groups``.
+    store : Store, default=None
+        Where faces that were looked for are remembered; None looks for them again.
+
+    Returns
+    -------
+    plan : Plan
+
+    Raises
+    ------
+    DataError
+        If there is one class only, a class has fewer samples than there are folds, there
+        are fewer subjects than folds, the protocol judges another data set, frames of one
+        sequence or identical samples would stand on both sides of a fold, the pipeline
+        takes another kind of data, or the images cannot be used.
+    """
+    _check_kind(spec.pipeline, bunch.kind)
+    _check_target(bunch.target)
+    bunch = _judged(spec, bunch)
+    taken = input_kind(spec.pipeline) or bunch.kind
+    taken = f"raw {bunch.kind}" if taken == "raw" else taken
+    _check_data(bunch, taken)
+    if taken.startswith("raw "):
+        _check_faces(spec.pipeline, bunch, store)
+    repeats = tuple(_lay_out(other, bunch, repeats=None) for other in spec.repeats)
+    return _lay_out(spec, bunch, repeats=repeats)
+
+
+def _lay_out(spec, bunch, repeats):
+    """Lay out what is fitted under one seed; ``repeats`` is None for the other seeds."""
+    split = _split(spec, bunch)
+    folds = next(iter(split.folds.values()))
+    if split.groups is None and needs_groups(spec.inner):
+        raise DataError(
+            f"{type(spec.inner).__name__} needs groups (subjects), but there are none to "
+            "look at; use StratifiedKFold in evaluate.inner."
+        )
+    if split.validation is not None:
+        inner = PredefinedSplit(np.where(np.isin(folds[0][0], split.validation), 0, -1))
+    else:
+        inner = spec.inner if split.groups is None else twin(spec.inner)
+    leak, declared = _guard_leaks(spec, split, bunch)
+    candidates = len(ParameterGrid(spec.grid))
+    fits = sum(_search_fits(spec, split, inner, bunch, candidates, f[0]) for f in folds)
+    curve = []
+    if repeats is not None:
+        if len(folds) > 1:
+            # One more search over all the data gives the model to save.
+            everything = np.arange(len(bunch.target))
+            fits += _search_fits(spec, split, inner, bunch, candidates, everything)
+            curve = [] if _has_network(spec.pipeline) else folds
+        fits += sum(map(len, list(split.folds.values())[1:]))
+        fits += len(curve) * len(CURVE_FRACTIONS) + sum(plan.fits for plan in repeats)
+    return Plan(
+        spec=spec,
+        bunch=bunch,
+        split=split,
+        inner=inner,
+        leak=leak,
+        declared=declared,
+        candidates=candidates,
+        curve=curve,
+        repeats=repeats or (),
+        fits=fits,
+    )
+
+
+def _judged(spec, bunch):
+    """Return the part of the data that the protocol judges, all without a protocol."""
+    if spec.protocol is None:
+        return bunch
+    protocol = PROTOCOLS[spec.protocol]
+    if protocol.data_set not in (None, spec.loader) and spec.loader != "given_in_python":
+        raise DataError(
+            f"evaluate.protocol: {spec.protocol} judges the data set {protocol.data_set}, "
+            f"not {spec.loader}: load that (--data {protocol.data_set}=PATH), or name "
+            "another protocol or folds."
+        )
+    try:
+        return judged_part(protocol, bunch)
+    except ValueError as error:
+        raise DataError(f"evaluate.protocol: {spec.protocol}: {error}") from error
+
+
+def _split(spec, bunch):
+    if len(set(bunch.target)) < 2:
+        raise DataError(
+            f"all {len(bunch.target)} samples are of one class ({bunch.target[0]}); at "
+            "least two classes are needed."
+        )
+    try:
+        if spec.protocol is None:
+            return fold_by(spec.folds, bunch)
+        return PROTOCOLS[spec.protocol].split(bunch, spec.seed)
+    except ValueError as error:
+        place = f"evaluate.protocol: {spec.protocol}: " if spec.protocol else ""
+        raise DataError(f"{place}{error}") from error
+
+
+def _search_fits(spec, split, inner, bunch, candidates, train):
+    """Count the fits of a search in a training part, the refit among them."""
+    if candidates == 1:
+        return 1
+    y = np.asarray(bunch.target)[train]
+    groups = None if split.groups is None else np.asarray(split.groups)[train]
+    n_inner = inner.get_n_splits(np.zeros(len(y)), y, groups)
+    if split.validation is None:
+        try:
+            check_members(y, n_inner, "inner folds")
+        except ValueError as error:
+            raise DataError(f"in a training part {error}") from error
+    kind, parameters = spec.search
+    if kind == "random":
+        candidates = min(candidates, parameters["n_iter"])
+    if kind == "halving":
+        rounds = _halving_rounds(
+            candidates, len(y), 2 * n_inner * len(set(y)), parameters["factor"]
+        )
+        candidates = sum(rounds)
+    return candidates * n_inner + 1
+
+
+def _halving_rounds(candidates, n_samples, fewest, factor):
+    """Count the candidates of each round as scikit-learn lays the rounds out."""
+    if fewest > n_samples:
+        raise DataError(
+            f"search.halving: a training part of {n_samples} samples is too small; its "
+            f"first round takes at least {fewest} (twice the classes times the inner "
+            "folds): use search: grid."
+        )
+    needed = 1 + floor(log(candidates, factor))
+    first = max(fewest, n_samples // factor ** (needed - 1))
+    possible = 1 + floor(log(n_samples // first, factor))
+    rounds = []
+    for _ in range(min(needed, possible)):
+        rounds.append(candidates)
+        candidates = ceil(candidates / factor)
+    return rounds
+
+
+def _guard_leaks(spec, split, bunch):
+    """Refuse folds that leak; return what the file allows and what the protocol has."""
+    leaks = find_leaks([fold for folds in split.folds.values() for fold in folds], bunch)
+    if "by_subject" in split.folds:
+        # Only what is scored beside the headline has subjects on both sides.
+        leaks.pop("subjects", None)
+    # Folds that the file names have a twin by subject, or say themselves what they are.
+    declares = PROTOCOLS[spec.protocol].declares if spec.protocol else ("subjects",)
+    declared = [words for name, words in leaks.items() if name in declares]
+    leak = next((words for name, words in leaks.items() if name not in declares), None)
+    if leak is not None and not spec.allow_leak:
+        by_protocol = f"protocol {spec.protocol}: " if spec.protocol else ""
+        raise DataError(
+            f"{by_protocol}{leak}: such a score measures memory. Load whole sequences "
+            "(as_sequences: true), take out what is there twice, name a splitter by groups "
+            "in evaluate.folds, or set evaluate.allow_leak: true for a score that is "
+            "marked."
+        )
+    return leak, "; ".join(declared) if spec.protocol and declared else None
+
+
+def _check_kind(pipeline, kind):
+    """Refuse images for a pipeline of sequences, and the other way round."""
+    for step in first_steps(pipeline):
+        taken = getattr(step, "input_kind", kind)
+        if taken not in (kind, f"raw {kind}", "raw"):
+            raise DataError(
+                f"the data set holds {kind}, but the pipeline begins with "
+                f"{type(step).__name__}, which takes {taken}: begin with another step "
+                "(sequences go through PerFrame, images straight into an extractor or "
+                "ImageNetwork) or load other data."
+            )
+
+
+def _check_target(target):
+    """Refuse data without labels, or with several a sample."""
+    if target is None:
+        raise DataError(
+            "the data set has no labels: load a folder that holds one folder a class."
+        )
+    if np.ndim(target) != 1:
+        raise DataError(
+            f"the data set has {np.shape(target)[1]} labels a sample, such as action "
+            "units; an experiment takes one: load it with an expression as its target."
+        )
+
+
+_CHECKS: dict[str, Callable] = {
+    "images": check_images,
+    "raw images": check_raw_images,
+    "sequences": check_sequences,
+    "raw sequences": check_raw_sequences,
+}
+
+
+def _check_data(bunch, kind):
+    names = bunch.get("filenames")
+    check = _CHECKS[kind]
+    try:
+        check(bunch.data, name="data")
+    except (TypeError, ValueError) as error:
+        place = re.match(r"data\[(\d+)\]|.*the first at \((\d+),", str(error))
+        index = int(place[1] or place[2]) if place else None
+        file = f" ({names[index]})" if names is not None and index is not None else ""
+        raise DataError(f"{error}{file}") from error
+
+
+def _check_faces(pipeline, bunch, store):
+    """Look for the faces once, so that missing ones are named before the long run."""
+    names = bunch.get("filenames")
+    for step in first_steps(pipeline):
+        within = getattr(step, "transformer", step)
+        if getattr(next(first_steps(within)), "missing", None) != "raise":
+            continue
+        if store is not None:
+            step = Cached(step, store=RowStore(store.folder, size_limit=store.size_limit))
+        try:
+            clone(step).fit_transform(bunch.data)
+        except NoFaceError as error:
+            message = str(error)
+            if names is not None:
+                message = re.sub(r"X\[(\d+)\]", lambda at: names[int(at[1])], message)
+            raise DataError(message) from error
+
+
+def _has_network(pipeline):
+    return any("training" in name.split("__") for name in pipeline.get_params())

@@ -1,0 +1,112 @@
+"""What the server answers, as the OpenAPI schema tells of it."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from ferpipe.candide.calibrated import load_calibrated
+from ferpipe.candide.camera import project
+from ferpipe.recognizer import Sighting
+
+__all__ = ["Answer", "Box", "FaceAnswer", "FrameAnswer", "ModelFacts", "Refusal", "face_of"]
+
+# of points of the overlay, in pixels
+_DECIMALS = 2
+
+_Point = Annotated[list[float], Field(min_length=2, max_length=2)]
+_Triangle = Annotated[list[int], Field(min_length=3, max_length=3)]
+
+
+class Box(BaseModel):
+    """A box in pixels, from the upper left corner of the image."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class FaceAnswer(BaseModel):
+    """One face."""
+
+    face: int = Field(description="number of the face, the same in all frames of a stream")
+    box: Box
+    detector_score: float
+    label: str | None = Field(description="class of the highest score; null if unsure")
+    scores: dict[str, float] = Field(
+        description="by class: probabilities, or the values of a decision function"
+    )
+    quality: float = Field(
+        description="probability that the wireframe lies on a face; below 0.5 reject it"
+    )
+    action_units: dict[str, float] = Field(description="0 is neutral, 1 is intensity D")
+    pose: dict[str, float] = Field(
+        description="rx, ry, rz in radians; scale s and place tx, ty in pixels"
+    )
+    landmarks: list[_Point] = Field(description="68 points (x, y) in pixels")
+    wireframe: list[_Point] = Field(
+        description="vertices (x, y) in pixels; /v1/model has the triangles"
+    )
+
+
+class Answer(BaseModel):
+    """The faces in an image."""
+
+    width: int = Field(description="of the image as it is shown upright, in pixels")
+    height: int
+    gives: Literal["probabilities", "scores"]
+    seconds: float = Field(description="that reading and recognising took")
+    faces: list[FaceAnswer]
+
+
+class FrameAnswer(Answer):
+    """The faces in a frame of a stream."""
+
+    frame: int = Field(description="from 0")
+    time: float = Field(description="in seconds")
+
+
+class ModelFacts(BaseModel):
+    """The model that answers."""
+
+    name: str
+    version: str = Field(description="of ferpipe")
+    classes: list[str]
+    gives: Literal["probabilities", "scores"]
+    takes: dict[str, Any] = Field(
+        description="kind and shape of what the model was fitted on"
+    )
+    card: dict[str, Any] = Field(description="training data, protocol, scores, terms")
+    action_units: list[str]
+    triangles: list[_Triangle] = Field(
+        description="of the wireframe: vertices, in the order of FaceAnswer.wireframe"
+    )
+    limits: dict[str, float]
+
+
+class Refusal(BaseModel):
+    """Why there is no answer."""
+
+    detail: str
+
+
+def face_of(sighting: Sighting) -> FaceAnswer:
+    """Write down a sighting of a face."""
+    model, _ = load_calibrated()
+    pose, sigma, alpha = model.split(sighting.parameters)
+    vertices = project(model.shape(sigma, alpha), pose)
+    return FaceAnswer.model_validate(
+        {
+            "face": sighting.face,
+            "box": dict(zip(Box.model_fields, sighting.box, strict=True)),
+            "detector_score": sighting.detector_score,
+            "label": sighting.label,
+            "scores": sighting.scores,
+            "quality": sighting.quality,
+            "action_units": sighting.action_units,
+            "pose": sighting.pose,
+            "landmarks": np.round(sighting.landmarks, _DECIMALS).tolist(),
+            "wireframe": np.round(vertices, _DECIMALS).tolist(),
+        }
+    )

@@ -1,0 +1,289 @@
+"""The application: addresses, the page and what they do."""
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from starlette.requests import ClientDisconnect
+
+import ferpipe
+from ferpipe.candide.calibrated import load_calibrated
+from ferpipe.datasets.synthetic import make_expression_sequences
+from ferpipe.persistence import describe_input
+from ferpipe.recognizer import Recognizer
+from ferpipe.serve.answers import Answer, FrameAnswer, ModelFacts, Refusal, face_of
+from ferpipe.serve.guard import Guard
+from ferpipe.serve.limits import Limits, Refused
+from ferpipe.serve.uploads import read_body, read_upload
+from ferpipe.serve.work import Worker
+
+__all__ = ["make_app"]
+
+_FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+_GUARDED = {
+    401: "The token is missing or wrong.",
+    403: "The request comes from a page of another site, or is meant for another server.",
+}
+_PREDICTING = {
+    **_GUARDED,
+    408: "The body did not arrive in time.",
+    413: "The file is too large.",
+    415: "The body is neither an image nor a form.",
+    422: "There is no image that can be read, or it has too many pixels.",
+    429: "Too many images are waiting.",
+    503: "It took too long, or there are too many connections.",
+}
+_BODY = {
+    "required": True,
+    "content": {
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"file": {"type": "string", "format": "binary"}},
+                "required": ["file"],
+            }
+        },
+    },
+}
+# of WebSocket closes: try again later, and gone
+_BUSY, _GONE = 1013, 1001
+
+
+def make_app(
+    recognizer: Recognizer,
+    *,
+    name: str = "",
+    card: dict[str, Any] | None = None,
+    token: str | None = None,
+    hosts: Collection[str] | None = None,
+    limits: Limits = Limits(),
+) -> Guard:
+    """Make the ASGI application.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+        What answers. It looks at all frames that it is given: ``every`` is None.
+    name : str, default=""
+        Of the model.
+    card : dict, default=None
+        What is known of the model.
+    token : str or None, default=None
+        Needed for everything under ``/v1/``; None for no token.
+    hosts : collection of str or None, default=None
+        Names under which the server is known; None for any.
+    limits : Limits, default=Limits()
+        How much is taken at once.
+
+    Returns
+    -------
+    app : Guard
+
+    Raises
+    ------
+    ValueError
+        If the recognizer leaves out frames.
+    """
+    if recognizer.every is not None:
+        raise ValueError(
+            f"The recognizer must have every=None, got {recognizer.every}: clients choose "
+            "the frames that they send."
+        )
+    worker = Worker(limits)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # what is loaded when a thread first needs it is loaded before the first request
+        with suppress(Refused):
+            await worker.run(recognizer.predict_image, _drawn_face())
+        yield
+        worker.close()
+
+    # the usual pages on the schema fetch scripts from elsewhere
+    app = FastAPI(
+        title="ferpipe",
+        summary="Facial expressions in images and streams of frames.",
+        version=ferpipe.__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    # Guard looks at the token; this tells of it in the schema
+    needs = [Depends(HTTPBearer(auto_error=False))] if token else []
+    facts = _facts(recognizer, name, card, limits)
+    n_streams = 0
+
+    @app.exception_handler(Refused)
+    async def refuse(request: Request, refusal: Refused) -> Response:
+        wait = {"Retry-After": "1"} if refusal.status in (429, 503) else None
+        return JSONResponse({"detail": refusal.sentence}, refusal.status, wait)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
+    @app.post(
+        "/v1/predict",
+        response_model=Answer,
+        responses=_documented(_PREDICTING),
+        dependencies=needs,
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def predict(request: Request) -> Response:
+        """Recognise the faces in an image, the surest first."""
+        content = await read_body(request, limits)
+        answer = await worker.run(_answer, recognizer, content, limits)
+        return Response(answer, media_type="application/json")
+
+    @app.get("/v1/model", responses=_documented(_GUARDED), dependencies=needs)
+    async def model() -> ModelFacts:
+        """Tell what answers, and what is taken."""
+        return facts
+
+    @app.get("/healthz", responses=_documented({403: _GUARDED[403]}))
+    async def health() -> dict[str, str]:
+        """Say that the server runs."""
+        return {"status": "ok"}
+
+    @app.websocket("/v1/stream")
+    async def stream(socket: WebSocket) -> None:
+        nonlocal n_streams
+        await socket.accept()
+        if n_streams >= limits.streams:
+            await socket.close(
+                _BUSY, f"{limits.streams} streams are open already: try again later."
+            )
+            return
+        n_streams += 1
+        try:
+            await _serve_stream(socket, recognizer, worker, limits)
+        finally:
+            n_streams -= 1
+
+    for path, (file, kind) in _FILES.items():
+        content = Path(__file__).with_name(file).read_bytes()
+        app.add_api_route(path, _sending(content, kind), include_in_schema=False)
+    return Guard(app, token=token, hosts=hosts)
+
+
+def _drawn_face():
+    return make_expression_sequences(7, 1, 200, random_state=0).data[0][0]
+
+
+def _sending(content, kind):
+    async def send() -> Response:
+        return Response(content, media_type=kind)
+
+    return send
+
+
+def _documented(statuses) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"model": Refusal, "description": statuses[status]} for status in statuses
+    }
+
+
+def _facts(recognizer, name, card, limits):
+    wireframe, _ = load_calibrated()
+    return ModelFacts(
+        name=name,
+        version=ferpipe.__version__,
+        classes=recognizer.classes,
+        gives=recognizer.gives,
+        takes=describe_input(recognizer.model),
+        card=card or {},
+        action_units=list(wireframe.animation_names),
+        triangles=wireframe.triangles.tolist(),
+        limits=asdict(limits),
+    )
+
+
+def _answer(recognizer, content, limits):
+    """Recognise the faces in an image file; return the answer as JSON."""
+    start = time.perf_counter()
+    image = read_upload(content, limits, grey=not recognizer.colour)
+    sightings = recognizer.predict_image(image)
+    return Answer(**_seen(image, sightings, recognizer, start)).model_dump_json()
+
+
+def _answer_frame(stream, content, moment, limits):
+    """Recognise the faces in the next frame of a stream; return the answer as JSON."""
+    start = time.perf_counter()
+    image = read_upload(content, limits, grey=not stream.recognizer.colour)
+    sightings = stream.step(image, moment)
+    return FrameAnswer(
+        frame=sightings[0].frame,
+        time=moment,
+        **_seen(image, sightings, stream.recognizer, start),
+    ).model_dump_json()
+
+
+def _seen(image, sightings, recognizer, start):
+    return {
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "gives": recognizer.gives,
+        "faces": [face_of(one) for one in sightings if one.face is not None],
+        "seconds": time.perf_counter() - start,
+    }
+
+
+async def _serve_stream(socket, recognizer, worker, limits):
+    """Answer the frames of one stream, until the client has enough."""
+    stream = recognizer.stream()
+    start = time.monotonic()
+    given, last = None, -math.inf
+    with suppress(WebSocketDisconnect):
+        while True:
+            try:
+                async with asyncio.timeout(limits.idle_seconds):
+                    message = await socket.receive()
+            except TimeoutError:
+                reason = f"No frame came for {limits.idle_seconds:g} s."
+                await socket.close(_GONE, reason)
+                return
+            if message["type"] == "websocket.disconnect":
+                return
+            try:
+                if message.get("text") is not None:
+                    given = _time_in(message["text"], last)
+                    continue
+                moment = time.monotonic() - start if given is None else given
+                if moment <= last:
+                    raise Refused(422, "A time must be given with each frame, or none.")
+                work = _answer_frame, stream, message["bytes"], moment, limits
+                answer = await worker.run(*work)
+                given, last = None, moment
+            except Refused as refusal:
+                given = None
+                answer = Refusal(detail=refusal.sentence).model_dump_json()
+            await socket.send_text(answer)
+
+
+def _time_in(text, last):
+    """Read the message that gives the time of the next frame."""
+    try:
+        moment = json.loads(text)["time"]
+        if not (isinstance(moment, int | float) and last < moment < math.inf):
+            raise ValueError
+        return float(moment)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise Refused(
+            422,
+            'A text message must be {"time": SECONDS}, the time of the frame that follows, '
+            "later than that of the frame before.",
+        ) from error

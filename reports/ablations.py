@@ -1,0 +1,169 @@
+"""What each part of the training on FER2013 is worth: short runs that differ in one thing.
+
+``python reports/ablations.py [NAME...] [--seeds 0 1 2] [--share 1] [--epochs 20]`` with
+FERPIPE_DATA naming the folder that holds fer2013. Each run is pipelines/fer2013_cnn.yaml on
+a shorter schedule with some values replaced, trained on Training (or a share of it) and
+scored on PublicTest: a selection score. What was run before, with the same settings, is not
+run again, and a run that was stopped goes on from its last epoch. Runs and table stand in
+reports/fer2013.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from ferpipe import datasets
+from ferpipe.allocator import keep_freed_memory
+from ferpipe.grid import run
+from ferpipe.networks.loop import find_device
+from ferpipe.spec import read_mapping
+from ferpipe.statistics import summarise
+
+HERE = Path(__file__).parent
+FOLDER = HERE / "fer2013"
+EXPERIMENT = HERE.parent / "pipelines" / "fer2013_cnn.yaml"
+NETWORK = "pipeline.classify.ImageNetwork"
+TRAINING = f"{NETWORK}.training.Training"
+AUGMENT = f"{NETWORK}.augment.Augment"
+# What each run replaces. Learning rates are usual ones of the optimisers, tuned for none.
+RUNS = {
+    "as shipped": [],
+    "stochastic gradient descent": [f"{TRAINING}.optimizer=sgd", f"{TRAINING}.lr=0.1"],
+    "Adam": [
+        *(f"{TRAINING}.optimizer=adam", f"{TRAINING}.lr=0.002"),
+        f"{TRAINING}.weight_decay=0.0",
+    ],
+    "NAdam": [f"{TRAINING}.optimizer=nadam", f"{TRAINING}.lr=0.002"],
+    "Adamax": [
+        *(f"{TRAINING}.optimizer=adamax", f"{TRAINING}.lr=0.004"),
+        f"{TRAINING}.weight_decay=0.0",
+    ],
+    "class weights": [f"{TRAINING}.class_weight=balanced"],
+    "balanced sampling": [f"{TRAINING}.sampling=balanced"],
+    "no label smoothing": [f"{TRAINING}.label_smoothing=0.0"],
+    "no mixup": [f"{AUGMENT}.mixup=0.0"],
+    "no erasing": [f"{AUGMENT}.erase=0.0"],
+    "no augmentation": [f"{NETWORK}.augment=null"],
+    "constant learning rate": [f"{TRAINING}.schedule=constant", f"{TRAINING}.lr=0.01"],
+    "paper 003's network": [f"{NETWORK}.frames=paper_003"],
+    "paper 004's network": [f"{NETWORK}.frames=paper_004"],
+    "paper 004's, without its spatial transformer": [
+        f"{NETWORK}.frames=paper_004_unsteered"
+    ],
+}
+
+
+def load(share):
+    """Return FER2013 with a share of Training, stratified by class, and PublicTest."""
+    bunch = datasets.load_fer2013(Path(os.environ["FERPIPE_DATA"]) / "fer2013")
+    train = np.flatnonzero(bunch.usage == "Training")
+    if share < 1:
+        train, _ = train_test_split(
+            train, train_size=share, stratify=bunch.target[train], random_state=0
+        )
+    kept = np.sort(np.concatenate([train, np.flatnonzero(bunch.usage == "PublicTest")]))
+    for name in ("data", "target", "usage"):
+        bunch[name] = bunch[name][kept]
+    bunch.filenames = [bunch.filenames[index] for index in kept]
+    return bunch
+
+
+def measure(name, seed, epochs, bunch):
+    """Train and score once; return what is kept of it."""
+    settings = [
+        *(f"seed={seed}", "report=null", f"{TRAINING}.max_epochs={epochs}"),
+        *(f"{TRAINING}.checkpoint={FOLDER / 'checkpoints'}", *RUNS[name]),
+    ]
+    results = run(read_mapping(EXPERIMENT), data=bunch, set=settings)
+    summary = summarise(results)
+    head = summary["splits"][summary["headline"]]
+    return {
+        "accuracy": summary["headline_scores"]["accuracy"],
+        "f1_macro": summary["headline_scores"]["f1_macro"],
+        "calibration_error": head["calibration"]["error"],
+        "seconds": round(results.seconds),
+        "device": find_device("auto"),
+    }
+
+
+def write_table(runs):
+    """Write the runs as a table, best first within a schedule, mean over seeds."""
+    lines = ["# One change at a time", "", *__doc__.splitlines()[2:], ""]
+    schedules = sorted({(row["share"], row["epochs"]) for row in runs}, reverse=True)
+    for share, epochs in schedules:
+        lines += [
+            f"## {epochs} epochs, {share:.0%} of Training",
+            "",
+            "| run | PublicTest | macro-F1 | calibration error | seeds | minutes |",
+            "|---|---|---|---|---|---|",
+        ]
+        rows = []
+        for name in RUNS:
+            found = [
+                row
+                for row in runs
+                if (row["name"], row["share"], row["epochs"]) == (name, share, epochs)
+            ]
+            if found:
+                mean = {
+                    key: np.mean([row[key] for row in found])
+                    for key in ("accuracy", "f1_macro", "calibration_error", "seconds")
+                }
+                spread = np.std([row["accuracy"] for row in found])
+                accuracy = f"{mean['accuracy']:.4f}"
+                accuracy += f" ± {spread:.4f}" if len(found) > 1 else ""
+                rows.append(
+                    (
+                        -mean["accuracy"],
+                        f"| {name} | {accuracy} | {mean['f1_macro']:.3f} "
+                        f"| {mean['calibration_error']:.3f} | {len(found)} "
+                        f"| {mean['seconds'] / 60:.0f} ({found[0]['device']}) |",
+                    )
+                )
+        lines += [row for _, row in sorted(rows)] + [""]
+    (FOLDER / "README.md").write_text("\n".join(lines))
+
+
+def main():
+    """Run what is asked for and not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {list(RUNS)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--share", type=float, default=1.0, help="share of Training")
+    parser.add_argument("--epochs", type=int, default=20)
+    options = parser.parse_args()
+    unknown = set(options.names) - set(RUNS)
+    if unknown:
+        parser.error(f"no run {sorted(unknown)}; expected some of {list(RUNS)}")
+    if "FERPIPE_DATA" not in os.environ:
+        parser.error("FERPIPE_DATA is not set: it names the folder that holds fer2013")
+    keep_freed_memory()
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / "runs.json"
+    runs = json.loads(path.read_text()) if path.is_file() else []
+    bunch = load(options.share)
+    for seed in options.seeds:
+        for name in options.names or RUNS:
+            settings = {
+                "name": name,
+                "seed": seed,
+                "share": options.share,
+                "epochs": options.epochs,
+            }
+            if any(settings.items() <= row.items() for row in runs):
+                continue
+            row = settings | measure(name, seed, options.epochs, bunch)
+            print(row, flush=True)
+            runs.append(row)
+            path.write_text(json.dumps(runs, indent=1))
+            write_table(runs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Counting fits; what is refused is in test_experiment.py and test_protocols.py."""
+
+import numpy as np
+import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import HalvingGridSearchCV
+from sklearn.utils import Bunch
+
+from ferpipe.plan import _halving_rounds, make_plan
+from ferpipe.spec import compile_spec
+
+
+@pytest.mark.parametrize(
+    ("candidates", "n_samples", "factor"),
+    [(2, 60, 3), (3, 60, 3), (9, 90, 3), (10, 40, 3), (8, 100, 2), (27, 30, 2), (5, 24, 4)],
+)
+def test_rounds_of_a_halving_are_those_of_sklearn(candidates, n_samples, factor):
+    search = HalvingGridSearchCV(
+        DummyClassifier(strategy="constant"),
+        {"constant": [0] * candidates},
+        factor=factor,
+        cv=2,
+        random_state=0,
+        return_train_score=False,
+    )
+    y = np.arange(n_samples) % 2
+    search.fit(np.zeros((n_samples, 1)), y)
+    assert _halving_rounds(candidates, n_samples, 2 * 2 * 2, factor) == search.n_candidates_
+
+
+def noise(n=60):
+    rng = np.random.default_rng(0)
+    return Bunch(
+        data=rng.integers(0, 256, (n, 12, 12), dtype=np.uint8),
+        target=np.array(["anger", "fear"])[np.arange(n) % 2],
+        groups=np.array([f"S{i // 6}" for i in range(n)]),
+        kind="images",
+        synthetic=True,
+        DESCR="noise",
+    )
+
+
+def plan_of(search="grid", **evaluate):
+    mapping = {
+        "name": "test",
+        "data": {"image_folder": {"path": "nowhere"}},
+        "pipeline": {
+            "pixels": "PixelFeatures",
+            "classify": {"LinearSVC": {"C": {"try": [1, 2, 3, 4, 5, 6]}}},
+        },
+        "search": search,
+        "evaluate": evaluate,
+    }
+    return make_plan(compile_spec(mapping), noise())
+
+
+FOLDS = {"StratifiedKFold": {"n_splits": 2}}
+INNER = {"StratifiedKFold": {"n_splits": 2}}
+
+
+def test_fits_of_every_way_of_searching():
+    # a search a fold and one over all the data; 2 plain folds; curves of 5 sizes
+    rest = 2 + 2 * 5
+    for search, tried in (("grid", 6), ({"random": {"n_iter": 4}}, 4), ("halving", 6 + 2)):
+        plan = plan_of(search, folds=FOLDS, inner=INNER)
+        assert plan.fits == 3 * (tried * 2 + 1) + rest
+
+
+def test_fits_of_other_seeds_are_those_of_their_headline():
+    plan = plan_of(folds=FOLDS, inner=INNER, seeds=[0, 1, 2])
+    assert [other.fits for other in plan.repeats] == [2 * 13, 2 * 13]
+    assert plan.fits == plan_of(folds=FOLDS, inner=INNER).fits + 4 * 13
+
+
+def test_one_part_that_is_judged_leaves_one_model():
+    plan = plan_of(protocol="random-80-20", inner=INNER)
+    assert plan.saves_judged
+    assert plan.fits == 13
+    assert plan.curve == []
+    assert not plan_of(folds=FOLDS).saves_judged
