@@ -1,6 +1,6 @@
 """YAML <-> estimators: one file is one experiment and its whole search space.
 
-The language has six rules, written down in docs/yaml.md. Names come from an
+The language has a few rules, written down in docs/yaml.md. Names come from an
 allow-list, so a file from a stranger can build estimators and run nothing else.
 This module knows nothing of data and of programs.
 """

@@ -218,12 +218,11 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         from ferpipe.networks.modules import decide
 
         def method(module, frames, lengths):
-            rows = module.rows_per_sample(lengths)
-            views = [
-                decide(module(view, lengths) / self.temperature_, self.loss, rows)
-                for view in self._views(frames)
-            ]
-            return torch.stack(views).mean(0)
+            views = self._views(frames)
+            # only images, which have no lengths, have several views
+            scores = module(torch.cat(views), lengths) / self.temperature_
+            found = decide(scores, self.loss, module.rows_per_sample(lengths))
+            return found.unflatten(0, (len(views), -1)).mean(0)
 
         return self._apply(X, method)
 

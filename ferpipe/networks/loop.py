@@ -104,7 +104,9 @@ class Net(NeuralNet):
         return {"loss": loss, "y_pred": scores}
 
     def initialize_optimizer(self, triggered_directly=None):
-        """Build the optimiser; weight decay spares biases and batch norms."""
+        """Build the optimiser, if there is one; biases and batch norms do not decay."""
+        if self.optimizer is None:
+            return self
         parameters = [p for p in self.module_.parameters() if p.requires_grad]
         matrices = [p for p in parameters if p.ndim > 1]
         others = [p for p in parameters if p.ndim <= 1]
@@ -259,7 +261,13 @@ def make_net(module, device):
     net : Net
     """
     net = Net(
-        module, TrainingLoss, criterion__kind="cross_entropy", device=device, **_QUIET
+        module,
+        TrainingLoss,
+        criterion__kind="cross_entropy",
+        # making one loads torch's compiler, a second's work
+        optimizer=None,
+        device=device,
+        **_QUIET,
     )
     return net.initialize()
 
