@@ -37,8 +37,8 @@ def pretrained(name=None):
     Examples
     --------
     >>> from ferpipe import pretrained
-    >>> for name, card in pretrained().items():
-    ...     print(name, "-", card["terms"].split(":")[0])
+    >>> pretrained("fer2013").classes_.tolist()
+    ['anger', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise']
     """
     cards = {
         path.parent.name: json.loads((path.parent / "card.json").read_text("utf-8"))
