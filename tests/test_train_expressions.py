@@ -53,6 +53,9 @@ def test_network_card_and_report(experiment, tmp_path, capsys):
     assert list(network.classes_) == ["anger", "happiness", "neutral"]
     card = json.loads((out / "card.json").read_text())
     assert card["scores"]["accuracy"] == card["scores"]["accuracy_as_shipped"] > 0.6
+    # the network of this file looks at one view as it is
+    scores = card["scores"]
+    assert scores["accuracy_as_shipped_of_one_view"] == scores["accuracy_as_shipped"]
     assert card["command"] == f"python -m ferpipe.train expressions {file}"
     assert "PublicTest" in card["protocol"]
     results = json.loads((tmp_path / "report" / "results.json").read_text())

@@ -218,17 +218,23 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         from ferpipe.networks.modules import decide
 
         def method(module, frames, lengths):
-            views = self._views(frames)
-            # only images, which have no lengths, have several views
-            scores = module(torch.cat(views), lengths) / self.temperature_
-            found = decide(scores, self.loss, module.rows_per_sample(lengths))
-            return found.unflatten(0, (len(views), -1)).mean(0)
+            rows = module.rows_per_sample(lengths)
+            scores = self._scores_of_views(module, frames, lengths) / self.temperature_
+            return torch.stack([decide(one, self.loss, rows) for one in scores]).mean(0)
 
         return self._apply(X, method)
 
     def _views(self, frames):
         """Return what the network looks at to decide, a list of frames."""
         return [frames]
+
+    def _scores_of_views(self, module, frames, lengths):
+        """Return the scores of each view, (n_views, n_rows, n_classes)."""
+        import torch
+
+        views = self._views(frames)
+        # only images, which have no lengths, have several views
+        return module(torch.cat(views), lengths).unflatten(0, (len(views), -1))
 
     def _find_temperature(self, valid):
         import torch
@@ -237,8 +243,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         from ferpipe.networks.temperature import fit_temperature
 
         def method(module, frames, lengths):
-            views = [module(view, lengths) for view in self._views(frames)]
-            return torch.stack(views, dim=1)
+            return self._scores_of_views(module, frames, lengths).transpose(0, 1)
 
         scores = torch.from_numpy(loop.apply(self._net, valid, method)).transpose(0, 1)
         lengths = torch.tensor([len(x) for x in valid.X]) if valid.sequences else None

@@ -71,13 +71,17 @@ def train_expressions(experiment, folder):
     head = summary["splits"][summary["headline"]]
     (fold,) = results.folds
     images = load_data(spec).data[fold.test]
-    shipped = load_network(path).predict(images) == results.target[fold.test]
+    shipped = load_network(path)
+    target = results.target[fold.test]
+    as_shipped = shipped.predict(images) == target
+    of_one_view = shipped.set_params(views="one").predict(images) == target
     scores = {
         **summary["headline_scores"],
         **{f"accuracy {name}": part["accuracy"] for name, part in head["beside"].items()},
         "expected_calibration_error": head["calibration"]["error"],
         "expected_calibration_error_unscaled": head["calibration"]["error_unscaled"],
-        "accuracy_as_shipped": float(np.mean(shipped)),
+        "accuracy_as_shipped": float(np.mean(as_shipped)),
+        "accuracy_as_shipped_of_one_view": float(np.mean(of_one_view)),
     }
     return Trained(
         summary["protocol"],
