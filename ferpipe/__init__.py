@@ -12,6 +12,7 @@ _PUBLIC = {
     "ActionUnitRules": "ferpipe.candide.rules",
     "AdaptiveHistogramEqualizer": "ferpipe.normalize",
     "Augment": "ferpipe.networks.augment",
+    "CNNFeatures": "ferpipe.networks.cnn_features",
     "Cached": "ferpipe.cached",
     "CandideFitter": "ferpipe.candide.fitter",
     "Face": "ferpipe.detect",

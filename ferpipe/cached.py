@@ -22,7 +22,14 @@ from ferpipe.constraints import HasMethods, fit_context
 from ferpipe.journal import Journal
 from ferpipe.store import RowStore, content_hash
 
-__all__ = ["Cached", "StepMemory", "is_stateless", "put_cache", "take_cache"]
+__all__ = [
+    "Cached",
+    "KeptPipeline",
+    "StepMemory",
+    "is_stateless",
+    "put_cache",
+    "take_cache",
+]
 
 # what does not change the output
 _WITHOUT_EFFECT = ("n_jobs", "verbose", "_sklearn_output_config")
@@ -292,6 +299,66 @@ class StepMemory:
             return transformed, put(fitted)
 
         return call
+
+
+class KeptPipeline(Pipeline):
+    """A pipeline that remembers the fit of its last step too.
+
+    ``Pipeline(memory=...)`` remembers the steps before the last. A search that was killed
+    then finds them again, but would fit the last step of each candidate once more.
+
+    Parameters
+    ----------
+    steps, transform_input
+        As for Pipeline.
+    memory : StepMemory
+        Its journal gets a line ``fit_reused`` or ``fit_computed`` for each fit.
+    verbose
+        As for Pipeline.
+    """
+
+    def fit(self, X, y=None, **params):
+        """Fit the steps that the memory does not have.
+
+        Parameters
+        ----------
+        X, y, **params
+            As for Pipeline.
+
+        Returns
+        -------
+        self : KeptPipeline
+        """
+        name, last = self.steps[-1]
+        if last in (None, "passthrough") or is_stateless(last):
+            return super().fit(X, y, **params)
+        kept = _KeptFit(last, self.memory)
+        self.steps = [*self.steps[:-1], (name, kept)]
+        try:
+            return super().fit(X, y, **params)
+        finally:
+            self.steps[-1] = (name, kept.estimator)
+
+
+class _KeptFit(BaseEstimator):
+    """Stands in for the last step while its pipeline is fitted."""
+
+    def __init__(self, estimator, memory):
+        self.estimator = estimator
+        self.memory = memory
+
+    def fit(self, X, y=None, **params):
+        self.estimator = self.memory.store.get_or_compute(
+            ("fit", self.estimator, _digest(X), y, params),
+            lambda: self.estimator.fit(X, y, **params),
+            on_access=lambda found: self.memory.journal.add(
+                "fit_reused" if found else "fit_computed"
+            ),
+        )
+        return self
+
+    def get_metadata_routing(self):
+        return self.estimator.get_metadata_routing()
 
 
 def is_stateless(transformer) -> bool:

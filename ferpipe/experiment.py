@@ -7,32 +7,25 @@ import inspect
 import os
 import tempfile
 import time
-import warnings
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
-from sklearn import config_context
-from sklearn.base import clone, is_classifier
-from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-from sklearn.utils.metadata_routing import get_routing_for_object
-from threadpoolctl import threadpool_limits
+from joblib import delayed, parallel_config
 
 from ferpipe import datasets
-from ferpipe.cached import StepMemory, take_cache
+from ferpipe.cached import StepMemory
+from ferpipe.cluster import run_on_cluster
 from ferpipe.datasets.joined import join_data_sets
+from ferpipe.jobs import Work, conclude, curve_scores, lay_out, search
 from ferpipe.journal import Journal
-from ferpipe.kinds import input_kind
 from ferpipe.persistence import package_versions
-from ferpipe.plan import CURVE_FRACTIONS, DataError, Plan, make_plan
+from ferpipe.plan import DataError, make_plan
+from ferpipe.processes import in_processes
 from ferpipe.protocols import PROTOCOLS
-from ferpipe.results import Fold, Results
+from ferpipe.results import Results
 from ferpipe.spec import Spec, SpecError, suggest
 from ferpipe.store import Store
 
@@ -110,6 +103,7 @@ def run_experiment(
     *,
     store: Store | None = None,
     n_jobs: int = 1,
+    dask: str | None = None,
     progress: bool = False,
     command: str = "",
 ) -> Results:
@@ -120,7 +114,8 @@ def run_experiment(
     folds only.
 
     One job a fold runs in its own process when ``n_jobs`` is above one: that is the only
-    level of parallelism. Each has ``cores // n_jobs`` threads.
+    level of parallelism. Each has ``cores // n_jobs`` threads. With dask, each candidate on
+    each inner fold is a job, in a process of one thread.
 
     Parameters
     ----------
@@ -133,6 +128,9 @@ def run_experiment(
         for this run only.
     n_jobs : int, default=1
         Processes.
+    dask : str, default=None
+        "local:4" for four processes of a dask cluster on this machine, "tcp://host:port"
+        for the workers of a scheduler that runs; ``n_jobs`` is not looked at then.
     progress : bool, default=False
         Show a progress bar over fits.
     command : str, default=""
@@ -146,41 +144,28 @@ def run_experiment(
     ------
     DataError
         As ``make_plan`` does.
+    ModuleNotFoundError, ConnectionError, ValueError
+        If the cluster cannot be used, as ``run_on_cluster`` does.
     """
     start = time.perf_counter()
     plan = make_plan(spec, bunch, store=store)
-    bunch, (split, *others) = plan.bunch, plan.split.folds
-    with tempfile.TemporaryDirectory(prefix="ferpipe-") as folder:
-        journal = Journal(Path(folder) / "journal")
-        memory = StepMemory(store or Store(Path(folder) / "store"), journal)
-        threads = max(1, _cores() // n_jobs)
-        work, *repeats = [
-            _Work(one, journal, memory, threads) for one in (plan, *plan.repeats)
-        ]
+    bunch = plan.bunch
+    with tempfile.TemporaryDirectory(prefix="ferpipe-") as name:
+        folder = Path(name)
+        journal = Journal(folder / "journal")
         bar = journal.progress("fit", plan.fits, spec.name) if progress else nullcontext()
-        with bar, parallel_config("loky", inner_max_num_threads=work.threads):
-            parallel = Parallel(n_jobs=n_jobs)
-            searches = [
-                delayed(_search_fold)(one, split, number, train, test)
-                for one in (work, *repeats)
-                for number, (train, test) in enumerate(one.plan.headline)
-            ]
-            if plan.saves_judged:
-                fold, model, best, cv_results = _search_judged(work, split)
-                folds = [fold, *parallel(searches[1:])]
+        with bar:
+            if dask is None:
+                memory = StepMemory(store or Store(folder / "store"), journal)
+                found = _run_here(plan, memory, journal, n_jobs)
             else:
-                *folds, (model, best, cv_results) = parallel(
-                    [*searches, delayed(_search_everything)(work)]
+                found = run_on_cluster(
+                    plan, dask, store=store, journal=journal, folder=folder
                 )
-            for other in others:
-                folds += parallel(
-                    delayed(_refit)(work, other, number, train, test, best)
-                    for number, (train, test) in enumerate(plan.split.folds[other])
-                )
-            curve = parallel(
-                delayed(_curve_scores)(work, train, test, best)
-                for train, test in plan.curve
-            )
+        searched, refits, curve = found
+        # the first search's choice is the one of the model to save
+        _, model, best, cv_results = searched[0]
+        folds = [fold for fold, *_ in searched if fold is not None] + refits
         fits = {
             "candidates": plan.candidates,
             "total": plan.fits,
@@ -195,7 +180,7 @@ def run_experiment(
         target=np.asarray(bunch.target),
         groups=None if bunch.groups is None else np.asarray(bunch.groups),
         classes=tuple(str(name) for name in np.unique(bunch.target)),
-        headline=split,
+        headline=next(iter(plan.split.folds)),
         protocol=_protocol_words(plan),
         leak=plan.leak,
         beside=plan.split.beside,
@@ -218,196 +203,21 @@ def run_experiment(
     )
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What every job of a run is told."""
-
-    plan: Plan
-    journal: Journal
-    memory: StepMemory
-    threads: int
-
-    def pipeline(self):
-        """Return the unfitted pipeline, with the run's memory."""
-        return clone(self.plan.spec.pipeline).set_params(memory=self.memory)
-
-    @contextmanager
-    def settings(self):
-        """Route groups, and give every library this run's number of threads."""
-        with (
-            config_context(enable_metadata_routing=True),
-            threadpool_limits(self.threads),
-            warnings.catch_warnings(),
-        ):
-            # A fold by subject may lack a class; its recall is then left out of the mean.
-            warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
-            yield
-
-    def take(self, indices):
-        """Return data, target and groups of some samples."""
-        bunch, groups = self.plan.bunch, self.plan.split.groups
-        if groups is not None:
-            groups = np.asarray(groups)[indices]
-        return _take(self.samples, indices), np.asarray(bunch.target)[indices], groups
-
-    @cached_property
-    def samples(self):
-        """The data; arrays that cannot be written to, so that each is hashed only once."""
-        data = self.plan.bunch.data
-        # photos may come as one array, whose parts would be copied and hashed each time
-        taken = input_kind(self.plan.spec.pipeline) or ""
-        if isinstance(data, list) or taken.startswith("raw"):
-            return [_read_only(sample) for sample in data]
-        return data
-
-    def score(self, estimator, X, y):
-        """Score a fitted pipeline by every scorer; each call is one finished fit."""
-        scorer = check_scoring(estimator, scoring=list(self.plan.spec.scoring))
-        scores = scorer(estimator, X, y)
-        self.journal.add("fit")
-        return scores
-
-    def choosing_score(self, estimator, X, y):
-        """Score by the scorer that chooses, for a search that takes no others."""
-        return self.score(estimator, X, y)[self.plan.spec.choose_by]
-
-
-def _search(work, X, y, groups):
-    """Search where there is more than one candidate; return the model and the choice."""
-    if work.plan.candidates == 1:
-        return _fit(work.pipeline(), X, y, groups), {}, {}
-    search = _build_search(work)
-    try:
-        _fit(search, X, y, groups)
-    except MemoryError as error:
-        warnings.warn(
-            f"There was too little memory for a candidate ({error}): the search begins "
-            "again and scores NaN what fails; the warning after it has the reasons.",
-            stacklevel=2,
-        )
-        _fit(search.set_params(error_score=np.nan), X, y, groups)
-    return search.best_estimator_, search.best_params_, search.cv_results_
-
-
-def _build_search(work):
-    """Build the search that the spec names; each call of a scorer is one finished fit."""
-    spec = work.plan.spec
-    kind, parameters = spec.search
-    settings = {"cv": work.plan.inner, "error_score": "raise"}
-    if kind == "halving":
-        # scikit-learn has it behind this import
-        from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-        from sklearn.model_selection import HalvingGridSearchCV
-
-        return HalvingGridSearchCV(
-            work.pipeline(),
-            spec.grid,
-            scoring=work.choosing_score,
-            random_state=spec.seed,
-            return_train_score=False,
-            **settings,
-            **parameters,
-        )
-    settings |= {"scoring": work.score, "refit": spec.choose_by}
-    if kind == "random":
-        n_iter = min(parameters["n_iter"], work.plan.candidates)
-        return RandomizedSearchCV(
-            work.pipeline(), spec.grid, n_iter=n_iter, random_state=spec.seed, **settings
-        )
-    return GridSearchCV(work.pipeline(), spec.grid, **settings)
-
-
-def _search_fold(work, split, number, train, test):
-    """Search inside the training part, refit there, score on the part held out."""
-    start = time.perf_counter()
-    with work.settings():
-        model, best, _ = _search(work, *work.take(train))
-        return _score_fold(work, split, number, model, best, train, test, start)
-
-
-def _search_judged(work, split):
-    """Search in the one training part; the model that is judged is saved."""
-    start = time.perf_counter()
-    ((train, test),) = work.plan.headline
-    with work.settings():
-        model, best, cv_results = _search(work, *work.take(train))
-        fold = _score_fold(work, split, 0, model, best, train, test, start)
-    return fold, take_cache(model).set_params(memory=None), best, cv_results
-
-
-def _search_everything(work):
-    """Search over all the data; the model is the one to save."""
-    with work.settings():
-        model, best, cv_results = _search(
-            work, *work.take(np.arange(len(work.plan.bunch.target)))
-        )
-    work.journal.add("fit")
-    return take_cache(model).set_params(memory=None), best, cv_results
-
-
-def _refit(work, split, number, train, test, best):
-    """Fit with given parameters on the training part, score on the part held out."""
-    start = time.perf_counter()
-    with work.settings():
-        model = _fit(work.pipeline().set_params(**_cloned(best)), *work.take(train))
-        return _score_fold(work, split, number, model, best, train, test, start)
-
-
-def _score_fold(work, split, number, model, best, train, test, start):
-    X, y, _ = work.take(test)
-    scores = work.score(model, X, y)
-    return Fold(
-        split=split,
-        number=number,
-        test=test,
-        predicted=model.predict(X),
-        probabilities=_probabilities(model, X, np.unique(work.plan.bunch.target)),
-        temperature=float(getattr(model[-1], "temperature_", 1.0)),
-        scores={name: float(value) for name, value in scores.items()},
-        best_params=best,
-        step_predictions=_step_predictions(model, X),
-        n_train=len(train),
-        seconds=time.perf_counter() - start,
-        seed=work.plan.spec.seed,
-    )
-
-
-def _probabilities(model, X, classes):
-    """Probabilities of all classes, where the model gives them; 0 of those it lacks."""
-    if not hasattr(model, "predict_proba"):
-        return None
-    found = model.predict_proba(X)
-    probabilities = np.zeros((len(found), len(classes)))
-    probabilities[:, np.searchsorted(classes, model.classes_)] = found
-    return probabilities
-
-
-def _curve_scores(work, train, test, best):
-    """Scores on training and held-out samples over growing parts of the training part."""
-    target = np.asarray(work.plan.bunch.target)
-    order = _stratified_order(target, train, np.random.default_rng(work.plan.spec.seed))
-    n_classes = len(np.unique(target[train]))
-    X_test, y_test, _ = work.take(test)
-    rows = []
-    with work.settings():
-        for fraction in CURVE_FRACTIONS:
-            part = order[: max(n_classes, round(fraction * len(order)))]
-            X, y, groups = work.take(part)
-            model = _fit(work.pipeline().set_params(**_cloned(best)), X, y, groups)
-            scorer = check_scoring(model, scoring=work.plan.spec.choose_by)
-            rows.append((len(part), scorer(model, X, y), scorer(model, X_test, y_test)))
-            work.journal.add("fit")
-    return rows
-
-
-def _stratified_order(y, indices, rng):
-    """Shuffle samples so that the first of them hold the classes in their shares."""
-    order = rng.permutation(indices)
-    share = np.empty(len(order))
-    for name in np.unique(y[order]):
-        own = y[order] == name
-        share[own] = np.arange(own.sum()) / own.sum()
-    return order[np.argsort(share, kind="stable")]
+def _run_here(plan, memory, journal, n_jobs):
+    """Do everything that a plan asks for in processes of this machine, one fold each."""
+    threads = max(1, _cores() // n_jobs)
+    works = [Work(one, journal, memory, threads) for one in (plan, *plan.repeats)]
+    (first, *others), refits, curve = lay_out(plan)
+    with parallel_config("loky", inner_max_num_threads=threads):
+        parallel = partial(in_processes, n_jobs=n_jobs)
+        # where one model is judged, it need not come out of another process
+        begun = [search(works[0], first)] if plan.saves_judged else []
+        parts = others if plan.saves_judged else [first, *others]
+        searched = begun + parallel(delayed(search)(works[p.repeat], p) for p in parts)
+        best = searched[0][2]
+        folds = parallel(delayed(conclude)(works[0], part, best) for part in refits)
+        rows = parallel(delayed(curve_scores)(works[0], part, best) for part in curve)
+    return searched, [fold for fold, _ in folds], rows
 
 
 def _join_curves(curves):
@@ -419,45 +229,6 @@ def _join_curves(curves):
         "train": [[float(row[1]) for row in rows] for rows in by_size],
         "test": [[float(row[2]) for row in rows] for rows in by_size],
     }
-
-
-def _step_predictions(model, X):
-    """Predictions of the steps before the last that are classifiers themselves."""
-    predictions = {}
-    for name, step in model.steps[:-1]:
-        if step in (None, "passthrough"):
-            continue
-        if is_classifier(step) and not isinstance(step, FrozenEstimator):
-            predictions[name] = step.predict(X)
-        X = step.transform(X)
-    return predictions
-
-
-def _fit(model, X, y, groups):
-    """Fit with groups where a step wants them; routing refuses groups that none wants."""
-    wants = get_routing_for_object(model).consumes("fit", {"groups"})
-    return model.fit(X, y, **({"groups": groups} if wants and groups is not None else {}))
-
-
-def _cloned(parameters):
-    """Return parameters with every estimator among them cloned, unfitted."""
-    return {name: clone(value, safe=False) for name, value in parameters.items()}
-
-
-def _read_only(sample):
-    if isinstance(sample, list | tuple):
-        return [_read_only(frame) for frame in sample]
-    if not isinstance(sample, np.ndarray):
-        return sample
-    view = sample.view()
-    view.flags.writeable = False
-    return view
-
-
-def _take(data, indices):
-    if isinstance(data, list):
-        return [data[i] for i in indices]
-    return data[indices]
 
 
 def _cores():

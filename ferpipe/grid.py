@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ import joblib
 
 from ferpipe.align import TEMPLATES
 from ferpipe.allocator import keep_freed_memory
+from ferpipe.cluster import check_address
 from ferpipe.experiment import load_data, make_plan, run_experiment
 from ferpipe.persistence import save
 from ferpipe.plan import Plan
@@ -35,6 +37,7 @@ def run(
     protocol: str | None = None,
     set: Iterable[str] = (),
     n_jobs: int = 1,
+    dask: str | None = None,
     out=None,
     cache: bool = True,
     progress: bool = False,
@@ -54,6 +57,9 @@ def run(
         Values to replace, each ``"a.b.c=value"``.
     n_jobs : int, default=1
         Processes, one fold each.
+    dask : str, default=None
+        "local:4" for four processes of a dask cluster on this machine, "tcp://host:port"
+        for the workers of a scheduler that runs; ``n_jobs`` is not looked at then.
     out : str or path, default=None
         Folder of the report; None takes ``report.to``, and writes nothing without it.
     cache : bool, default=True
@@ -71,7 +77,11 @@ def run(
         If the experiment has a mistake; the message names its place in the file.
     DataError
         If the experiment cannot be run on the data.
+    ModuleNotFoundError, ConnectionError, ValueError
+        If the dask cluster cannot be used; the message says why.
     """
+    if dask is not None:
+        check_address(dask)
     mapping = experiment if isinstance(experiment, Mapping) else read_mapping(experiment)
     if isinstance(data, dict) and not hasattr(data, "target"):
         mapping = _with_data(mapping, data)
@@ -85,7 +95,12 @@ def run(
             spec, loader="given_in_python", data_parameters={}, resolved=resolved
         )
     results = run_experiment(
-        spec, data, store=Store() if cache else None, n_jobs=n_jobs, progress=progress
+        spec,
+        data,
+        store=Store() if cache else None,
+        n_jobs=n_jobs,
+        dask=dask,
+        progress=progress,
     )
     folder = out or spec.to
     if folder is not None:
@@ -100,8 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()
     try:
         return _run_program(options, arguments)
-    except (SpecError, ValueError, OSError) as error:
+    except (SpecError, ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"error: too little memory: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         kept = "" if options.no_cache else " The same command goes on from here."
@@ -117,7 +135,8 @@ def _run_program(options, arguments):
     bunch = load_data(spec)
     store = None if options.no_cache else Store()
     plan = make_plan(spec, bunch, store=store)
-    print(_describe_plan(plan, options.n_jobs), flush=True)
+    processes = options.dask or f"{options.n_jobs} processes"
+    print(f"{_describe_plan(plan)}\n  {processes}", flush=True)
     if options.dry_run:
         return 0
     _check_writable(folder)
@@ -127,6 +146,7 @@ def _run_program(options, arguments):
         bunch,
         store=store,
         n_jobs=options.n_jobs,
+        dask=options.dask,
         progress=True,
         command=shlex.join(["python", "-m", "ferpipe.grid", *words]),
     )
@@ -184,7 +204,7 @@ def _check_writable(folder):
         raise PermissionError(f"{folder}: this folder cannot be written to; use --out.")
 
 
-def _describe_plan(plan: Plan, n_jobs) -> str:
+def _describe_plan(plan: Plan) -> str:
     spec, bunch = plan.spec, plan.bunch
     counts = Counter(str(name) for name in bunch.target)
     n_groups = 0 if bunch.groups is None else len({str(name) for name in bunch.groups})
@@ -204,7 +224,6 @@ def _describe_plan(plan: Plan, n_jobs) -> str:
         f"{n_groups or 'unknown'} subjects, {len(counts)} classes",
         "  " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)),
         f"  {plan.candidates} candidates; {outer}; {plan.fits} fits",
-        f"  {n_jobs} processes",
     ]
     if spec.protocol:
         lines.insert(2, f"  protocol {spec.protocol}: {PROTOCOLS[spec.protocol].sentence}")
@@ -239,6 +258,13 @@ def _parser():
         help="processes, one fold each (default: one a core)",
     )
     parser.add_argument(
+        "--dask",
+        metavar="WHERE",
+        type=_address,
+        help="spread candidates and folds over a dask cluster: local:N starts N processes "
+        "here, tcp://HOST:PORT takes the workers of a scheduler; instead of --n-jobs",
+    )
+    parser.add_argument(
         "--protocol",
         metavar="NAME",
         help="judge by this protocol and not by the file's folds, for example "
@@ -263,6 +289,14 @@ def _name_and_path(text: str) -> tuple[str, Any]:
     return name, path
 
 
+def _address(text: str) -> str:
+    try:
+        check_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _positive(text: str) -> int:
     number = int(text) if text.isdecimal() else 0
     if number < 1:
@@ -271,4 +305,6 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    # as Ctrl-C does: processes that fit are stopped too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

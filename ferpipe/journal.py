@@ -59,8 +59,8 @@ class Journal:
 
             def follow():
                 while not done.wait(0.25):
-                    bar.update(self.count(event) - bar.n)
-                bar.update(self.count(event) - bar.n)
+                    bar.update(min(self.count(event), total) - bar.n)
+                bar.update(min(self.count(event), total) - bar.n)
 
             follower = Thread(target=follow, daemon=True)
             follower.start()

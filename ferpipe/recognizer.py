@@ -2,43 +2,34 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.align import FaceAligner, align_face, eye_transform
 from ferpipe.candide.calibrated import load_calibrated
-from ferpipe.candide.camera import project
 from ferpipe.candide.cascade import load_own_cascade
-from ferpipe.candide.fitter import CandideFitter
 from ferpipe.candide.model import POSE_NAMES
 from ferpipe.candide.quality import LEAST_QUALITY
 from ferpipe.detect import check_detector, detect_faces, find_face
 from ferpipe.images import as_uint8, read_frames, read_image
-from ferpipe.landmarks.points import N_POINTS, eye_centres
+from ferpipe.landmarks.points import N_POINTS
 from ferpipe.landmarks.predictor import central_face
+from ferpipe.model_input import input_of
 from ferpipe.networks.pretrained import pretrained
 from ferpipe.networks.stream import SequenceStream, why_not_streamed
-from ferpipe.persistence import card_path, describe_input, load
-from ferpipe.sequences import PerFrame
+from ferpipe.persistence import card_path, load
 from ferpipe.tracking import Tracker
 
 __all__ = ["Recognizer", "Sighting", "Stream"]
 
 _N_POSE = len(POSE_NAMES)
-# of the crops of models that take crops of any size
-_CROP_SIZE = 48
 # frames that a model of whole sequences gets, unless it is said otherwise
 _WINDOW = 10
-# what is cut out round a face for a model that looks for it itself, in widths of the box
-_SURROUNDINGS = 2.2
 # times are sums of rounded steps: a frame may be early by so many seconds
 _EARLY = 1e-4
 
@@ -186,6 +177,8 @@ class Recognizer:
 
     CandideFitter gives all frames of a sequence one sigma, the mean over them. Here it is
     the mean over the frames that the model hears of: those of the window, or those so far.
+    With ``subtract_first=True`` the alpha that is subtracted is that of the first of these
+    frames: where the model keeps its state, that in which the face came.
 
     Examples
     --------
@@ -259,12 +252,12 @@ class Recognizer:
         self.smoothing = smoothing
         self.abstain_below = abstain_below
         self.neutral = neutral
-        self._view = _view_of(self.model, template or of_card or "fer2013")
-        self.colour = self._view.colour
+        self._input = input_of(self.model, template or of_card or "fer2013")
+        self.colour = self._input.colour
         self.keeps_state = (
-            self._view.sequences
+            self._input.sequences
             and window is None
-            and not why_not_streamed(self._view.model)
+            and not why_not_streamed(self._input.model)
         )
         self._cascade = load_own_cascade()
         self.reset()
@@ -412,21 +405,21 @@ class Stream:
 
     def _scores(self, image, grey, tracks, time):
         """Return the scores of faces, of shape (n, n_classes)."""
-        view = self.recognizer._view
-        seen = image if view.colour else grey
-        frames = [view.look(seen, track) for track in tracks]
+        model_input = self.recognizer._input
+        model = model_input.model
+        seen = image if model_input.colour else grey
+        frames = [model_input.look(seen, track) for track in tracks]
         memories = [self._memories[track.face] for track in tracks]
         if self.recognizer.keeps_state:
             pairs = zip(memories, frames, strict=True)
             scores = _in_columns([memory.read(frame) for memory, frame in pairs])
-        elif view.sequences:
+        elif model_input.sequences:
             for memory, frame in zip(memories, frames, strict=True):
                 memory.frames.append(frame)
-            scores = _decide(
-                view.model, [view.join(list(memory.frames)) for memory in memories]
-            )
+            windows = [model_input.join(list(memory.frames)) for memory in memories]
+            scores = _decide(model, windows)
         else:
-            scores = _decide(view.model, frames if view.raw else np.stack(frames))
+            scores = _decide(model, frames if model_input.raw else np.stack(frames))
         if self.recognizer.smoothing is None:
             return scores
         pairs = zip(memories, scores, strict=True)
@@ -462,8 +455,8 @@ class _Memory:
         self._recognizer = recognizer
         self.frames = deque(maxlen=recognizer.window or _WINDOW)
         if recognizer.keeps_state:
-            self._prepare = recognizer._view.begin()
-            self._stream = SequenceStream(recognizer._view.model)
+            self._prepare = recognizer._input.begin()
+            self._stream = SequenceStream(recognizer._input.model)
         self._last_time, self._smooth = 0.0, None
         self._at_rest_from = None
         self._at_rest = [0, 0.0]
@@ -490,24 +483,6 @@ class _Memory:
                 self._at_rest = [self._at_rest[0] + 1, self._at_rest[1] + units]
         count, total = self._at_rest
         return total / count if count else np.full_like(units, np.nan)
-
-
-@dataclass(frozen=True, eq=False)
-class _View:
-    """What a model sees of a face.
-
-    ``look(image, track)`` returns it, of one frame; ``join(frames)`` makes one sample of
-    the frames of a sequence, ``begin()`` a function that makes, of each frame as it comes,
-    the frame of such a sample. ``raw`` samples differ in size.
-    """
-
-    model: Any
-    look: Callable
-    join: Callable = np.stack
-    begin: Callable = lambda: np.asarray
-    sequences: bool = False
-    colour: bool = False
-    raw: bool = False
 
 
 def _open_model(model):
@@ -545,146 +520,6 @@ def _classes_of(model):
             "Recognizer needs one of them."
         )
     return model.classes_
-
-
-def _view_of(model, template) -> _View:
-    """Find out what a model takes."""
-    first = model.steps[0][1] if isinstance(model, Pipeline) else None
-    rest = model[1:] if first is not None else None
-    aligner = first.transformer_ if isinstance(first, PerFrame) else first
-    if isinstance(aligner, FaceAligner):
-        return replace(
-            _crops(rest, aligner.size, aligner.template, aligner.colour),
-            look=partial(
-                _crop,
-                size=aligner.size,
-                template=aligner.template,
-                margin=aligner.margin,
-                mask=aligner.mask,
-            ),
-            sequences=aligner is not first,
-        )
-    if isinstance(first, CandideFitter) and _is_plain(first):
-        return _wireframe(rest, first.output, sequences=first.takes_sequences_)
-    takes = describe_input(model)
-    kind, shape = takes["kind"], takes["shape"]
-    sequences = kind in ("sequences", "raw sequences")
-    if kind.startswith("raw "):
-        if getattr(first, "detector", "dlib") is None:
-            return replace(_crops(model, _CROP_SIZE, template, False), sequences=sequences)
-        return _View(model, _surroundings, list, sequences=sequences, raw=True, colour=True)
-    if len(shape) == 1:
-        return _wireframe(model, _output_of_width(shape[0]), sequences=sequences)
-    if len(shape) < 2:
-        raise ValueError(
-            f"What {type(model).__name__} takes is not on record, so that the Recognizer "
-            "cannot make it: it takes models of images or sequences of them, and of what "
-            "CandideFitter gives."
-        )
-    if shape[0] != shape[1]:
-        raise ValueError(
-            f"The model takes images of {shape[0]} x {shape[1]} pixels, but crops of faces "
-            "are square: fit it on square images."
-        )
-    return replace(_crops(model, shape[0], template, len(shape) == 3), sequences=sequences)
-
-
-def _is_plain(fitter):
-    """Say whether a fitter's answers follow from the parameters of a followed face."""
-    in_pixels = fitter.output not in ("units", "actions")
-    if fitter.objective is not None or (fitter.detector is None and in_pixels):
-        return False
-    over_time = fitter.smoothing or fitter.subtract_first
-    return not (fitter.takes_sequences_ and over_time)
-
-
-def _crops(model, size, template, colour):
-    look = partial(_crop, size=size, template=template)
-    return _View(model, look, colour=colour)
-
-
-def _crop(image, track, *, size, template, margin=0.0, mask=False):
-    matrix = eye_transform(eye_centres(track.landmarks), size, template, margin)
-    return align_face(image, matrix, size, landmarks=track.landmarks if mask else None)
-
-
-def _surroundings(image, track):
-    """Cut out what is round a face, upright as it is in the image."""
-    x, y, width, height = track.box
-    half = _SURROUNDINGS * max(width, height) / 2
-    left, top = max(0, round(x + width / 2 - half)), max(0, round(y + height / 2 - half))
-    right, bottom = round(x + width / 2 + half), round(y + height / 2 + half)
-    return image[top:bottom, left:right]
-
-
-def _wireframe(model, output, *, sequences):
-    """See parameters; those of a sequence belong to one person."""
-    columns = partial(_wireframe_columns, output=output)
-    if sequences:
-        return _View(
-            model,
-            lambda image, track: track.parameters,
-            lambda frames: columns(_of_one_person(frames)),
-            lambda: _PersonSoFar(columns),
-            sequences=True,
-        )
-    return _View(model, lambda image, track: columns(track.parameters))
-
-
-def _output_of_width(n_columns):
-    """Tell by their number which columns of CandideFitter a model takes."""
-    nothing = np.zeros(len(load_calibrated()[0].parameter_names))
-    outputs = ("pose", "actions", "units", "parameters", "vertices")
-    widths = {len(_wireframe_columns(nothing, output)): output for output in outputs}
-    if n_columns not in widths:
-        known = ", ".join(f"{width} ({widths[width]!r})" for width in widths)
-        raise ValueError(
-            f"The model takes {n_columns} features, which the Recognizer cannot make; of "
-            f"a face it makes those of CandideFitter's outputs: {known}. Save the whole "
-            "Pipeline that begins with images."
-        )
-    return widths[n_columns]
-
-
-def _wireframe_columns(parameters, output):
-    """Choose what CandideFitter's ``output`` names among parameters of the wireframe."""
-    model, _ = load_calibrated()
-    pose, sigma, alpha = model.split(parameters)
-    if output == "vertices":
-        shown = project(model.shape(sigma, alpha), pose)
-        named = shown[..., sorted(model.vertex_names.values()), :]
-        return named.reshape(*parameters.shape[:-1], -1)
-    parts = {
-        "pose": [pose],
-        "actions": [alpha],
-        "units": [sigma, alpha],
-        "parameters": [parameters],
-    }
-    return np.concatenate(parts[output], axis=-1)
-
-
-def _of_one_person(frames):
-    """Give all frames the mean sigma, as CandideFitter does."""
-    parameters = np.stack(frames)
-    sigma = load_calibrated()[0].split(parameters)[1]
-    sigma[:] = sigma.mean(0)
-    return parameters
-
-
-class _PersonSoFar:
-    """Give each frame the mean sigma of the frames until then."""
-
-    def __init__(self, columns):
-        self._columns = columns
-        self._n_frames, self._sum = 0, 0.0
-
-    def __call__(self, parameters):
-        parameters = parameters.copy()
-        sigma = load_calibrated()[0].split(parameters)[1]
-        self._n_frames += 1
-        self._sum = self._sum + sigma
-        sigma[:] = self._sum / self._n_frames
-        return self._columns(parameters)
 
 
 def _decide(model, X):

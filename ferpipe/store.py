@@ -1,9 +1,9 @@
 """One content-addressed store on disk: fitted steps, and what samples were turned into.
 
-An entry is found by the hash of everything that it was computed from, the
-package's version and files included, and checked against the hash of its own
-bytes when it is read. Entries of other versions are never found again and leave
-as the oldest do.
+An entry is found by the hash of everything that it was computed from, the package's
+files and the versions of the libraries that compute included, and checked against the
+hash of its own bytes when it is read. Entries of other versions are never found again
+and leave as the oldest do.
 """
 
 import json
@@ -14,9 +14,10 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import cache
 from hashlib import blake2b, file_digest
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,23 @@ __all__ = ["RowStore", "Store", "cache_folder", "content_hash", "warn_of_lost"]
 _ASKED = 500
 _HOUR = 3600
 _DAY = 24 * _HOUR
+# libraries of which another version may give other numbers, or not read an entry
+_COMPUTING = (
+    "dlib-bin",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "torch",
+)
+# folders of which it has been said that nothing can be kept there
+_SAID: set[Path] = set()
 
 
 def content_hash(*parts) -> str:
-    """Hash values by content, together with the package's version and files.
+    """Hash values by content, with the package's files and the versions of libraries.
 
     Parameters
     ----------
@@ -47,7 +61,9 @@ def content_hash(*parts) -> str:
     key : str
         32 hexadecimal digits.
     """
-    return joblib.hash((ferpipe.__version__, _package_digest(), *parts))
+    return joblib.hash(
+        (ferpipe.__version__, _package_digest(), _library_versions(), *parts)
+    )
 
 
 def cache_folder(folder=None) -> Path:
@@ -69,11 +85,21 @@ def _package_digest():
     return digest.hexdigest()
 
 
+@cache
+def _library_versions():
+    found = {}
+    for name in _COMPUTING:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 class Store:
     """Values on disk, found by the content that they were computed from.
 
     Safe under several processes: an entry appears whole or not at all, and two
-    processes that want the same one compute it once.
+    processes that want the same one compute it once. A folder that cannot be written to
+    is still read.
 
     Parameters
     ----------
@@ -87,6 +113,7 @@ class Store:
     def __init__(self, folder=None, *, size_limit=4 * 1024**3):
         self.folder = cache_folder(folder)
         self.size_limit = size_limit
+        _SAID.discard(self.folder)
 
     def get_or_compute(
         self,
@@ -114,20 +141,16 @@ class Store:
         -----
         UserWarning
             If there is no room for the value, or the folder cannot be written to: it is
-            computed again the next time.
+            computed again the next time. A process says so once a folder, until something
+            could be kept there or another Store is made.
         """
         key = content_hash(*parts)
         folder = self.folder / key[:2]
         lock = FileLock(folder / f"{key}.lock")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            held = lock.acquire()
-        except OSError as error:
-            warn_of_lost(self.folder, error)
-            if on_access is not None:
-                on_access(False)
-            return compute()
-        with held:
+        with ExitStack() as held:
+            with suppress(OSError):  # what cannot be locked may still be read
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(lock)
             found = _read_entry(folder, key)
             if on_access is not None:
                 on_access(bool(found))
@@ -139,17 +162,20 @@ class Store:
                 _write(value, folder, key)
             except OSError as error:
                 warn_of_lost(self.folder, error)
-        Path(lock.lock_file).unlink(missing_ok=True)
-        self._remove_oldest()
+            else:
+                _SAID.discard(self.folder)
+        with suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+            self._remove_oldest()
         return value
 
     def _remove_oldest(self) -> None:
-        for part in self.folder.glob("*/*.part"):  # of processes that were killed
+        for part in _paths(self.folder, "*/*.part"):  # of processes that were killed
             with suppress(FileNotFoundError):
                 if part.stat().st_mtime < time.time() - _DAY:
                     part.unlink()
         entries = []
-        for path in self.folder.glob("*/*.joblib"):
+        for path in _paths(self.folder, "*/*.joblib"):
             with suppress(FileNotFoundError):
                 status = path.stat()
                 entries.append((status.st_mtime, status.st_size, path))
@@ -162,7 +188,10 @@ class Store:
 
 
 def warn_of_lost(folder, error):
-    """Warn that something could not be kept in a store."""
+    """Warn that something could not be kept in a store, once for each folder."""
+    if folder in _SAID:
+        return
+    _SAID.add(folder)
     warnings.warn(
         f"{folder}: nothing can be kept here ({error}); the work goes on, and the next run "
         "does it again. Make room, or name another folder in FERPIPE_CACHE.",
@@ -172,15 +201,24 @@ def warn_of_lost(folder, error):
 
 def _read_entry(folder, key):
     """Return [value], or [] without an intact entry; a damaged one is removed."""
-    for path in folder.glob(f"{key}-*.joblib"):
-        with suppress(FileNotFoundError):  # another process made room just now
+    for path in _paths(folder, f"{key}-*.joblib"):
+        with suppress(OSError):  # another process may have made room just now
             with path.open("rb") as file:
                 digest = file_digest(file, "sha256").hexdigest()
             if path.stem == f"{key}-{digest}":
-                os.utime(path)
+                with suppress(PermissionError):
+                    os.utime(path)
                 return [joblib.load(path)]
             path.unlink()
     return []
+
+
+def _paths(folder, pattern):
+    """Return the files there; none where the folder was removed or cannot be read."""
+    try:
+        return list(folder.glob(pattern))
+    except OSError:
+        return []
 
 
 def _write(value, folder, key):
@@ -268,7 +306,9 @@ class RowStore:
         for last in (False, True):
             try:
                 with closing(sqlite3.connect(path, timeout=600)) as database:
-                    _set_up(database)
+                    # SQLite does not wait by itself for another that sets up
+                    with FileLock(path.with_suffix(".lock")):
+                        _set_up(database)
                     return function(database, *arguments)
             except sqlite3.OperationalError:  # locked, full or forbidden: not damaged
                 raise

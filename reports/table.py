@@ -29,6 +29,7 @@ REPORTS = {
             *("zernike_forest", "candide_svm", "pretrained_svm", "pretrained_lstm"),
         )
     },
+    "best_ck48": ("best_ck48", ["--set", "evaluate.seeds=[0,1,2,3,4]"]),
     **{
         f"{name}_ck48_6": (name, ["--set", "data.ck48.classes=6"])
         for name in ("candide_blstm", "candide_lstm", "candide_rnn", "cnn", "cnn_lstm")
@@ -90,7 +91,7 @@ def run(report):
     """Run one experiment by the grid program."""
     name, more = (REPORTS | LONG)[report]
     command = [sys.executable, "-m", "ferpipe.grid", f"pipelines/{name}.yaml"]
-    if "_ck48_" in report:
+    if "ck48" in report:
         command += ["--data", "ck48=$FERPIPE_DATA"]
     command += [*more, "--out", f"reports/{report}"]
     subprocess.run(command, cwd=HERE.parent, check=True)

@@ -18,7 +18,7 @@ from sklearn.utils import get_tags
 
 import ferpipe
 from ferpipe import HOGFeatures, PerFrame
-from ferpipe.cached import Cached, StepMemory, put_cache, take_cache
+from ferpipe.cached import Cached, KeptPipeline, StepMemory, put_cache, take_cache
 from ferpipe.journal import Journal
 from ferpipe.store import RowStore, Store
 
@@ -306,6 +306,78 @@ def test_a_search_fits_an_unchanged_step_once_a_fold(tmp_path):
     np.testing.assert_array_equal(
         search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"]
     )
+
+
+class Fits(SVC):
+    """A classifier that counts its fits, or fails."""
+
+    def __init__(self, path=None, C=1.0, fails=False):
+        super().__init__(C=C)
+        self.path = path
+        self.fails = fails
+
+    def fit(self, X, y):
+        if self.fails:
+            raise ValueError("half-way")
+        with open(self.path, "a") as file:
+            file.write("fit\n")
+        return super().fit(X, y)
+
+
+def kept_pipeline(place, **changes):
+    classify = Fits(place.path, **changes)
+    memory = StepMemory(place.store, place.journal)
+    return KeptPipeline(
+        [("scale", StandardScaler()), ("classify", classify)], memory=memory
+    )
+
+
+def test_a_second_search_fits_no_last_step(place):
+    grid = {"classify__C": [0.1, 1, 10]}
+    plain = Pipeline(kept_pipeline(place).steps)
+    expected = GridSearchCV(plain, grid, cv=4).fit(X, Y)
+    n_fits = Path(place.path).read_text().count("fit")
+    assert n_fits == 3 * 4 + 1
+    for n_more in (n_fits, 0):
+        before = Path(place.path).read_text().count("fit")
+        search = GridSearchCV(kept_pipeline(place), grid, cv=4).fit(X, Y)
+        assert Path(place.path).read_text().count("fit") == before + n_more
+        np.testing.assert_array_equal(search.predict(X), expected.predict(X))
+        for name in ("mean_test_score", "rank_test_score"):
+            found = search.cv_results_[name]
+            np.testing.assert_array_equal(found, expected.cv_results_[name])
+    assert (
+        place.journal.count("fit_computed") == place.journal.count("fit_reused") == n_fits
+    )
+    assert isinstance(search.best_estimator_[-1], Fits)
+
+
+@pytest.mark.parametrize("change", ["data", "target", "parameter", "step before"])
+def test_what_a_last_step_depends_on_fits_it_again(place, change):
+    kept_pipeline(place).fit(X, Y)
+    model = kept_pipeline(place, C=2.0 if change == "parameter" else 1.0)
+    if change == "step before":
+        model.set_params(scale__with_mean=False)
+    model.fit(X + X**2 * (change == "data"), 1 - Y if change == "target" else Y)
+    assert place.journal.count("fit_computed") == 2
+
+
+def test_a_last_step_that_fails_is_left_as_it_was(place):
+    model = kept_pipeline(place, fails=True)
+    with pytest.raises(ValueError, match="half-way"):
+        model.fit(X, Y)
+    assert isinstance(model[-1], Fits)
+    model.set_params(classify__fails=False).fit(X, Y)
+    assert model.score(X, Y) > 0.5
+
+
+@pytest.mark.parametrize("last", ["passthrough", None, Sums()])
+def test_a_last_step_that_learns_nothing_is_not_kept(place, last):
+    memory = StepMemory(place.store, place.journal)
+    steps = [("scale", StandardScaler()), ("last", last)]
+    KeptPipeline(steps, memory=memory).fit(X, Y)
+    assert place.journal.count("fit_computed") == 0
+    assert len(list(place.store.folder.glob("*/*.joblib"))) == 1
 
 
 LABELS = np.arange(200) % 2

@@ -11,7 +11,8 @@ from sklearn.model_selection import (
 from sklearn.utils import Bunch
 
 from ferpipe import PoolFrames
-from ferpipe.experiment import _stratified_order, load_data, run_experiment
+from ferpipe.experiment import load_data, run_experiment
+from ferpipe.jobs import _stratified_order
 from ferpipe.journal import Journal
 from ferpipe.plan import DataError, make_plan
 from ferpipe.report import text_table, write_report

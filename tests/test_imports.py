@@ -26,6 +26,8 @@ MODULES = sorted(
 HEAVY = {
     "PIL",
     "cv2",
+    "dask",
+    "distributed",
     "dlib",
     "matplotlib",
     "onnx",
@@ -45,6 +47,7 @@ LAYERS = (
         "journal",
         "kinds",
         "mapped",
+        "processes",
         "store",
         "suffixes",
         "wording",
@@ -55,9 +58,9 @@ LAYERS = (
     {"sequences", "networks"},
     {"datasets", "leaks", "protocols"},
     {"registry", "spec", "persistence"},
-    {"results", "plan", "experiment"},
+    {"results", "plan", "jobs", "worker", "cluster", "experiment"},
     {"statistics", "figures", "report", "comparison", "explain"},
-    {"annotate", "recognizer", "rows", "tracking"},
+    {"annotate", "model_input", "recognizer", "rows", "tracking"},
     {"grid", "predict", "train", "compare", "serve"},
 )
 

@@ -41,7 +41,7 @@ def test_probabilities_of_views_are_averaged(frames):
         for top, left in [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)]
     ]
     # one estimator a size of image: the windows go through its module
-    module = network.net_.module_
+    module = network.net_.module_.eval()
     mean = np.zeros_like(ten)
     with torch.inference_mode():
         for window in windows:

@@ -524,7 +524,10 @@ def test_the_program_serves_until_it_is_stopped(path):
         assert httpx.get(f"{address}v1/model", timeout=60).json()["name"] == "drawn"
         with connect(
             f"{address.replace('http', 'ws')}v1/stream", open_timeout=60, proxy=None
-        ):
+        ) as stream:
+            stream.send(bytes(Limits().body_bytes + 1))
+            refusal = loads(stream.recv(timeout=60))["detail"]
+            assert f"{Limits().body_bytes:,} bytes" in refusal
             running.send_signal(signal.SIGINT)
             _, error = running.communicate(timeout=60)
     assert running.returncode == 0

@@ -1,7 +1,12 @@
 import os
+import resource
 import shutil
 import sqlite3
+import tempfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from threading import Barrier
 
 import numpy as np
@@ -36,6 +41,19 @@ def test_another_version_computes_again(tmp_path, monkeypatch):
     store.get_or_compute(("a",), lambda: 1)
     monkeypatch.setattr(ferpipe, "__version__", "0.0.0")
     assert store.get_or_compute(("a",), lambda: 2) == 2
+
+
+def test_another_version_of_a_library_computes_again(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.get_or_compute(("a",), lambda: 1)
+    store_module._library_versions.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            store_module, "version", lambda name: "0.0" if name == "torch" else "1"
+        )
+        assert store.get_or_compute(("a",), lambda: 2) == 2
+    store_module._library_versions.cache_clear()
+    assert store.get_or_compute(("a",), lambda: 3) == 1
 
 
 def test_another_state_of_the_package_computes_again(tmp_path, monkeypatch):
@@ -134,11 +152,123 @@ def test_without_a_folder_everything_is_computed(tmp_path):
         )
     assert value == 7
     assert found == [False]
+
+
+@pytest.mark.parametrize("use", ["read", "write"])
+def test_without_a_folder_there_are_no_rows(tmp_path, use):
+    (tmp_path / "file").write_text("no folder")
     rows = RowStore(tmp_path / "file")
     with pytest.warns(UserWarning, match="nothing can be kept here"):
-        rows.write({b"a": np.ones(3)})
-    with pytest.warns(UserWarning, match="nothing can be kept here"):
+        assert not (rows.read([b"a"]) if use == "read" else rows.write({b"a": np.ones(3)}))
+
+
+def test_what_is_lost_is_said_once_until_something_is_kept_again(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+
+    def sentences():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for number in range(3):
+                store.get_or_compute(("new", number), lambda: X)
+        return len(caught)
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module.joblib, "dump", no_room)
+            assert sentences() == 1
+            assert sentences() == 0
+            store = Store(tmp_path)
+            assert sentences() == 1
+        assert sentences() == 0
+        shutil.rmtree(tmp_path)
+
+
+@contextmanager
+def small_files(n_bytes):
+    """Let no file grow larger, as on a disk that fills up half-way."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_an_entry_that_is_written_half_way_is_no_entry(tmp_path):
+    large = np.arange(100_000)
+    with small_files(50_000), pytest.warns(UserWarning, match="nothing can be kept here"):
+        assert Store(tmp_path).get_or_compute(("a",), lambda: large) is large
+    assert not [path for path in tmp_path.glob("*/*") if path.is_file()]
+    found = []
+    for _ in range(2):
+        Store(tmp_path).get_or_compute(("a",), lambda: large, on_access=found.append)
+    assert found == [False, True]
+
+
+def test_rows_that_are_written_half_way_are_no_rows(tmp_path):
+    rows = RowStore(tmp_path)
+    rows.write({b"a": np.ones(3)})
+    with small_files(50_000), pytest.warns(UserWarning, match="nothing can be kept here"):
+        rows.write({b"b": np.ones(3), b"c": np.ones(100_000)})
+    assert rows.read([b"a", b"b", b"c"]).keys() == {b"a"}
+    rows.write({b"c": np.ones(100_000)})
+    assert rows.read([b"a", b"b", b"c"]).keys() == {b"a", b"c"}
+
+
+@pytest.fixture
+def closed_folder():
+    """A folder that root may go to as nobody, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name) / "store"
+
+
+@contextmanager
+def read_only(folder):
+    """Let nothing be written there, root included, who gives up that right."""
+    paths = [folder, *folder.rglob("*")]
+    was_root = os.geteuid() == 0
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    if was_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if was_root:
+            os.seteuid(0)
+        for path in paths:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_a_store_that_cannot_be_written_to_is_read(closed_folder):
+    store = Store(closed_folder)
+    store.get_or_compute(("a",), lambda: 7)
+    found = []
+    with read_only(closed_folder):
+        assert store.get_or_compute(("a",), lambda: 8, on_access=found.append) == 7
+        with pytest.warns(UserWarning, match="nothing can be kept here .*ermission"):
+            assert store.get_or_compute(("b",), lambda: 9, on_access=found.append) == 9
+        assert store.get_or_compute(("c",), lambda: 5, on_access=found.append) == 5
+    assert found == [True, False, False]
+    assert [path.suffix for path in closed_folder.glob("*/*")] == [".joblib"]
+
+
+def test_a_damaged_entry_that_cannot_be_removed_is_not_taken(closed_folder):
+    store = Store(closed_folder)
+    store.get_or_compute(("a",), lambda: 7)
+    (entry,) = closed_folder.glob("*/*.joblib")
+    entry.write_bytes(entry.read_bytes()[:-1])
+    with read_only(closed_folder), pytest.warns(UserWarning, match="nothing can be kept"):
+        assert store.get_or_compute(("a",), lambda: 8) == 8
+
+
+def test_rows_of_a_folder_that_cannot_be_written_to_are_computed(closed_folder):
+    rows = RowStore(closed_folder)
+    rows.write({b"a": np.ones(3)})
+    with read_only(closed_folder), pytest.warns(UserWarning, match="nothing can be kept"):
         assert rows.read([b"a"]) == {}
+    assert rows.read([b"a"]).keys() == {b"a"}
 
 
 def test_a_folder_that_is_removed_in_the_middle_is_made_again(tmp_path):
@@ -152,6 +282,21 @@ def test_a_folder_that_is_removed_in_the_middle_is_made_again(tmp_path):
     found = []
     store.get_or_compute(("a",), lambda: X, on_access=found.append)
     assert found == [True]
+
+
+def test_a_folder_that_is_removed_while_it_is_looked_through(tmp_path, monkeypatch):
+    store = Store(tmp_path / "store")
+    glob = Path.glob
+
+    def removed(folder, pattern):
+        if pattern.startswith("*/"):
+            shutil.rmtree(store.folder, ignore_errors=True)
+            raise FileNotFoundError(2, "No such file or directory")
+        return glob(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", removed)
+    assert store.get_or_compute(("a",), lambda: 1) == 1
+    assert store.get_or_compute(("a",), lambda: 2) == 2
 
 
 def test_an_entry_that_leaves_while_it_is_read_is_computed_again(tmp_path, monkeypatch):

@@ -107,6 +107,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             if self.weights is not None:
                 self._start_from_weights(module)
             self._learn_scale(module, dataset)
+            vars(self).pop("_folded", None)
             self._net = loop.train(
                 module,
                 dataset,
@@ -118,10 +119,10 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 generator=torch.Generator().manual_seed(seed),
             )
         self.history_ = loop.history(self._net)
-        self.temperature_ = self._find_temperature(valid) if training.calibrate else 1.0
         self.weights_ = {
             name: value.cpu().numpy().copy() for name, value in module.state_dict().items()
         }
+        self.temperature_ = self._find_temperature(valid) if training.calibrate else 1.0
         self.n_parameters_ = sum(p.numel() for p in module.parameters() if p.requires_grad)
         return self
 
@@ -196,9 +197,19 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             self._net = self._rebuild_net()
         return self._net
 
+    @property
+    def inference_module_(self):
+        """The torch module as it is applied, in evaluation mode: see fold_batch_norms."""
+        from ferpipe.networks.folding import fold_batch_norms
+
+        if "_folded" not in vars(self):
+            self._folded = fold_batch_norms(self.net_.module_)
+        return self._folded
+
     def __getstate__(self):
         state = dict(super().__getstate__())
-        state.pop("_net", None)
+        for rebuilt in ("_net", "_folded"):
+            state.pop(rebuilt, None)
         return state
 
     def __sklearn_tags__(self):
@@ -245,9 +256,10 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         def method(module, frames, lengths):
             return self._scores_of_views(module, frames, lengths).transpose(0, 1)
 
-        scores = torch.from_numpy(loop.apply(self._net, valid, method)).transpose(0, 1)
+        module = self.inference_module_
+        scores = torch.from_numpy(loop.apply(module, valid, method)).transpose(0, 1)
         lengths = torch.tensor([len(x) for x in valid.X]) if valid.sequences else None
-        return fit_temperature(scores, valid.y, self._net.module_.rows_per_sample(lengths))
+        return fit_temperature(scores, valid.y, module.rows_per_sample(lengths))
 
     def _apply(self, X, method):
         check_is_fitted(self, "weights_")
@@ -255,7 +267,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         from ferpipe.networks.batches import FrameDataset
 
         X = self._check_frames(X, reset=False)
-        return loop.apply(self.net_, FrameDataset(X), method)
+        return loop.apply(self.inference_module_, FrameDataset(X), method)
 
     def _rebuild_net(self):
         import torch

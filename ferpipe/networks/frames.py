@@ -177,6 +177,20 @@ class ResidualCNN(nn.Module):
         """Features (N, 256) of frames (N, c, h, w)."""
         return self.filters(channels_last(frames)).mean(dim=(2, 3))
 
+    def up_to_block(self, number):
+        """Return the layers up to a residual block, from 1 to 5."""
+        blocks = [
+            i for i, part in enumerate(self.filters) if isinstance(part, _ResidualBlock)
+        ]
+        return self.filters[: blocks[number - 1] + 1]
+
+    @staticmethod
+    def maps_shape(number, shape):
+        """Count maps, rows and columns of a residual block's output for images (h, w)."""
+        halvings = number // 2
+        height, width = (math.ceil(side // 2 / 2**halvings) for side in shape)
+        return 64 << halvings, height, width
+
 
 class _ResidualBlock(nn.Module):
     """Two convolutions added to their input, which a 1×1 convolution fits if need be."""

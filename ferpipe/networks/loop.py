@@ -374,13 +374,13 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
     return net
 
 
-def apply(net, dataset, method):
+def apply(module, dataset, method):
     """Run a method of the module over all samples, in float32 and without gradients.
 
     Parameters
     ----------
-    net : Net
-        Trained net.
+    module : nn.Module
+        Trained network, in evaluation mode.
     dataset : FrameDataset
         Samples.
     method : callable
@@ -390,11 +390,11 @@ def apply(net, dataset, method):
     -------
     rows : ndarray of shape (n, k), float32
     """
-    net.module_.eval()
+    device = next(module.parameters()).device
     rows = []
     with torch.inference_mode():
         for batch, _ in Batches(dataset, _APPLY_BATCH):
-            result = method(net.module_, batch.frames.to(net.device), batch.lengths)
+            result = method(module, batch.frames.to(device), batch.lengths)
             rows.append(result.cpu().numpy())
     return np.concatenate(rows)
 

@@ -126,7 +126,7 @@ class SequenceStream:
         self.n_frames = 0
         self._before = [_frame_by_frame(step) for step in before]
         self._classify = _decision_of(after)
-        self._module = self._network.net_.module_.eval()
+        self._module = self._network.inference_module_
         self._states = [None] * len(self._module.recurrent)
         self._sums = {}
 

@@ -67,7 +67,8 @@ def _serve(options):
             server_header=False,
             limit_concurrency=limits.connections,
             timeout_graceful_shutdown=3,
-            ws_max_size=limits.body_bytes,
+            # below it a frame that is too large is answered; at it the stream is cut
+            ws_max_size=2 * limits.body_bytes,
             ws_per_message_deflate=False,
         )
         print(f"ferpipe {__version__} serves {name}: {', '.join(recognizer.classes)}")

@@ -4,6 +4,7 @@ const LONGEST_SIDE = 640; // of camera frames that are sent, in pixels
 const HISTORY = 20; // seconds of action units that are shown
 const STRONGEST = 1.25; // intensity E
 const GOOD = 0.5; // quality of a wireframe that lies on the face
+const NARROWEST = 84; // of labels in the picture, in CSS pixels
 const QUIET = 2; // seconds between two announcements of what the camera sees
 const UNITS = {
   AU01: "inner brow raiser", AU02: "outer brow raiser", AU04: "brow lowerer",
@@ -94,6 +95,7 @@ element("gate").addEventListener("submit", (event) => {
 function complain(sentence) {
   element("error").textContent = sentence;
   element("error").hidden = !sentence;
+  if (sentence) element("error").scrollIntoView({ block: "nearest" });
 }
 
 // screen readers read aloud what comes to stand in "heard"
@@ -130,7 +132,7 @@ async function look(file) {
     show({ picture, answer, mirrored: false });
     const spent = performance.now() - start;
     say(summary(answer));
-    element("rate").textContent = `${Math.round(spent)} ms`;
+    element("rate").textContent = `answered in ${Math.round(spent)} ms`;
   } catch (error) {
     if (error.name === "AbortError") return;
     say("");
@@ -216,8 +218,10 @@ async function startCamera() {
   }
   waiting?.abort();
   const mine = (camera = { video: document.createElement("video"), spare: newCanvas() });
-  element("camera").setAttribute("aria-pressed", "true");
+  element("camera").classList.add("on");
   element("camera").textContent = "Stop camera";
+  element("rate").textContent = "";
+  say("Starting the camera …");
   try {
     const wanted = { width: { ideal: LONGEST_SIDE }, facingMode: "user" };
     mine.source = await navigator.mediaDevices.getUserMedia({ video: wanted });
@@ -330,7 +334,7 @@ function stopCamera() {
   camera = null;
   for (const track of source?.getTracks() ?? []) track.stop();
   socket?.close();
-  element("camera").setAttribute("aria-pressed", "false");
+  element("camera").classList.remove("on");
   element("camera").textContent = "Use camera";
   element("rate").textContent = "";
   say("");
@@ -434,12 +438,13 @@ function fill(body, rows, asBars) {
 
 function showNumbers() {
   const face = shown.answer.faces.find((one) => one.face === chosen);
-  const largest = face ? Math.max(...Object.values(face.scores).map(Math.abs)) : 1;
-  const whole = facts.gives === "probabilities" ? 1 : largest || 1;
+  const all = facts.gives === "probabilities" || !face ? [0, 1] : Object.values(face.scores);
+  const least = Math.min(...all);
+  const whole = Math.max(...all) - least || 1;
   for (const row of element("scores").rows) {
     const score = face?.scores[row.dataset.key];
     row.classList.toggle("best", face?.label === row.dataset.key);
-    setRow(row, score, whole, score === undefined ? "" : value(score));
+    setRow(row, face && score - least, whole, face ? value(score) : "");
   }
   const good = face && face.quality >= GOOD;
   const units = good ? bothSides(face) : {};
@@ -478,10 +483,11 @@ function turned(pose) {
     [-pose.ry, "to its right", "to its left"],
     [pose.rz, "tilted to its right", "tilted to its left"],
   ];
-  return parts.map(([angle, plus, minus]) => {
+  const turns = parts.flatMap(([angle, plus, minus]) => {
     const degrees = Math.round(Math.abs(angle) * 180 / Math.PI);
-    return `${degrees}° ${angle < 0 ? minus : plus}`;
-  }).join(", ");
+    return degrees ? [`${degrees}° ${angle < 0 ? minus : plus}`] : [];
+  });
+  return turns.join(", ") || "upright, facing the camera";
 }
 
 function drawCurve(curve, unit) {
@@ -566,8 +572,9 @@ function drawBox(painter, face, zoom, ratio) {
   painter.lineWidth = thick * ratio;
   painter.strokeRect(...corners);
   const many = shown.answer.faces.length > 1;
-  const text = `${many ? `${face.face + 1}: ` : ""}${face.label ?? "unsure"}`;
   painter.font = `600 ${13 * ratio}px system-ui, "DejaVu Sans", sans-serif`;
+  const whole = `${many ? `${face.face + 1}: ` : ""}${face.label ?? "unsure"}`;
+  const text = shortened(painter, whole, Math.max(corners[2], NARROWEST * ratio));
   const tall = 21 * ratio;
   const wide = painter.measureText(text).width + 12 * ratio;
   const inside = (start, size, most) => Math.min(Math.max(start, 0), Math.max(most - size, 0));
@@ -580,7 +587,21 @@ function drawBox(painter, face, zoom, ratio) {
   painter.fillText(text, chipLeft + 6 * ratio, chipTop + tall / 2 + ratio / 2);
 }
 
+function shortened(painter, text, room) {
+  if (painter.measureText(text).width <= room) return text;
+  let kept = text;
+  while (kept && painter.measureText(`${kept}…`).width > room) kept = kept.slice(0, -1);
+  return `${kept}…`;
+}
+
+function redraw() {
+  if (!shown) return;
+  showNumbers(); // curves are as wide as their cells, in the colours of the page
+  draw();
+}
+
 element("mesh").addEventListener("change", draw);
-new ResizeObserver(draw).observe(stage);
+new ResizeObserver(redraw).observe(stage);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
 meet();

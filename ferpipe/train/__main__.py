@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import signal
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -322,4 +323,6 @@ def _add_common(parser, out, folds=True):
 
 
 if __name__ == "__main__":
+    # as Ctrl-C does: what trains in other processes is stopped too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

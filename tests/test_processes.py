@@ -1,0 +1,54 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from joblib import delayed
+
+from ferpipe.processes import in_processes
+
+
+def square(number):
+    return number**2
+
+
+def mortal_square(number, path, n_lives):
+    """Kill the process that does it as often as is said."""
+    with Path(path).open("a") as file:
+        file.write("begun\n")
+    if number == 3 and Path(path).read_text().count("killed") < n_lives:
+        with Path(path).open("a") as file:
+            file.write("killed\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number**2
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_results_stand_in_the_order_of_the_jobs(n_jobs):
+    jobs = (delayed(square)(number) for number in range(5))
+    assert in_processes(jobs, n_jobs=n_jobs) == [0, 1, 4, 9, 16]
+
+
+def test_a_process_that_is_killed_costs_its_jobs_a_second_time(tmp_path):
+    jobs = [delayed(mortal_square)(number, tmp_path / "log", 1) for number in range(5)]
+    with pytest.warns(UserWarning, match="A process was killed"):
+        assert in_processes(jobs, n_jobs=2) == [0, 1, 4, 9, 16]
+    assert (tmp_path / "log").read_text().count("killed") == 1
+
+
+def test_processes_that_are_killed_again_end_it_with_a_sentence(tmp_path):
+    jobs = [delayed(mortal_square)(number, tmp_path / "log", 9) for number in range(5)]
+    with (
+        pytest.warns(UserWarning, match="A process was killed"),
+        pytest.raises(
+            ChildProcessError, match=r"killed twice.*goes on from there.* were 2"
+        ),
+    ):
+        in_processes(jobs, n_jobs=2)
+    assert (tmp_path / "log").read_text().count("killed") == 2
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_other_errors_are_those_of_the_job(n_jobs):
+    with pytest.raises(TypeError, match="unsupported operand"):
+        in_processes([delayed(square)("a")], n_jobs=n_jobs)
