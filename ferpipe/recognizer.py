@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
@@ -303,7 +304,10 @@ class Recognizer:
             If there is no such file, or no frame in it.
         """
         stream = self.stream()
-        for time, frame in read_frames(path, grey=not self.colour):
+        frames = read_frames(path, grey=not self.colour)
+        if self.detect_every == 1 and self.every is None:
+            frames = stream.look_ahead(frames)
+        for time, frame in frames:
             yield from stream.step(frame, time)
 
     def stream(self) -> "Stream":
@@ -342,9 +346,10 @@ class Stream:
 
     def __init__(self, recognizer: Recognizer, *, find_one: bool = False):
         self.recognizer = recognizer
-        detect = partial(_find_one if find_one else _find_all, recognizer)
+        self._find = partial(_find_one if find_one else _find_all, recognizer)
+        self._finds: deque = deque()
         self._tracker = Tracker(
-            detect, recognizer._cascade, detect_every=recognizer.detect_every
+            self._detect, recognizer._cascade, detect_every=recognizer.detect_every
         )
         self._n_frames = 0
         self._next_time = -np.inf
@@ -402,6 +407,34 @@ class Stream:
             self._sighting(number, time, track, row)
             for track, row in zip(tracks, scores, strict=True)
         ]
+
+    def look_ahead(self, frames):
+        """Let the detector look at the next frame while one is worked on.
+
+        For ``detect_every=1`` only, which looks at each frame once.
+
+        Parameters
+        ----------
+        frames : iterable of (float, ndarray)
+            Times and frames, as :func:`ferpipe.read_frames` yields them.
+
+        Yields
+        ------
+        time, frame
+            The same, to be given to :meth:`step` at once.
+        """
+        waiting: deque = deque()
+        with ThreadPoolExecutor(1) as pool:
+            for time, frame in frames:
+                grey = _grey(as_uint8(frame, name="frame"))
+                self._finds.append(pool.submit(self._find, grey))
+                waiting.append((time, frame))
+                if len(waiting) > 1:
+                    yield waiting.popleft()
+            yield from waiting
+
+    def _detect(self, grey):
+        return self._finds.popleft().result() if self._finds else self._find(grey)
 
     def _scores(self, image, grey, tracks, time):
         """Return the scores of faces, of shape (n, n_classes)."""

@@ -1,4 +1,5 @@
 import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -100,6 +101,26 @@ def test_streaming_is_batch(model, clip):
         live = [row for time, frame in video for row in recognizer.step(frame, time)]
         np.testing.assert_array_equal(scores_of(live), scores_of(rows))
         recognizer.reset()
+
+
+def test_looking_ahead_changes_nothing(model, clip):
+    recognizer = Recognizer(model, detect_every=1)
+    ahead = list(recognizer.predict_video(clip))
+    alone = [
+        row for time, frame in read_frames(clip) for row in recognizer.step(frame, time)
+    ]
+    assert [row.box for row in ahead] == [row.box for row in alone]
+    # the finds of other frames would be elsewhere
+    assert len({row.box for row in ahead}) > 2
+    np.testing.assert_array_equal(scores_of(ahead), scores_of(alone))
+
+
+def test_looking_ahead_ends_with_the_frames(model, clip):
+    rows = Recognizer(model, detect_every=1).predict_video(clip)
+    next(rows)
+    rows.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any("ThreadPoolExecutor" in name for name in names)
 
 
 def test_colour_frames_give_the_numbers_of_grey_ones(model, clip, frames):
