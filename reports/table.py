@@ -27,8 +27,16 @@ REPORTS = {
             *("texture_svm", "texture_candide_svm", "hog_svm", "gabor_pca_svm"),
             *("gabor_pca_softmax", "gabor_ica_knn", "lbp_svm", "lbp_knn", "lbp_top_svm"),
             *("zernike_forest", "candide_svm", "pretrained_svm", "pretrained_lstm"),
+            "cnn_lstm",
         )
     },
+    "pixels_lstm_ck48_7": (
+        "pretrained_lstm",
+        [
+            *("--set", "name=pixels_lstm"),
+            *("--set", "pipeline.describe.PerFrame.transformer=PixelFeatures"),
+        ],
+    ),
     "best_ck48": ("best_ck48", ["--set", "evaluate.seeds=[0,1,2,3,4]"]),
     **{
         f"{name}_ck48_6": (name, ["--set", "data.ck48.classes=6"])
@@ -58,6 +66,8 @@ PAPERS = (
         *("002", "pretrained CNN, LSTM"),
         *("39 to 43 % on frames of CK+ with neutral", "pretrained_lstm_ck48_7"),
     ),
+    ("002", "raw pixels, LSTM", "16 % on the same frames", "pixels_lstm_ck48_7"),
+    ("002", "CNN not pretrained, LSTM", "not told", "cnn_lstm_ck48_7"),
     ("002", "pretrained CNN, SVM", "not told", "pretrained_svm_ck48_7"),
     ("003", "CNN on FER2013", "70.1 % on PrivateTest", "fer2013_cnn"),
     (

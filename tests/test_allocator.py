@@ -46,3 +46,43 @@ def test_processes_started_later_keep_freed_memory_too():
     if platform.libc_ver()[0] == "glibc":
         (faults_by_default,) = run(keep=False)
         assert int(done.stdout) < 0.1 * int(faults_by_default)
+
+
+_ARENAS = """
+from ctypes import CDLL
+from threading import Barrier, Thread
+from ferpipe.allocator import share_freed_memory
+if {share}:
+    print(share_freed_memory())
+
+barrier = Barrier(8)
+
+def work():
+    barrier.wait()
+    kept = [bytearray(1000) for _ in range(1000)]
+    barrier.wait()
+
+threads = [Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+library = CDLL(None)
+library.malloc_stats()
+"""
+
+
+def arenas(share):
+    """Count the heaps that glibc has after eight threads worked at once."""
+    code = _ARENAS.format(share=share)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split(), done.stderr.count("Arena ")
+
+
+def test_threads_share_a_heap():
+    if platform.libc_ver()[0] != "glibc":
+        assert arenas(share=True)[0] == ["False"]
+        return
+    said, shared = arenas(share=True)
+    assert said == ["True"]
+    assert shared == 1
+    assert arenas(share=False)[1] > 1

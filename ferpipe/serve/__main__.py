@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ferpipe import __version__
+from ferpipe.allocator import share_freed_memory
 from ferpipe.networks.pretrained import pretrained
 from ferpipe.persistence import card_path
 from ferpipe.recognizer import Recognizer
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(options):
+    share_freed_memory()
     import uvicorn
 
     from ferpipe.serve.app import make_app
