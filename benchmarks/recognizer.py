@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ferpipe import ImageNetwork, Training
+from ferpipe import model_input
 from ferpipe import recognizer as recognizing
 from ferpipe.annotate import Curves
 from ferpipe.candide.cascade import WireframeCascade
@@ -125,7 +126,7 @@ def time_of_parts(recognizer, video):
         timed(recognizing, "detect_faces", "detector", spent),
         timed(PointCascade, "predict", "landmarks of finds", spent),
         timed(WireframeCascade, "from_landmarks", "wireframe, quality", spent),
-        timed(recognizing, "align_face", "crop", spent),
+        timed(model_input, "align_face", "crop", spent),
         timed(recognizing, "_decide", "model", spent),
         timed(SequenceStream, "step", "model", spent),
     ):

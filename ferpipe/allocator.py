@@ -60,4 +60,4 @@ def _set(values):
     library = ctypes.CDLL(None)
     if not (hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt")):
         return False
-    return all([library.mallopt(name, value) for name, value in values.items()])
+    return all(library.mallopt(name, value) for name, value in values.items())

@@ -1,9 +1,11 @@
 """Recognizer: detector, tracker and model, for images, videos and live frames."""
 
 import json
+import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
@@ -306,7 +308,12 @@ class Recognizer:
         stream = self.stream()
         frames = read_frames(path, grey=not self.colour)
         if self.detect_every == 1 and self.every is None:
-            frames = stream.look_ahead(frames)
+            for time, frame in stream.look_ahead(frames):
+                # two that want all cores get in each other's way
+                with _one_torch_thread():
+                    rows = stream.step(frame, time)
+                yield from rows
+            return
         for time, frame in frames:
             yield from stream.step(frame, time)
 
@@ -559,6 +566,21 @@ def _decide(model, X):
     if hasattr(model, "predict_proba"):
         return _in_columns(model.predict_proba(X))
     return _in_columns(model.decision_function(X))
+
+
+@contextmanager
+def _one_torch_thread():
+    """Keep torch, if it is in use, to one thread."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _in_columns(scores):

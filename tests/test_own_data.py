@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_commands_and_the_program_run_in_order(folder, capsys):
     commands = [line for text in blocks("console") for line in text.splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         python, flag, program, *words = shlex.split(command)
         assert (python, flag) == ("python", "-m")

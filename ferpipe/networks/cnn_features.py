@@ -58,7 +58,8 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
     -----
     Images are brought to the size that the network was trained on, and each to mean 0 and
     standard deviation 1, as in the training. That features from the middle of a network
-    carry over better than later ones is known since [1]_.
+    carry over better than later ones is known since [1]_. The weights that ship have terms:
+    ``pretrained("fer2013").card_``.
 
     References
     ----------
