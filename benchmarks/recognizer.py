@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferpipe import ImageNetwork, Training
-from ferpipe import model_input
+from ferpipe import ImageNetwork, Training, model_input
 from ferpipe import recognizer as recognizing
 from ferpipe.annotate import Curves
 from ferpipe.candide.cascade import WireframeCascade
