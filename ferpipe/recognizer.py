@@ -430,7 +430,7 @@ class Stream:
         time, frame
             The same, to be given to :meth:`step` at once.
         """
-        waiting: deque = deque()
+        waiting = deque()
         with ThreadPoolExecutor(1) as pool:
             for time, frame in frames:
                 grey = _grey(as_uint8(frame, name="frame"))
