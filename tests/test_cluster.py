@@ -372,7 +372,13 @@ def test_the_program_gives_the_same_with_processes_of_dask(file, tmp_path, capsy
     assert results["folds"][0]["predicted"] == expected.folds[0].predicted.tolist()
     assert results["folds"][0]["scores"] == expected.folds[0].scores
     assert results["best_params"] == expected.best_params
-    assert results["fits"]["rows_computed"] == expected.fits["rows_computed"]
+    # two processes that want a sample at the same moment may both compute it
+    assert results["fits"]["rows_computed"] >= expected.fits["rows_computed"]
+    counted = [
+        fits["rows_computed"] + fits["rows_reused"]
+        for fits in (results["fits"], expected.fits)
+    ]
+    assert counted[0] == counted[1]
 
 
 def group_exists(number):
