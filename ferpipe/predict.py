@@ -200,16 +200,18 @@ def _recognise(recognizer, source, outputs):
         return
     total, rate = _facts(source)
     is_camera = isinstance(source, int)
-    frames = _camera(source) if is_camera else read_frames(source, grey=not colour)
     stream = recognizer.stream()
+    if is_camera:
+        seen = ((frame, stream.step(frame, moment)) for moment, frame in _camera(source))
+    else:
+        seen = stream.run(read_frames(source, grey=not colour))
     n_read = 0
     shown = []
     progress = tqdm(
-        frames, str(source), total=total, unit="frame", disable=None, smoothing=0.1
+        seen, str(source), total=total, unit="frame", disable=None, smoothing=0.1
     )
-    for moment, frame in progress:
+    for frame, sightings in progress:
         n_read += 1
-        sightings = stream.step(frame, moment)
         shown = sightings or shown
         outputs.add(source, frame, sightings, rate, shown)
     if total and n_read < _WHOLE * total:

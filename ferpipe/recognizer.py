@@ -5,9 +5,10 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -33,6 +34,8 @@ __all__ = ["Recognizer", "Sighting", "Stream"]
 _N_POSE = len(POSE_NAMES)
 # frames that a model of whole sequences gets, unless it is said otherwise
 _WINDOW = 10
+# frames of a file that the model gets together: networks take half the time for each
+_AT_ONCE = 8
 # times are sums of rounded steps: a frame may be early by so many seconds
 _EARLY = 1e-4
 
@@ -305,17 +308,9 @@ class Recognizer:
         FileNotFoundError, ValueError
             If there is no such file, or no frame in it.
         """
-        stream = self.stream()
         frames = read_frames(path, grey=not self.colour)
-        if self.detect_every == 1 and self.every is None:
-            for time, frame in stream.look_ahead(frames):
-                # two that want all cores get in each other's way
-                with _one_torch_thread():
-                    rows = stream.step(frame, time)
-                yield from rows
-            return
-        for time, frame in frames:
-            yield from stream.step(frame, time)
+        for _, sightings in self.stream().run(frames):
+            yield from sightings
 
     def stream(self) -> "Stream":
         """Begin a video of which the frames come one by one; several may be open."""
@@ -383,11 +378,53 @@ class Stream:
         TypeError, ValueError
             If the frame is no image.
         """
+        return self._say([self._look(frame, time)])[0]
+
+    def run(self, frames) -> Iterator[tuple[np.ndarray, list[Sighting]]]:
+        """Recognise the faces in frames that need not be answered one by one.
+
+        The model works on some frames at once; where the detector looks at each frame, it
+        looks ahead in a thread of its own.
+
+        Parameters
+        ----------
+        frames : iterable of (float, ndarray)
+            Times and frames, as :meth:`step` takes them and :func:`ferpipe.read_frames`
+            yields them.
+
+        Yields
+        ------
+        frame : ndarray
+            As it came.
+        sightings : list of Sighting
+            What :meth:`step` returns.
+        """
+        looks_ahead = self.recognizer.detect_every == 1 and self.recognizer.every is None
+        spared = _one_core_spared if looks_ahead else nullcontext
+        for some in _batches(self._detected_ahead(frames) if looks_ahead else frames):
+            with spared():
+                answers = self._say([self._look(frame, time) for time, frame in some])
+            yield from zip([frame for _, frame in some], answers, strict=True)
+
+    def _detected_ahead(self, frames):
+        """Yield the same, while the detector looks at the next frames already."""
+        waiting = deque()
+        with ThreadPoolExecutor(1) as pool:
+            for time, frame in frames:
+                grey = _grey(as_uint8(frame, name="frame"))
+                self._finds.append(pool.submit(self._find, grey))
+                waiting.append((time, frame))
+                if len(waiting) > 2 * _AT_ONCE:
+                    yield waiting.popleft()
+            yield from waiting
+
+    def _look(self, frame, time):
+        """Find and follow the faces of the next frame; return what the model shall see."""
         number = self._n_frames
         self._n_frames += 1
         every = self.recognizer.every
         if every is not None and time < self._next_time - _EARLY:
-            return []
+            return None
         if every is not None:
             late = 0.0 if np.isinf(self._next_time) else time - self._next_time
             # a pause does not make up for itself by more frames afterwards
@@ -407,72 +444,50 @@ class Stream:
         for track in tracks:
             if track.face not in self._memories:
                 self._memories[track.face] = _Memory(self.recognizer)
-        if not tracks:
-            return [_nobody(number, time, self.recognizer.classes)]
-        scores = self._scores(image, grey, tracks, time)
+        memories = [self._memories[track.face] for track in tracks]
+        seen = image if self.recognizer._input.colour else grey
+        pairs = zip(tracks, memories, strict=True)
+        samples = [memory.sample(seen, track) for track, memory in pairs]
+        return _Look(number, time, tracks, memories, samples)
+
+    def _say(self, looks):
+        """Return the sightings of some frames, in a list each."""
+        recognizer = self.recognizer
+        model_input = recognizer._input
+        samples = [sample for look in looks if look for sample in look.samples]
+        if recognizer.keeps_state:
+            readers = [memory for look in looks if look for memory in look.memories]
+            pairs = zip(readers, samples, strict=True)
+            scores = [memory.read(sample) for memory, sample in pairs]
+        elif samples:
+            as_list = model_input.sequences or model_input.raw
+            scores = _decide(model_input.model, samples if as_list else np.stack(samples))
+        else:
+            scores = []
+        rows = iter(_in_columns(scores))
+        return [self._sightings(look, rows) if look else [] for look in looks]
+
+    def _sightings(self, look, rows):
+        if not look.tracks:
+            return [_nobody(look.number, look.time, self.recognizer.classes)]
         return [
-            self._sighting(number, time, track, row)
-            for track, row in zip(tracks, scores, strict=True)
+            self._sighting(look.number, look.time, track, memory, next(rows))
+            for track, memory in zip(look.tracks, look.memories, strict=True)
         ]
-
-    def look_ahead(self, frames):
-        """Let the detector look at the next frame while one is worked on.
-
-        For ``detect_every=1`` only, which looks at each frame once.
-
-        Parameters
-        ----------
-        frames : iterable of (float, ndarray)
-            Times and frames, as :func:`ferpipe.read_frames` yields them.
-
-        Yields
-        ------
-        time, frame
-            The same, to be given to :meth:`step` at once.
-        """
-        waiting = deque()
-        with ThreadPoolExecutor(1) as pool:
-            for time, frame in frames:
-                grey = _grey(as_uint8(frame, name="frame"))
-                self._finds.append(pool.submit(self._find, grey))
-                waiting.append((time, frame))
-                if len(waiting) > 1:
-                    yield waiting.popleft()
-            yield from waiting
 
     def _detect(self, grey):
         return self._finds.popleft().result() if self._finds else self._find(grey)
 
-    def _scores(self, image, grey, tracks, time):
-        """Return the scores of faces, of shape (n, n_classes)."""
-        model_input = self.recognizer._input
-        model = model_input.model
-        seen = image if model_input.colour else grey
-        frames = [model_input.look(seen, track) for track in tracks]
-        memories = [self._memories[track.face] for track in tracks]
-        if self.recognizer.keeps_state:
-            pairs = zip(memories, frames, strict=True)
-            scores = _in_columns([memory.read(frame) for memory, frame in pairs])
-        elif model_input.sequences:
-            for memory, frame in zip(memories, frames, strict=True):
-                memory.frames.append(frame)
-            windows = [model_input.join(list(memory.frames)) for memory in memories]
-            scores = _decide(model, windows)
-        else:
-            scores = _decide(model, frames if model_input.raw else np.stack(frames))
-        if self.recognizer.smoothing is None:
-            return scores
-        pairs = zip(memories, scores, strict=True)
-        return np.stack([memory.smoothed(row, time) for memory, row in pairs])
-
-    def _sighting(self, number, time, track, scores):
+    def _sighting(self, number, time, track, memory, scores):
+        if self.recognizer.smoothing is not None:
+            scores = memory.smoothed(scores, time)
         best = int(scores.argmax())
         least = self.recognizer.abstain_below
         sure = least is None or scores[best] >= least
         classes = self.recognizer.classes
         neutral = None
         if self.recognizer.neutral is not None and not np.isnan(time):
-            neutral = self._memories[track.face].neutral(track, time)
+            neutral = memory.neutral(track, time)
         return Sighting(
             frame=number,
             time=float(time),
@@ -488,18 +503,38 @@ class Stream:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """The faces of one frame, and what the model is given of each."""
+
+    number: int
+    time: float
+    tracks: list
+    memories: list
+    samples: list
+
+
 class _Memory:
     """What is known of one face while its frames come in."""
 
     def __init__(self, recognizer):
         self._recognizer = recognizer
-        self.frames = deque(maxlen=recognizer.window or _WINDOW)
+        self._frames = deque(maxlen=recognizer.window or _WINDOW)
         if recognizer.keeps_state:
             self._prepare = recognizer._input.begin()
             self._stream = SequenceStream(recognizer._input.model)
         self._last_time, self._smooth = 0.0, None
         self._at_rest_from = None
         self._at_rest = [0, 0.0]
+
+    def sample(self, image, track):
+        """Return what the model is given of the face in the next frame."""
+        model_input = self._recognizer._input
+        frame = model_input.look(image, track)
+        if self._recognizer.keeps_state or not model_input.sequences:
+            return frame
+        self._frames.append(frame)
+        return model_input.join(list(self._frames))
 
     def read(self, frame):
         """Let the model read the next frame; return what it says of all so far."""
@@ -564,19 +599,26 @@ def _classes_of(model):
 
 def _decide(model, X):
     if hasattr(model, "predict_proba"):
-        return _in_columns(model.predict_proba(X))
-    return _in_columns(model.decision_function(X))
+        return model.predict_proba(X)
+    return model.decision_function(X)
+
+
+def _batches(frames):
+    """Yield lists of some frames."""
+    frames = iter(frames)
+    while some := list(islice(frames, _AT_ONCE)):
+        yield some
 
 
 @contextmanager
-def _one_torch_thread():
-    """Keep torch, if it is in use, to one thread."""
+def _one_core_spared():
+    """Keep torch, if it is in use, off one core: threads that share a core wait for it."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield
         return
     n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(max(1, n_threads - 1))
     try:
         yield
     finally:

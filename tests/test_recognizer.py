@@ -99,7 +99,7 @@ def test_streaming_is_batch(model, clip):
     recognizer = Recognizer(model, detect_every=3)
     for _ in range(2):
         live = [row for time, frame in video for row in recognizer.step(frame, time)]
-        np.testing.assert_array_equal(scores_of(live), scores_of(rows))
+        np.testing.assert_allclose(scores_of(live), scores_of(rows), rtol=0, atol=1e-6)
         recognizer.reset()
 
 
@@ -112,7 +112,48 @@ def test_looking_ahead_changes_nothing(model, clip):
     assert [row.box for row in ahead] == [row.box for row in alone]
     # the finds of other frames would be elsewhere
     assert len({row.box for row in ahead}) > 2
-    np.testing.assert_array_equal(scores_of(ahead), scores_of(alone))
+    np.testing.assert_allclose(scores_of(ahead), scores_of(alone), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("detect_every", [1, 3])
+def test_a_video_is_worked_on_some_frames_at_a_time(
+    model, clip, frames, monkeypatch, detect_every
+):
+    asked = []
+
+    def watched(model, X):
+        asked.append(len(X))
+        return model.predict_proba(X)
+
+    settings = {"detect_every": detect_every, "smoothing": 0.3, "neutral": 0.2}
+    recognizer = Recognizer(model, **settings)
+    rows = [
+        row for time, frame in read_frames(clip) for row in recognizer.step(frame, time)
+    ]
+    monkeypatch.setattr("ferpipe.recognizer._decide", watched)
+    monkeypatch.setattr("ferpipe.recognizer._AT_ONCE", 3)
+    together = list(Recognizer(model, **settings).predict_video(clip))
+    assert asked == [3, 3, 1]
+    for row, other in zip(rows, together, strict=True):
+        assert (row.frame, row.time, row.face, row.label, row.box) == (
+            other.frame,
+            other.time,
+            other.face,
+            other.label,
+            other.box,
+        )
+        assert row.action_units == other.action_units
+    np.testing.assert_allclose(scores_of(together), scores_of(rows), rtol=0, atol=1e-6)
+
+    # samples leave frames out, and faces come and go: the rows stay with their frames
+    times = np.arange(len(frames) + 2) / 10
+    blank = np.full_like(frames[0], 120)
+    shown = [*frames[:3], blank, *frames[3:], blank]
+    seen = list(Recognizer(model, every=0.2).stream().run(zip(times, shown, strict=True)))
+    assert [len(rows) for _, rows in seen] == [1, 0] * 4 + [1]
+    assert all(frame is other for (frame, _), other in zip(seen, shown, strict=True))
+    found = [rows[0].face is not None for _, rows in seen if rows]
+    assert found == [True, True, True, True, False]
 
 
 def test_looking_ahead_ends_with_the_frames(model, clip):
@@ -429,7 +470,7 @@ def test_memory_does_not_grow(causal, frames, window):
         for index in range(3):
             stream.step(frames[index], 2.0 * t + index / 10)
         assert list(stream._memories) == [t]
-        assert len(stream._memories[t].frames) == (window or 0)
+        assert len(stream._memories[t]._frames) == (window or 0)
         stream.step(blank, 2.0 * t + 0.3)
         assert len(stream._tracker.tracks) == len(stream._memories) == 1
 
