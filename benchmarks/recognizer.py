@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ferpipe import ImageNetwork, Training, model_input
-from ferpipe import recognizer as recognizing
+from ferpipe import stream as streaming
 from ferpipe.annotate import Curves
 from ferpipe.candide.cascade import WireframeCascade
 from ferpipe.images import read_frames
@@ -122,11 +122,11 @@ def time_of_parts(recognizer, video):
     """Return milliseconds a frame of each part of the work."""
     spent: dict[str, float] = {}
     with (
-        timed(recognizing, "detect_faces", "detector", spent),
+        timed(streaming, "detect_faces", "detector", spent),
         timed(PointCascade, "predict", "landmarks of finds", spent),
         timed(WireframeCascade, "from_landmarks", "wireframe, quality", spent),
         timed(model_input, "align_face", "crop", spent),
-        timed(recognizing, "_decide", "model", spent),
+        timed(streaming, "_decide", "model", spent),
         timed(SequenceStream, "step", "model", spent),
     ):
         start = time.perf_counter()

@@ -34,7 +34,7 @@ _PUBLIC = {
     "PoolFrames": "ferpipe.sequences",
     "Recognizer": "ferpipe.recognizer",
     "SequenceNetwork": "ferpipe.networks.sequence",
-    "Sighting": "ferpipe.recognizer",
+    "Sighting": "ferpipe.stream",
     "Training": "ferpipe.networks.training",
     "ZernikeFeatures": "ferpipe.features.zernike",
     "detect_faces": "ferpipe.detect",

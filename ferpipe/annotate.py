@@ -8,7 +8,7 @@ import numpy as np
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.quality import LEAST_QUALITY
-from ferpipe.recognizer import Sighting
+from ferpipe.stream import Sighting
 
 __all__ = ["Curves", "draw_sightings", "plot_scores"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ferpipe.candide.quality import LEAST_QUALITY
-from ferpipe.recognizer import Sighting
+from ferpipe.stream import Sighting
 
 __all__ = ["FORMATS", "RowWriter", "as_table", "fex_row", "kind_of", "openface_row"]
 

@@ -5,7 +5,7 @@ import pytest
 
 from ferpipe.annotate import Curves, draw_sightings, plot_scores
 from ferpipe.candide.calibrated import load_calibrated
-from ferpipe.recognizer import Sighting
+from ferpipe.stream import Sighting
 
 N_PARAMETERS = len(load_calibrated()[0].parameter_names)
 

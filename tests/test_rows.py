@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ferpipe.candide.calibrated import load_calibrated
-from ferpipe.recognizer import Sighting
 from ferpipe.rows import RowWriter, as_table, fex_row, kind_of, openface_row
+from ferpipe.stream import Sighting
 
 FORMATS = Path(os.environ.get("FERPIPE_DATA", "nowhere"), "formats")
 needs_formats = pytest.mark.skipif(not FORMATS.is_dir(), reason="needs FERPIPE_DATA")
