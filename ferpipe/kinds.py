@@ -16,7 +16,8 @@ def first_steps(estimator) -> Iterator[Any]:
             yield from first_steps(step)
     elif isinstance(estimator, FeatureUnion):
         for _, part in estimator.transformer_list:
-            yield from first_steps(part)
+            if part != "drop":
+                yield from first_steps(part)
     else:
         yield estimator
 

@@ -461,7 +461,7 @@ class _Builder:
             raise SpecError(f"{path}.{name}: {error}") from error
         return _Built(value, resolved={name: full})
 
-    def _steps(self, node, path, prefix):
+    def _steps(self, node, path, prefix, build=None):
         if not isinstance(node, dict) or not node:
             raise SpecError(
                 f"{path}: expected an ordered map, step name -> estimator, got {node!r}."
@@ -470,15 +470,23 @@ class _Builder:
             if not isinstance(name, str) or "__" in name or name in ("memory", "steps"):
                 raise SpecError(f"{path}: {name!r} cannot be the name of a step.")
         return {
-            name: self._step(step, f"{path}.{name}", _join(prefix, name))
+            name: (build or self._step)(step, f"{path}.{name}", _join(prefix, name))
             for name, step in node.items()
         }
+
+    def _part(self, node, path, prefix):
+        """Build a part of a union, which may be left out."""
+        if node == "drop":
+            return _Built("drop", resolved="drop")
+        if _is_try(node):
+            return self._alternatives(node, path, prefix, self._part)
+        return self._step(node, path, prefix)
 
     def _step(self, node, path, prefix):
         if node is None or node == "passthrough":
             return _Built("passthrough", resolved="passthrough")
         if isinstance(node, dict) and set(node) == {"union"}:
-            built = self._steps(node["union"], f"{path}.union", prefix)
+            built = self._steps(node["union"], f"{path}.union", prefix, self._part)
             return _Built(
                 FeatureUnion([(name, step.value) for name, step in built.items()]),
                 _product(step.grids for step in built.values()),

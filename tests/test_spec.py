@@ -221,6 +221,20 @@ def test_mistakes_name_their_place_and_the_right_word(mapping, message):
         compile_spec(mapping)
 
 
+def test_a_part_of_a_union_may_be_left_out():
+    pca = {"PCA": {"n_components": {"try": [2, 3]}}}
+    parts = {"few": {"try": [pca, "drop"]}, "all": "StandardScaler", "never": "drop"}
+    spec = compile_spec(with_pipeline({"both": {"union": parts}, "classify": "SVC"}))
+    X = np.random.default_rng(0).random((9, 5))
+    widths = [
+        clone(spec.pipeline)[:-1].set_params(**parameters).fit_transform(X).shape[1]
+        for parameters in ParameterGrid(spec.grid)
+    ]
+    assert sorted(widths) == [5, 7, 8]
+    again = spec.resolved["pipeline"]["both"]["union"]
+    assert again["few"]["try"][1] == again["never"] == "drop"
+
+
 def test_override_replaces_values_and_leaves_the_original(mapping):
     changed = override(
         mapping,
