@@ -2,8 +2,9 @@
 
 ``python benchmarks/fuzz.py 100000`` writes that many broken files for each reader, one
 after the other, and reads them. The bytes are those of good files, changed at random:
-flipped, cut, doubled, mixed, hostile numbers put in. Prints inputs, seconds, how many were
-read, the slowest one and what went wrong; each input is made again by its reader, seed and
+flipped, cut, doubled, mixed, hostile numbers put in. Each reader has a process of its own:
+an input that ends it is told of and left out. Prints inputs, seconds, how many were read,
+the slowest one and what went wrong; each input is made again by its reader, seed and
 number: ``python benchmarks/fuzz.py 1 --only wfm --first 4711``. Address space is limited to
 8 GB, so that a file that makes a reader take memory without bound is found too.
 """
@@ -21,6 +22,7 @@ import time
 import traceback
 import warnings
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,10 @@ from ferpipe.landmarks.points import read_pts
 from ferpipe.networks.weights import read_weights
 from ferpipe.spec import SpecError, compile_spec, read_mapping
 
+# what is made here is there in the processes without being sent to them
+Process, SimpleQueue, Value = (
+    getattr(get_context("fork"), name) for name in ("Process", "SimpleQueue", "Value")
+)
 TESTS = Path(__file__).parent.parent / "tests"
 PACKAGE = Path(ferpipe.__file__).parent
 CANDIDE_WFM = """# a square
@@ -302,7 +308,7 @@ def hostile_file(name, reader, seed, number):
     return change(np.random.default_rng([key, number]), reader.contents)
 
 
-def fuzz(name, reader, folder, n, *, seed=0, first=0):
+def fuzz(name, reader, folder, n, *, seed=0, first=0, at=None):
     """Read hostile files.
 
     Parameters
@@ -316,6 +322,8 @@ def fuzz(name, reader, folder, n, *, seed=0, first=0):
         Number of inputs.
     seed, first : int, default=0
         Which inputs: those with this seed and the numbers from ``first`` on.
+    at : Value, default=None
+        Gets the number of the input before it is read.
 
     Returns
     -------
@@ -330,6 +338,8 @@ def fuzz(name, reader, folder, n, *, seed=0, first=0):
     n_read, slowest, crashes = 0, (0.0, 0), {}
     for number in range(first, first + n):
         path.write_bytes(hostile_file(name, reader, seed, number))
+        if at is not None:
+            at.value = number
         start = time.perf_counter()
         try:
             with warnings.catch_warnings():
@@ -341,6 +351,36 @@ def fuzz(name, reader, folder, n, *, seed=0, first=0):
             if wrong:
                 crashes.setdefault(wrong, []).append(number)
         slowest = max(slowest, (time.perf_counter() - start, number))
+    return n_read, slowest, crashes
+
+
+def fuzz_apart(name, reader, n, *, seed=0, first=0):
+    """Do the same in a process of its own, which an input may end; leave that one out."""
+    at, answers = Value("q"), SimpleQueue()
+    n_read, slowest, crashes = 0, (0.0, 0), {}
+    left = [(first, first + n)]
+    while left:
+        start, end = left.pop()
+        with tempfile.TemporaryDirectory() as folder:
+
+            def work(start=start, end=end, folder=Path(folder)):
+                n = end - start
+                answers.put(fuzz(name, reader, folder, n, seed=seed, first=start, at=at))
+
+            worker = Process(target=work)
+            worker.start()
+            while worker.is_alive() and answers.empty():
+                worker.join(0.1)
+        if answers.empty():
+            wrong = f"the process ended with {worker.exitcode}"
+            crashes.setdefault(wrong, []).append(at.value)
+            left += [(at.value + 1, end), (start, at.value)]
+            continue
+        more, slow, found = answers.get()
+        worker.join()
+        n_read, slowest = n_read + more, max(slowest, slow)
+        for wrong, numbers in found.items():
+            crashes.setdefault(wrong, []).extend(numbers)
     return n_read, slowest, crashes
 
 
@@ -370,17 +410,11 @@ def main():
     for name, reader in readers().items():
         if options.only and name not in options.only:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
-            n_read, slowest, crashes = fuzz(
-                name,
-                reader,
-                Path(folder),
-                options.n,
-                seed=options.seed,
-                first=options.first,
-            )
-            seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        n_read, slowest, crashes = fuzz_apart(
+            name, reader, options.n, seed=options.seed, first=options.first
+        )
+        seconds = time.perf_counter() - start
         print(
             f"{name:12} {options.n} inputs, seed {options.seed}, {seconds:.0f} s; {n_read} "
             f"read; slowest {slowest[0]:.2f} s (number {slowest[1]}); "

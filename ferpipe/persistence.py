@@ -54,10 +54,6 @@ _TRUSTED = frozenset(
         "collections.OrderedDict",
         "collections.defaultdict",
         "builtins.object",
-        "numpy._core.multiarray.scalar",
-        "numpy._core.numeric._frombuffer",
-        "numpy.core.multiarray.scalar",
-        "numpy.dtype",
         "numpy.matrix",
         "numpy.ndarray",
         "numpy.random._mt19937.MT19937",
@@ -283,6 +279,7 @@ class _AllowListUnpickler(NumpyUnpickler):
         super().__init__(path, file, ensure_native_byte_order=True)
         self._trusted = trusted
         self._named = {} if named is None else named
+        self._filled = {}
 
     def nested(self):
         """Return an unpickler of the same rules for what follows in the file."""
@@ -336,6 +333,15 @@ class _AllowListUnpickler(NumpyUnpickler):
     def load_build(self):
         if id(self.stack[-2]) in self._named:
             raise _Refused(f"it changes {self.stack[-2]!r:.80} itself.")
+        changed, state = self.stack[-2:]
+        if isinstance(changed, np.dtype):
+            _check_dtype(changed, state)
+        elif isinstance(changed, np.ndarray):
+            # another look at the memory of an array would outlive it
+            if changed.shape != (0,) or id(changed) in self._filled:
+                raise _Refused("it changes an array in it.")
+            self._filled[id(changed)] = changed
+            _check_array(state)
         super().load_build()
         if type(self.stack[-1]).__module__ == "sklearn.tree._tree":
             _check_tree(self.stack[-1])
@@ -428,6 +434,58 @@ def _empty_array(subclass, shape, dtype):
     return subclass.__new__(subclass, shape, dtype)
 
 
+def _dtype(name, *_):
+    """Make a dtype of its own, as those that numpy knows by name belong to all."""
+    if not isinstance(name, str):
+        raise _Refused("a dtype in it is broken.")
+    return np.dtype(name, copy=True)
+
+
+def _check_dtype(dtype, state):
+    """Refuse a state that numpy does not write: it takes flags and sizes as they come."""
+    if not isinstance(state, tuple) or len(state) != 8:
+        raise _Refused("a dtype in it is broken.")
+    _, order, _, names, fields, size, _, flags = state
+    if names is None:
+        plain = dtype.newbyteorder(order)
+    else:
+        formats, offsets = zip(*(fields[name] for name in names), strict=True)
+        layout = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
+        plain = np.dtype(layout, align=bool(flags & _ALIGNED))
+    if plain.itemsize != dtype.itemsize or plain.__reduce__()[2] != state:
+        raise _Refused("a dtype in it is broken.")
+
+
+# numpy's flag of a dtype whose fields lie as a compiler would lay them
+_ALIGNED = 0x80
+
+
+def _check_array(state):
+    """Refuse a list that is too short for the array: numpy reads on behind its end."""
+    _, shape, dtype, _, content = state
+    if isinstance(content, list) and (
+        dtype.kind != "O" or len(content) != np.prod(shape, dtype=object)
+    ):
+        raise _Refused("an array in it is broken.")
+
+
+def _scalar(dtype, content=b""):
+    """Make a number or text; the bytes of an object would be a place in memory."""
+    if not isinstance(dtype, np.dtype) or dtype.hasobject or type(content) is not bytes:
+        raise _Refused("a number in it is broken.")
+    return np.frombuffer(content, dtype, 1)[0] if dtype.itemsize else dtype.type()
+
+
+def _from_buffer(content, dtype, shape, order, axes=None):
+    """Make an array of bytes that nothing in the file can change or move."""
+    if type(content) not in (bytes, bytearray):
+        raise _Refused("an array in it is broken.")
+    flat = np.frombuffer(content, dtype)
+    if axes is None:
+        return flat.reshape(shape, order=order)
+    return flat.reshape(shape).transpose(axes)
+
+
 def _new_tree(n_features, n_classes, n_outputs):
     """Make a tree; compiled code would read beyond the end of a shorter array."""
     if not isinstance(n_classes, np.ndarray) or n_classes.shape != (n_outputs,):
@@ -458,7 +516,11 @@ _GUARDED = {
     "copyreg._reconstructor": _plain_object,
     "joblib.numpy_pickle.NumpyArrayWrapper": _ArrayPlace,
     "numpy._core.multiarray._reconstruct": _empty_array,
+    "numpy._core.multiarray.scalar": _scalar,
+    "numpy._core.numeric._frombuffer": _from_buffer,
     "numpy.core.multiarray._reconstruct": _empty_array,
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy.dtype": _dtype,
     # a model that was fitted on mapped data has ordinary arrays when it comes back
     "numpy.memmap": np.ndarray,
     "sklearn.tree._tree.Tree": _new_tree,

@@ -1,6 +1,8 @@
 """Some hundred hostile files for every reader; benchmarks/fuzz.py reads many more."""
 
+import os
 import runpy
+import signal
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,15 @@ def test_what_is_no_error_of_the_reader_is_found(tmp_path):
     _, _, crashes = FUZZ["fuzz"]("txt", reader, tmp_path, 50)
     (wrong,) = crashes
     assert "raised by another package" in wrong
+
+
+def test_an_input_that_ends_the_process_is_told_of():
+    def read(path):
+        if path.read_bytes() in fatal:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    reader = FUZZ["Reader"]("hostile.txt", [b"some good content"], read)
+    fatal = [FUZZ["hostile_file"]("txt", reader, 0, number) for number in (12, 17)]
+    n_read, _, crashes = FUZZ["fuzz_apart"]("txt", reader, 20, first=5)
+    assert crashes == {"the process ended with -15": [12, 17]}
+    assert n_read == 18

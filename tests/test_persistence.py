@@ -340,6 +340,125 @@ def test_a_pickle_by_hand_finds_no_way_around(tmp_path, monkeypatch, program, me
     assert vars(SVC) == before
 
 
+class Made:
+    """Is unpickled by a call, and by a state if there is one."""
+
+    def __init__(self, *reduced):
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def opcodes(value):
+    """Return what puts a value on the stack, by protocol 2."""
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def dtype_of(name, *state):
+    return Made(np.dtype, (name, False, True), state)
+
+
+def array_of(*state):
+    return Made(np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), state)
+
+
+OBJECT_FLAGS = 63
+FIELDS = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        # bytes that pass for objects would be places in memory
+        (opcodes(dtype_of("f8", 3, "<", None, None, None, -1, -1, OBJECT_FLAGS)), "dtype"),
+        (opcodes(dtype_of("V8", *FIELDS, 0)), "dtype"),
+        (opcodes(dtype_of("f8", *FIELDS, OBJECT_FLAGS)), "dtype"),
+        # sizes that do not fit
+        (opcodes(dtype_of("U1", 3, "<", None, None, None, -5, 4, 8)), "dtype"),
+        (opcodes(dtype_of("V8", *FIELDS[:5], 4000, 1, 27)), "dtype"),
+        # numpy reads behind the end of a state, and of a list
+        (opcodes(dtype_of("f8", 3, "<", None, -1, -1, 0)), "dtype"),
+        (opcodes(array_of(1, (3,), np.dtype("O"), False, [1])), "an array in it is broken"),
+        (
+            opcodes(array_of(1, (1,), np.dtype("i8"), False, [1])),
+            "an array in it is broken",
+        ),
+        # a look at memory that is given back
+        (
+            opcodes(np.arange(3.0))
+            + opcodes((1, (1,), np.dtype("f8"), False, b"8" * 8))
+            + b"b",
+            "it changes an array",
+        ),
+        (
+            opcodes(
+                Made(
+                    np._core.numeric._frombuffer,
+                    (np.arange(3.0), np.dtype("f8"), (3,), "C"),
+                )
+            ),
+            "an array in it is broken",
+        ),
+        (
+            opcodes(Made(np._core.multiarray.scalar, (np.dtype([("a", "O")]), b"8" * 8))),
+            "a number in it is broken",
+        ),
+    ],
+)
+def test_arrays_by_hand_reach_no_memory(tmp_path, program, message):
+    """In a process of its own: what gets through ends it."""
+    path = tmp_path / "model.joblib"
+    path.write_bytes(b"\x80\x02" + program + b".")
+    rewrite_card(path)
+    code = f"import ferpipe; ferpipe.load({str(path)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1
+    assert f"ValueError: {path}: " in done.stderr
+    assert message in done.stderr
+
+
+def test_a_dtype_of_all_is_not_changed(tmp_path):
+    path = tmp_path / "model.joblib"
+    state = opcodes((3, ">", None, None, None, -1, -1, 0))
+    name = named("numpy", "dtype")
+    path.write_bytes(b"\x80\x02" + name + text("f8") + b"\x85R" + state + b"b.")
+    rewrite_card(path)
+    with pytest.raises(ValueError, match="not a saved model but Float64DType"):
+        ferpipe.load(path)
+    assert np.dtype("f8").isnative
+    assert np.arange(2.0).tobytes() == b"\0" * 14 + b"\xf0?"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(np.float32(2.5), np.int64(-3), np.bool_(True), np.str_("fear"), np.str_("")),
+        *(np.bytes_(b"ab"), np.array([1.5, 2.0], "f4"), np.array(["joy", None], object)),
+        *(
+            np.array(["a", "bcd"]),
+            np.zeros(2, [("x", "f8"), ("y", "u1")]),
+            np.zeros((0, 3)),
+        ),
+        np.zeros(3, np.dtype([("x", "u1"), ("y", "f8")], align=True)),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    ],
+)
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_numbers_and_arrays_come_back_the_same(tmp_path, value, protocol):
+    model = SVC()
+    model.kept = {"inside": [value]}
+    path = tmp_path / "model.joblib"
+    path.write_bytes(pickle.dumps(model, protocol))
+    rewrite_card(path)
+    (again,) = ferpipe.load(path).kept["inside"]
+    assert type(again) is type(value)
+    assert again.dtype == value.dtype
+    np.testing.assert_array_equal(again, value)
+
+
 def calls_of_a_module(package):
     """Yield (file, module, function, constant keywords) of each module.function(...)."""
     for path in package.rglob("*.py"):
