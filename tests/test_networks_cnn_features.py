@@ -59,6 +59,14 @@ def test_cells_are_means_over_places(faces):
     np.testing.assert_allclose(features, expected.reshape(6, -1), atol=1e-5)
 
 
+def test_views_are_the_face_and_its_mirror_image(faces):
+    one, flip = CNNFeatures().fit(faces), CNNFeatures(views="flip").fit(faces)
+    mirrored = faces[:, :, ::-1]
+    expected = (one.transform(faces) + one.transform(mirrored)) / 2
+    np.testing.assert_allclose(flip.transform(faces), expected, atol=1e-5)
+    assert np.abs(one.transform(faces) - one.transform(mirrored)).max() > 0.1
+
+
 def test_other_sizes_are_brought_to_that_of_the_network(faces):
     large = np.stack(
         [cv2.GaussianBlur(cv2.resize(face, (96, 96)), (0, 0), 5) for face in faces]

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.constraints import Interval
+from ferpipe.constraints import Interval, StrOptions
 from ferpipe.features.extractor import ImageExtractor, to_grey
 from ferpipe.networks.weights import read_weights
 
@@ -36,6 +36,9 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
     cells : int or None, default=4
         Rows and columns of the grid over which each map is averaged; None takes every
         place of a map by itself.
+    views : {"one", "flip"}, default="one"
+        "flip" takes the mean over the image and its mirror image: it does not matter then on
+        which side of the face something is seen.
 
     Attributes
     ----------
@@ -85,12 +88,14 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
         "weights": [str, PathLike],
         "block": [Interval(Integral, 1, 5, closed="both")],
         "cells": [Interval(Integral, 1, None, closed="left"), None],
+        "views": [StrOptions({"one", "flip"})],
     }
 
-    def __init__(self, *, weights="fer2013", block=2, cells=4):
+    def __init__(self, *, weights="fer2013", block=2, cells=4, views="one"):
         self.weights = weights
         self.block = block
         self.cells = cells
+        self.views = views
 
     def get_feature_names_out(self, input_features=None):
         """Name the columns of the output, such as ``cnn_f17_r0c3``: map, row, column.
@@ -158,6 +163,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
 
         from ferpipe.networks.layers import channels_last
         from ferpipe.networks.modules import standardize_images
+        from ferpipe.networks.views import views_of
 
         if len(self.network_shape_) == 2:
             images = to_grey(images)[..., None]
@@ -168,10 +174,11 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
             size = self.network_shape_[:2]
             if frames.shape[2:] != size:
                 frames = interpolate(frames, size, mode="bilinear", antialias=True)
-            maps = self._trained_layers()(channels_last(standardize_images(frames)))
+            views = views_of(standardize_images(frames), self.views)
+            maps = self._trained_layers()(channels_last(torch.cat(views)))
             if self.cells is not None:
                 maps = adaptive_avg_pool2d(maps, self.cells)
-            return maps.flatten(1).numpy()
+            return maps.flatten(1).unflatten(0, (len(views), -1)).mean(0).numpy()
 
     def _trained_layers(self):
         import torch
