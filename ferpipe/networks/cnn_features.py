@@ -37,8 +37,8 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
         Rows and columns of the grid over which each map is averaged; None takes every
         place of a map by itself.
     views : {"one", "flip"}, default="one"
-        "flip" takes the mean over the image and its mirror image: it does not matter then on
-        which side of the face something is seen.
+        "flip" takes the mean over the image and its mirror image: on which side of the
+        face something is seen makes no difference then.
 
     Attributes
     ----------
