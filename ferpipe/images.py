@@ -289,7 +289,7 @@ def _decode(picture):
 
 def _broken(file, name):
     file.seek(0)
-    start = file.read(8)
+    start = file.read(8).decode("latin-1")
     if not start:
         return ValueError(f"{name}: the file is empty (0 bytes); an image was expected.")
     return ValueError(
