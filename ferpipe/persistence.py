@@ -452,7 +452,12 @@ def _check_dtype(dtype, state):
         formats, offsets = zip(*(fields[name] for name in names), strict=True)
         layout = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
         plain = np.dtype(layout, align=bool(flags & _ALIGNED))
-    if plain.itemsize != dtype.itemsize or plain.__reduce__()[2] != state:
+    if (
+        # bytes that were read already would become places in memory
+        plain.hasobject != dtype.hasobject
+        or plain.itemsize != dtype.itemsize
+        or plain.__reduce__()[2] != state
+    ):
         raise _Refused("a dtype in it is broken.")
 
 

@@ -147,7 +147,7 @@ class Stream:
         ----------
         frames : iterable of (float, ndarray)
             Times and frames, as :meth:`step` takes them and :func:`ferpipe.read_frames`
-            yields them.
+            yields them. Some are kept until they are answered: each is an array of its own.
 
         Yields
         ------

@@ -373,6 +373,7 @@ FIELDS = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1)
         # bytes that pass for objects would be places in memory
         (opcodes(dtype_of("f8", 3, "<", None, None, None, -1, -1, OBJECT_FLAGS)), "dtype"),
         (opcodes(dtype_of("V8", *FIELDS, 0)), "dtype"),
+        (opcodes(dtype_of("V8", *np.dtype([("a", "O")]).__reduce__()[2])), "dtype"),
         (opcodes(dtype_of("f8", *FIELDS, OBJECT_FLAGS)), "dtype"),
         # sizes that do not fit
         (opcodes(dtype_of("U1", 3, "<", None, None, None, -5, 4, 8)), "dtype"),
@@ -401,7 +402,7 @@ FIELDS = (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1)
             "an array in it is broken",
         ),
         (
-            opcodes(Made(np._core.multiarray.scalar, (np.dtype([("a", "O")]), b"8" * 8))),
+            opcodes(Made(np._core.multiarray.scalar, (np.dtype("O"), b"8" * 8))),
             "a number in it is broken",
         ),
     ],
