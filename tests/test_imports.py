@@ -60,7 +60,7 @@ LAYERS = (
     {"registry", "spec", "persistence"},
     {"results", "plan", "jobs", "worker", "cluster", "experiment"},
     {"statistics", "figures", "report", "comparison", "explain"},
-    {"annotate", "model_input", "recognizer", "rows", "tracking"},
+    {"annotate", "model_input", "recognizer", "rows", "stream", "tracking"},
     {"grid", "predict", "train", "compare", "serve"},
 )
 
