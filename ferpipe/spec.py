@@ -485,8 +485,16 @@ class _Builder:
     def _step(self, node, path, prefix):
         if node is None or node == "passthrough":
             return _Built("passthrough", resolved="passthrough")
+        if node == "drop":
+            raise SpecError(
+                f"{path}: drop leaves out a part of a union; passthrough leaves out a step."
+            )
         if isinstance(node, dict) and set(node) == {"union"}:
             built = self._steps(node["union"], f"{path}.union", prefix, self._part)
+            if all(
+                "drop" in (part.alternatives or [part.value]) for part in built.values()
+            ):
+                raise SpecError(f"{path}.union: one part must stay whatever is tried.")
             return _Built(
                 FeatureUnion([(name, step.value) for name, step in built.items()]),
                 _product(step.grids for step in built.values()),

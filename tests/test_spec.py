@@ -235,6 +235,22 @@ def test_a_part_of_a_union_may_be_left_out():
     assert again["few"]["try"][1] == again["never"] == "drop"
 
 
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ({"scale": "drop"}, r"pipeline\.scale: drop leaves out a part of a union; passth"),
+        ({"all": {"union": {"a": "drop"}}}, r"pipeline\.all\.union: one part must stay"),
+        (
+            {"all": {"union": {"a": {"try": ["PCA", "drop"]}, "b": "drop"}}},
+            r"pipeline\.all\.union: one part must stay whatever is tried",
+        ),
+    ],
+)
+def test_what_may_not_be_left_out(steps, message):
+    with pytest.raises(SpecError, match=message):
+        compile_spec(with_pipeline(steps | {"classify": "SVC"}))
+
+
 def test_override_replaces_values_and_leaves_the_original(mapping):
     changed = override(
         mapping,
