@@ -159,8 +159,9 @@ def test_ctrl_c_leaves_no_half_written_file(file, tmp_path):
         "--set",
         "data.expression_sequences.n_sequences=400",
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "cache").exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 200
+    while not list((tmp_path / "cache").glob("*/*.joblib")):
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
@@ -169,7 +170,9 @@ def test_ctrl_c_leaves_no_half_written_file(file, tmp_path):
     assert "Traceback" not in error
     assert not out.exists() or not list(out.iterdir())
     # joblib ends the processes as they are: one that writes leaves a .part, never an entry
-    for entry in (tmp_path / "cache").glob("*/*.joblib"):
+    entries = list((tmp_path / "cache").glob("*/*.joblib"))
+    assert entries
+    for entry in entries:
         digest = entry.stem.rpartition("-")[2]
         assert hashlib.sha256(entry.read_bytes()).hexdigest() == digest
 
