@@ -190,7 +190,7 @@ def test_grad_cam_of_a_frozen_network_is_the_same(trained):
         ("hog_cnn", (96, 3, 3)),
         ("residual", (256, 3, 3)),
         ("paper_000", (512, 3, 3)),
-        ("paper_004_unsteered", (128, 6, 6)),
+        ("paper_004_unsteered", (256, 3, 3)),
     ],
 )
 def test_grad_cam_takes_the_last_maps_of_a_frame_network(frames, shape, rng, monkeypatch):
