@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from sightings import CLASSES
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
@@ -13,8 +14,6 @@ from ferpipe import (
     Training,
     datasets,
 )
-
-CLASSES = ["anger", "happiness", "surprise"]
 
 
 @pytest.fixture(scope="session")

@@ -148,7 +148,7 @@ def test_bad_options_are_refused(file, words, capsys):
     assert "expected" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_no_half_written_file(file, tmp_path):
+def test_ctrl_c_leaves_whole_entries_and_no_report(file, tmp_path):
     out = tmp_path / "out"
     process = start(
         file,

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sightings import CLASSES, beginnings, crop, scores_of
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -19,25 +20,13 @@ from ferpipe import (
     SequenceNetwork,
     Training,
 )
-from ferpipe.align import TEMPLATES, align_face, eye_transform
-from ferpipe.landmarks.points import eye_centres
+from ferpipe.align import TEMPLATES
 from ferpipe.recognizer import Recognizer
 from ferpipe.spec import compile_spec, read_mapping
 
 MEDIA = Path(os.environ.get("FERPIPE_DATA", "nowhere"), "media")
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 needs_media = pytest.mark.skipif(not MEDIA.is_dir(), reason="needs FERPIPE_DATA")
-CLASSES = ["anger", "happiness", "surprise"]
-
-
-def crop(frame, row, size=48, template="fer2013"):
-    return align_face(
-        frame, eye_transform(eye_centres(row.landmarks), size, template), size
-    )
-
-
-def scores_of(rows):
-    return np.array([list(row.scores.values()) for row in rows])
 
 
 def test_colour_frames_give_the_numbers_of_grey_ones(model, clip, frames):
@@ -60,10 +49,6 @@ def test_an_image_is_seen_as_the_aligner_cuts_it(model, frames):
     np.testing.assert_allclose(scores_of([again]), expected, atol=1e-6)
     assert np.isnan(row.time)
     assert row.quality > 0.5
-
-
-def beginnings(frames):
-    return [np.stack(frames[: t + 1]) for t in range(len(frames))]
 
 
 def test_what_reads_backwards_falls_back_to_the_window(crops, frames):

@@ -3,6 +3,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
+from sightings import CLASSES, beginnings, crop, scores_of
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
@@ -11,26 +12,8 @@ from ferpipe import (
     PerFrame,
     PoolFrames,
 )
-from ferpipe.align import align_face, eye_transform
 from ferpipe.images import read_frames
-from ferpipe.landmarks.points import eye_centres
 from ferpipe.recognizer import Recognizer
-
-CLASSES = ["anger", "happiness", "surprise"]
-
-
-def crop(frame, row, size=48, template="fer2013"):
-    return align_face(
-        frame, eye_transform(eye_centres(row.landmarks), size, template), size
-    )
-
-
-def scores_of(rows):
-    return np.array([list(row.scores.values()) for row in rows])
-
-
-def beginnings(frames):
-    return [np.stack(frames[: t + 1]) for t in range(len(frames))]
 
 
 def test_streaming_is_batch(model, clip):
