@@ -37,8 +37,8 @@ class Split:
     Attributes
     ----------
     folds : dict of str to list of (train, test)
-        "by_subject", "plain" or "official" to outer folds, as arrays of indices. The
-        first is the headline.
+        "by_subject", "by_data_set", "plain" or "official" to outer folds, as arrays of
+        indices. The first is the headline.
     groups : ndarray of shape (n,) or None
         What must not stand on both sides where a training part is divided again.
     validation : ndarray of int or None
@@ -271,7 +271,7 @@ def _leave_one_data_set_out(bunch, seed):
             "datasets.joined.join_data_sets)."
         )
     folds = LeaveOneGroupOut().split(bunch.target, bunch.target, bunch.data_set)
-    return Split({"by_subject": list(folds)}, bunch.groups)
+    return Split({"by_data_set": list(folds)}, bunch.groups)
 
 
 def _random_parts(bunch, seed, test, middle=0.0):

@@ -14,7 +14,7 @@ class Fold:
 
     Attributes
     ----------
-    split : {"by_subject", "plain", "official"}
+    split : {"by_subject", "by_data_set", "plain", "official"}
         Kind of split that the fold belongs to.
     number : int
         0-based number within its split.
@@ -75,7 +75,7 @@ class Results:
         Subject of each sample.
     classes : tuple of str
         Class names in the model's order (sorted).
-    headline : {"by_subject", "plain", "official"}
+    headline : {"by_subject", "by_data_set", "plain", "official"}
         The split whose figures stand first: a protocol's own if one is named, by subject
         when the data has groups.
     folds : tuple of Fold

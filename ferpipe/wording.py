@@ -28,6 +28,7 @@ EN_DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SPLIT_NAMES = {
     "by_subject": "by subject",
+    "by_data_set": "by data set",
     "plain": "plain",
     "official": "on the official split",
 }

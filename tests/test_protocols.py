@@ -299,7 +299,7 @@ def test_leave_one_out(loader, protocol):
         make_plan(on(loader, protocol), ck48(n_subjects=1))
 
 
-def test_one_data_set_after_the_other_is_left_out():
+def test_one_data_set_after_the_other_is_left_out(tmp_path):
     bunch = ck48(n_subjects=4)
     bunch["data_set"] = np.where(np.isin(bunch.groups, ["S000", "S001"]), "a", "b")
     spec = on("joined", "leave-one-data-set-out", tried={"try": [1, 3]})
@@ -308,7 +308,13 @@ def test_one_data_set_after_the_other_is_left_out():
     assert set(bunch.data_set[first]) == {"a"}
     assert set(bunch.data_set[second]) == {"b"}
     assert isinstance(plan.inner, StratifiedGroupKFold)
-    assert len(run_experiment(spec, bunch).folds) == 2
+    results = run_experiment(spec, bunch)
+    assert len(results.folds) == 2
+    assert results.headline == "by_data_set"
+    write_report(results, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "Accuracy by data set" in page
+    assert "had seen no sequences of its data set" in page
 
 
 def test_random_80_20():
