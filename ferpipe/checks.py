@@ -177,9 +177,12 @@ def check_frame_shape(got, expected, estimator, *, kind="images"):
         If the shapes differ.
     """
     if tuple(got) != tuple(expected):
+        cure = "crop or resize them to that"
+        if len(got) != len(expected):
+            cure = "make them grey" if len(expected) == 2 else "give them in RGB"
         raise ValueError(
             f"X has {kind} of shape {tuple(got)}, but {type(estimator).__name__} was "
-            f"fitted on {kind} of shape {tuple(expected)}: crop or resize them to that."
+            f"fitted on {kind} of shape {tuple(expected)}: {cure}."
         )
 
 

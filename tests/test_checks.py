@@ -205,3 +205,7 @@ def test_frame_shape_is_compared_with_that_of_fit():
         check_frame_shape((40, 48), (48, 48), Extractor())
     with pytest.raises(ValueError, match=r"fitted on frames of shape \(5,\): crop"):
         check_frame_shape((4,), (5,), Extractor(), kind="frames")
+    with pytest.raises(ValueError, match=r"shape \(40, 48\): make them grey"):
+        check_frame_shape((40, 48, 3), (40, 48), Extractor())
+    with pytest.raises(ValueError, match=r"shape \(40, 48, 3\): give them in RGB"):
+        check_frame_shape((40, 48), (40, 48, 3), Extractor())

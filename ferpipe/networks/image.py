@@ -33,7 +33,7 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         is better on few faces (256), "residual" is for tens of thousands of faces (256).
         Those of the papers: "paper_000" (512), "paper_002" (512), "paper_002_vgg" (512),
         "paper_003" (256), "paper_004" with its spatial transformer and
-        "paper_004_unsteered" without it (128).
+        "paper_004_unsteered" without it (256).
     dense : None, int or list of int, default=None
         Widths of dense layers between it and the output layer, each with activation,
         batch norm and dropout.
