@@ -33,6 +33,7 @@ from ferpipe.rows import RowWriter, fex_row
 SETTINGS = {
     "with tracking": {"detect_every": 10},
     "without": {"detect_every": 1},
+    "without, from 80 pixels": {"detect_every": 1, "min_size": 80},
     "without, largest face": {"detect_every": 1, "faces": "largest"},
 }
 
