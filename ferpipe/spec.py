@@ -513,7 +513,7 @@ class _Builder:
                 f"got {node!r}."
             )
         if name not in estimator_classes():
-            _refuse(path, name, "estimator", estimator_classes())
+            _refuse(path, name, "estimator", [*estimator_classes(), "passthrough", "drop"])
         if not hasattr(estimator_classes()[name], "fit"):
             raise SpecError(
                 f"{path}: {name} is a parameter object; it goes into a parameter of an "

@@ -147,6 +147,14 @@ def test_a_map_of_values_stays_a_map():
         ({"data": {"ck48": {}}}, r"pipeline: this key is missing"),
         (with_pipeline(["SVC"]), r"pipeline: expected an ordered map"),
         (with_pipeline({"c": "SCV"}), r"pipeline\.c: 'SCV' .* Did you mean SVC"),
+        (
+            with_pipeline({"a": "pasthrough", "c": "SVC"}),
+            r"pipeline\.a: 'pasthrough' .* Did you mean passthrough\?",
+        ),
+        (
+            with_pipeline({"a": {"union": {"x": "dorp", "y": "PCA"}}, "c": "SVC"}),
+            r"pipeline\.a\.union\.x: 'dorp' .* Did you mean drop\?",
+        ),
         (with_pipeline({"c": "os.system"}), r"pipeline\.c: 'os\.system' .* dotted paths"),
         (with_pipeline({"c": {"os.system": "ls"}}), r"pipeline\.c: 'os\.system'"),
         (
