@@ -64,6 +64,7 @@ _SKLEARN = {
         "RobustScaler",
         "StandardScaler",
     ],
+    "random_projection": ["GaussianRandomProjection", "SparseRandomProjection"],
     "svm": ["LinearSVC", "NuSVC", "SVC"],
     "tree": ["DecisionTreeClassifier", "ExtraTreeClassifier"],
 }

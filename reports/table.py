@@ -14,6 +14,7 @@ from pathlib import Path
 from ferpipe.wording import mean_spread
 
 HERE = Path(__file__).parent
+FIVE_SEEDS = ["--set", "evaluate.seeds=[0,1,2,3,4]"]
 # report -> experiment and what its command adds
 REPORTS = {
     "lstm_svm_ck48_5": ("lstm_svm", ["--set", "data.ck48.classes=5"]),
@@ -26,8 +27,7 @@ REPORTS = {
         for name in (
             *("texture_svm", "texture_candide_svm", "hog_svm", "gabor_pca_svm"),
             *("gabor_pca_softmax", "gabor_ica_knn", "lbp_svm", "lbp_knn", "lbp_top_svm"),
-            *("zernike_forest", "candide_svm", "pretrained_svm", "pretrained_lstm"),
-            "cnn_lstm",
+            *("zernike_forest", "candide_svm", "pretrained_lstm", "cnn_lstm"),
         )
     },
     "pixels_lstm_ck48_7": (
@@ -37,7 +37,8 @@ REPORTS = {
             *("--set", "pipeline.describe.PerFrame.transformer=PixelFeatures"),
         ],
     ),
-    "best_ck48": ("best_ck48", ["--set", "evaluate.seeds=[0,1,2,3,4]"]),
+    "pretrained_svm_ck48_7": ("pretrained_svm", FIVE_SEEDS),
+    "best_ck48": ("best_ck48", FIVE_SEEDS),
     **{
         f"{name}_ck48_6": (name, ["--set", "data.ck48.classes=6"])
         for name in ("candide_blstm", "candide_lstm", "candide_rnn", "cnn", "cnn_lstm")
