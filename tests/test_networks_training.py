@@ -9,8 +9,9 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
-from ferpipe import SequenceNetwork, Training
+from ferpipe import Augment, ImageNetwork, SequenceNetwork, Training
 from ferpipe.networks.loop import Net, RecordEpoch, cosine, find_device, one_cycle
+from ferpipe.networks.pretrained import save_network
 from ferpipe.networks.training import check_training, split_validation
 
 
@@ -215,6 +216,52 @@ def test_label_smoothing_holds_probabilities_back():
     )
     assert sharp.mean() > 0.97
     assert smooth.mean() == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A network that has learnt which images are bright, and images."""
+    rng = np.random.default_rng(0)
+    y = np.array(["anger", "fear"] * 24)
+    X = rng.integers(0, 90, (48, 16, 16)).astype(np.uint8)
+    X[y == "anger", 3:7] += 120
+    settings = Training(max_epochs=6, batch_size=16, lr=0.003)
+    fitted = ImageNetwork(training=settings, random_state=0).fit(X, y)
+    assert fitted.score(X, y) == 1
+    path = tmp_path_factory.mktemp("teacher") / "network.safetensors"
+    return save_network(fitted, path), X, y
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.3])
+def test_a_pupil_learns_from_its_teacher_where_labels_lie(teacher, mixup):
+    path, X, y = teacher
+    lies = np.where(y == "anger", "fear", "anger")
+
+    def pupil(share):
+        settings = {"max_epochs": 6, "batch_size": 16, "lr": 0.003}
+        training = Training(teacher=path, teacher_share=share, **settings)
+        augment = Augment(mixup=mixup)
+        network = ImageNetwork(training=training, augment=augment, random_state=0)
+        return network.fit(X, lies).score(X, y)
+
+    assert pupil(0.9) > 0.9
+    assert pupil(0.1) < 0.1
+
+
+def test_teachers_that_do_not_fit(teacher, tmp_path):
+    path, X, y = teacher
+    with pytest.raises(ValueError, match=r"tells the classes \['anger', 'fear'\]; y has"):
+        ImageNetwork(training=Training(teacher=path)).fit(
+            X, np.where(y == "fear", "joy", y)
+        )
+    with pytest.raises(ValueError, match="16"):
+        ImageNetwork(training=Training(teacher=path)).fit(np.tile(X, (1, 2, 2)), y)
+    with pytest.raises(FileNotFoundError, match="no such file of weights"):
+        ImageNetwork(training=Training(teacher=tmp_path / "none")).fit(X, y)
+    with pytest.raises(ValueError, match="cannot teach a SequenceNetwork"):
+        network(teacher=path).fit(*features())
+    with pytest.raises(ValueError, match="belongs to loss='cross_entropy'"):
+        check_training(Training(teacher=path), loss="squared_hinge")
 
 
 def test_loss_that_is_not_finite_names_the_epoch_and_the_cure():

@@ -107,6 +107,8 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             if self.weights is not None:
                 self._start_from_weights(module)
             self._learn_scale(module, dataset)
+            if training.teacher is not None:
+                dataset.taught = self._ask(training.teacher, dataset)
             vars(self).pop("_folded", None)
             self._net = loop.train(
                 module,
@@ -321,6 +323,26 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 "freeze=True keeps the frame network as it is, but weights is None: there "
                 "is nothing to keep; set weights='fer2013' or a file."
             )
+
+    def _ask(self, teacher, dataset):
+        """Return what a teacher makes of the training samples."""
+        import torch
+
+        from ferpipe.networks.pretrained import load_network
+
+        if dataset.sequences:
+            raise ValueError(
+                f"Training(teacher={str(teacher)!r}) is a network for single images and "
+                "cannot teach a SequenceNetwork: set teacher=None, or start its frame "
+                "network from weights=."
+            )
+        teacher_network = load_network(teacher)
+        if not np.array_equal(teacher_network.classes_, self.classes_):
+            raise ValueError(
+                f"Training(teacher={str(teacher)!r}) tells the classes "
+                f"{teacher_network.classes_.tolist()}; y has {self.classes_.tolist()}."
+            )
+        return torch.from_numpy(teacher_network.predict_proba(dataset.samples()))
 
     def _learn_scale(self, module, dataset):
         """Networks on images standardise each by itself and have nothing to learn."""

@@ -49,9 +49,9 @@ def training_key(module, dataset, valid, training, augment, loss, generator):
     settings = _not_default(training, ignored=(*_IRRELEVANT, "validation"))
     changes = None if augment is None else _not_default(augment)
     state = generator.get_state().numpy()
-    return joblib.hash(
-        (ferpipe.__version__, str(module), weights, samples, settings, changes, loss, state)
-    )
+    taught = None if dataset.taught is None else dataset.taught.numpy()
+    parts = (str(module), weights, samples, settings, changes, loss, state, taught)
+    return joblib.hash((ferpipe.__version__, *parts))
 
 
 class Checkpoint(Callback):

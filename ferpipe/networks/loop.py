@@ -6,6 +6,7 @@ used.
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -78,7 +79,10 @@ class Net(NeuralNet):
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Loss of the scores of a Batch."""
         rows = self.module_.rows_per_sample(X.lengths)
-        return self.criterion_(y_pred, y_true.to(self.device), rows, self.module_.output)
+        taught = None if X.taught is None else X.taught.to(self.device)
+        return self.criterion_(
+            y_pred, y_true.to(self.device), rows, self.module_.output, taught
+        )
 
     def train_step_single(self, batch, **fit_params):
         """Forward and backward pass over one batch."""
@@ -98,6 +102,8 @@ class Net(NeuralNet):
         loss = self.get_loss(scores, target, X=inputs, training=True)
         if mixed is not None:
             partners, share = mixed
+            if inputs.taught is not None:
+                inputs = replace(inputs, taught=inputs.taught[partners])
             other = self.get_loss(scores, target[partners], X=inputs, training=True)
             loss = share * loss + (1 - share) * other
         loss.backward()
@@ -325,6 +331,7 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
         TrainingLoss,
         criterion__label_smoothing=training.label_smoothing,
         criterion__class_weight=_class_weights(training.class_weight, dataset.y),
+        criterion__teacher_share=training.teacher_share,
         **{f"criterion__{name}": value for name, value in loss.items()},
         optimizer=optimizer,
         optimizer__weight_decay=training.weight_decay,

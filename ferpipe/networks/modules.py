@@ -220,16 +220,22 @@ class TrainingLoss(nn.Module):
         Factor of a sample's loss by its class.
     l2 : float
         Factor of the sum of squared weights (no biases) of the output layer.
+    teacher_share : float
+        Share of the target that a teacher's probabilities take where they are given; the
+        labels keep the rest.
     """
 
-    def __init__(self, kind, *, label_smoothing=0.0, class_weight=None, l2=0.0):
+    def __init__(
+        self, kind, *, label_smoothing=0.0, class_weight=None, l2=0.0, teacher_share=0.0
+    ):
         super().__init__()
         self.kind = kind
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weight", class_weight)
         self.l2 = l2
+        self.teacher_share = teacher_share
 
-    def forward(self, scores, target, rows=None, output=None):
+    def forward(self, scores, target, rows=None, output=None, taught=None):
         """Mean loss over samples.
 
         Parameters
@@ -242,6 +248,9 @@ class TrainingLoss(nn.Module):
             Rows of each sample; None for one each.
         output : nn.Linear or None, default=None
             Output layer, for its L2 term.
+        taught : Tensor of shape (n, n_classes) or None, default=None
+            A teacher's probabilities of each sample, for the cross-entropy of samples with
+            one row.
 
         Returns
         -------
@@ -258,6 +267,10 @@ class TrainingLoss(nn.Module):
             signs = 2 * one_hot(per_row, scores.shape[1]) - 1
             losses = relu(1 - signs * scores).square().mean(dim=1)
         losses = mean_of_rows(losses[:, None], rows)[:, 0]
+        if taught is not None:
+            losses = torch.lerp(
+                losses, cross_entropy(scores, taught, reduction="none"), self.teacher_share
+            )
         if self.class_weight is not None:
             losses = losses * self.class_weight[target]
         loss = losses.mean()

@@ -59,6 +59,14 @@ default="one_cycle"
         Divide the scores by the temperature [1]_ under which the validation samples are
         most likely: probabilities then tell how often the answer is right. Only for the
         cross-entropy.
+    teacher : str, path or None, default=None
+        A trained network [2]_ that the training leans on: the name of one that ships or a
+        file of :func:`ferpipe.networks.pretrained.save_network`, of the same classes and
+        for images of the same size. It looks at each training image once, unchanged, before
+        the training. Only for ImageNetwork and the cross-entropy.
+    teacher_share : float, default=0.5
+        Share of the target that the teacher's probabilities take, in [0, 1]; the label
+        keeps the rest. Without a teacher it means nothing.
     checkpoint : str, path or None, default=None
         Folder in which the state of the training is saved after each epoch. A training
         that was killed goes on there when it is run again with the same data and
@@ -75,6 +83,8 @@ default="one_cycle"
     ----------
     .. [1] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural
        Networks", ICML 2017, section 4.2.
+    .. [2] G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
+       2015, section 2, at temperature 1.
 
     Examples
     --------
@@ -97,6 +107,8 @@ default="one_cycle"
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "best_epoch": ["boolean"],
         "calibrate": ["boolean"],
+        "teacher": [str, PathLike, None],
+        "teacher_share": [Interval(Real, 0, 1, closed="both")],
         "checkpoint": [str, PathLike, None],
         "device": [StrOptions({"auto", "cpu", "cuda"})],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -119,6 +131,8 @@ default="one_cycle"
         patience=None,
         best_epoch=False,
         calibrate=False,
+        teacher=None,
+        teacher_share=0.5,
         checkpoint=None,
         device="auto",
         precision="auto",
@@ -137,6 +151,8 @@ default="one_cycle"
         self.patience = patience
         self.best_epoch = best_epoch
         self.calibrate = calibrate
+        self.teacher = teacher
+        self.teacher_share = teacher_share
         self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
@@ -176,11 +192,11 @@ def check_training(training, *, loss="cross_entropy"):
             "Training(validation=…) must be a share or a pair (X, y), got "
             f"{len(training.validation)} items."
         )
-    for name, unset in (("label_smoothing", 0), ("calibrate", False)):
+    for name, unset in (("label_smoothing", 0), ("calibrate", False), ("teacher", None)):
         value = getattr(training, name)
         if value and loss == "squared_hinge":
             raise ValueError(
-                f"Training({name}={value}) belongs to loss='cross_entropy': set "
+                f"Training({name}={value!r}) belongs to loss='cross_entropy': set "
                 f"{name}={unset} for loss='squared_hinge'."
             )
     if training.class_weight == "balanced" and training.sampling == "balanced":
