@@ -151,6 +151,20 @@ def test_a_crop_stays_within_the_image():
     assert steps[..., 2:-2].min() > 0.5 * 2 / 49
 
 
+def test_a_window_is_cut_not_enlarged():
+    ramp = torch.arange(48.0)[:, None] * 100 + torch.arange(36.0)
+    corners, drawn = set(), generator()
+    for _ in range(60):
+        cut = augment_batch(ramp.expand(2, 1, 48, 36), Augment(window=0.75), drawn)
+        assert cut.shape == (2, 1, 36, 27)
+        first = int(cut[0, 0, 0, 0])
+        top, left = divmod(first, 100)
+        assert torch.equal(cut[0, 0], ramp[top : top + 36, left : left + 27])
+        assert torch.equal(cut[0], cut[1])
+        corners |= {("top", top), ("left", left)}
+    assert {("top", 0), ("top", 12), ("left", 0), ("left", 9)} <= corners
+
+
 def test_warp_draws_stay_within_their_limits():
     # The horizontal gradient of a ramp tells the angle and the scale.
     ramp = torch.arange(21.0).expand(300, 1, 21, 21)

@@ -100,15 +100,18 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
-        dataset, valid = self._training_and_validation(X, target, groups, training, seed)
+        dataset, valid, groups = self._training_and_validation(
+            X, target, groups, training, seed
+        )
+        answers = []
+        if training.teacher is not None:
+            answers = self._teach(dataset, groups, training, seed)
         device = loop.find_device(training.device)
         with _seeded(seed, device):
             module = initialize(self._make_module())
             if self.weights is not None:
                 self._start_from_weights(module)
             self._learn_scale(module, dataset)
-            if training.teacher is not None:
-                dataset.taught = self._ask(training.teacher, dataset)
             vars(self).pop("_folded", None)
             self._net = loop.train(
                 module,
@@ -120,6 +123,8 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 device=device,
                 generator=torch.Generator().manual_seed(seed),
             )
+        for path in answers:
+            path.unlink(missing_ok=True)
         self.history_ = loop.history(self._net)
         self.weights_ = {
             name: value.cpu().numpy().copy() for name, value in module.state_dict().items()
@@ -287,7 +292,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         from ferpipe.networks.batches import FrameDataset
 
         if training.validation is None:
-            return FrameDataset(X, target), None
+            return FrameDataset(X, target), None, groups
         if isinstance(training.validation, tuple | list):
             X_valid, y_valid = training.validation
             X_valid = self._check_frames(X_valid, reset=False)
@@ -300,9 +305,10 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                     f"y in fit has not: {[str(c) for c in self.classes_]}."
                 )
             codes = np.searchsorted(self.classes_, y_valid)
-            return FrameDataset(X, target), FrameDataset(X_valid, codes)
+            return FrameDataset(X, target), FrameDataset(X_valid, codes), groups
         inside, outside = split_validation(target, groups, training.validation, seed)
-        return FrameDataset(X, target, inside), FrameDataset(X, target, outside)
+        train, valid = (FrameDataset(X, target, part) for part in (inside, outside))
+        return train, valid, None if groups is None else np.asarray(groups)[inside]
 
     def _start_from_weights(self, module):
         from ferpipe.networks.weights import load_frames
@@ -324,25 +330,27 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 "is nothing to keep; set weights='fer2013' or a file."
             )
 
-    def _ask(self, teacher, dataset):
-        """Return what a teacher makes of the training samples."""
+    def _teach(self, dataset, groups, training, seed):
+        """Give the samples what a teacher makes of them; return files to remove."""
         import torch
 
-        from ferpipe.networks.pretrained import load_network
+        from ferpipe.networks.teaching import ask_trained, cross_fit, is_trained
 
-        if dataset.sequences:
-            raise ValueError(
-                f"Training(teacher={str(teacher)!r}) is a network for single images and "
-                "cannot teach a SequenceNetwork: set teacher=None, or start its frame "
-                "network from weights=."
+        kept = []
+        if is_trained(training.teacher):
+            taught = ask_trained(training.teacher, dataset, self.classes_)
+        else:
+            taught, kept = cross_fit(
+                training.teacher,
+                dataset,
+                self.classes_,
+                groups=groups,
+                n_folds=training.teacher_folds,
+                seed=seed,
+                folder=training.checkpoint,
             )
-        teacher_network = load_network(teacher)
-        if not np.array_equal(teacher_network.classes_, self.classes_):
-            raise ValueError(
-                f"Training(teacher={str(teacher)!r}) tells the classes "
-                f"{teacher_network.classes_.tolist()}; y has {self.classes_.tolist()}."
-            )
-        return torch.from_numpy(teacher_network.predict_proba(dataset.samples()))
+        dataset.taught = torch.from_numpy(taught)
+        return kept
 
     def _learn_scale(self, module, dataset):
         """Networks on images standardise each by itself and have nothing to learn."""

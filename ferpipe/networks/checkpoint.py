@@ -17,6 +17,8 @@ __all__ = ["Checkpoint", "training_key"]
 
 # settings that change where a training runs or what follows it, not its weights
 _IRRELEVANT = {"calibrate", "checkpoint", "device", "verbose"}
+# what these make is hashed instead
+_HASHED = {"validation", "teacher", "teacher_folds"}
 
 
 def training_key(module, dataset, valid, training, augment, loss, generator):
@@ -46,7 +48,7 @@ def training_key(module, dataset, valid, training, augment, loss, generator):
     samples = [
         (part.samples(), part.y.numpy()) for part in (dataset, valid) if part is not None
     ]
-    settings = _not_default(training, ignored=(*_IRRELEVANT, "validation"))
+    settings = _not_default(training, ignored=_IRRELEVANT | _HASHED)
     changes = None if augment is None else _not_default(augment)
     state = generator.get_state().numpy()
     taught = None if dataset.taught is None else dataset.taught.numpy()

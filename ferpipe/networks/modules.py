@@ -249,8 +249,7 @@ class TrainingLoss(nn.Module):
         output : nn.Linear or None, default=None
             Output layer, for its L2 term.
         taught : Tensor of shape (n, n_classes) or None, default=None
-            A teacher's probabilities of each sample, for the cross-entropy of samples with
-            one row.
+            A teacher's probabilities of each sample, for the cross-entropy.
 
         Returns
         -------
@@ -266,11 +265,12 @@ class TrainingLoss(nn.Module):
         else:
             signs = 2 * one_hot(per_row, scores.shape[1]) - 1
             losses = relu(1 - signs * scores).square().mean(dim=1)
-        losses = mean_of_rows(losses[:, None], rows)[:, 0]
         if taught is not None:
-            losses = torch.lerp(
-                losses, cross_entropy(scores, taught, reduction="none"), self.teacher_share
-            )
+            if rows is not None:
+                taught = taught.repeat_interleave(rows.to(taught.device), dim=0)
+            lesson = cross_entropy(scores, taught, reduction="none")
+            losses = torch.lerp(losses, lesson, self.teacher_share)
+        losses = mean_of_rows(losses[:, None], rows)[:, 0]
         if self.class_weight is not None:
             losses = losses * self.class_weight[target]
         loss = losses.mean()

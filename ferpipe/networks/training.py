@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from ferpipe.constraints import Interval, StrOptions
+from ferpipe.constraints import HasMethods, Interval, StrOptions
 
 __all__ = ["Training", "check_training", "split_validation"]
 
@@ -59,11 +59,15 @@ default="one_cycle"
         Divide the scores by the temperature [1]_ under which the validation samples are
         most likely: probabilities then tell how often the answer is right. Only for the
         cross-entropy.
-    teacher : str, path or None, default=None
-        A trained network [2]_ that the training leans on: the name of one that ships or a
-        file of :func:`ferpipe.networks.pretrained.save_network`, of the same classes and
-        for images of the same size. It looks at each training image once, unchanged, before
-        the training. Only for ImageNetwork and the cross-entropy.
+    teacher : str, path, estimator or None, default=None
+        Whose probabilities the training leans on [2]_, beside the labels; only for the
+        cross-entropy. A trained network for images: the name of one that ships or a file of
+        :func:`ferpipe.networks.pretrained.save_network`, of the same classes. Or a
+        classifier with ``predict_proba``, another network say: copies of it are fitted on
+        parts of the training samples and asked about the rest, so that no answer is a label
+        learnt by heart [3]_. Each sample is looked at once, unchanged, before the training.
+    teacher_folds : int, default=3
+        Number of parts for a teacher that is fitted; by subject when fit gets ``groups``.
     teacher_share : float, default=0.5
         Share of the target that the teacher's probabilities take, in [0, 1]; the label
         keeps the rest. Without a teacher it means nothing.
@@ -85,6 +89,8 @@ default="one_cycle"
        Networks", ICML 2017, section 4.2.
     .. [2] G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
        2015, section 2, at temperature 1.
+    .. [3] T. Dao, G. M. Kamath, V. Syrgkanis, L. Mackey, "Knowledge Distillation as
+       Semiparametric Inference", ICLR 2021, section 4 (cross-fitting).
 
     Examples
     --------
@@ -107,7 +113,8 @@ default="one_cycle"
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "best_epoch": ["boolean"],
         "calibrate": ["boolean"],
-        "teacher": [str, PathLike, None],
+        "teacher": [str, PathLike, HasMethods(["fit", "predict_proba"]), None],
+        "teacher_folds": [Interval(Integral, 2, None, closed="left")],
         "teacher_share": [Interval(Real, 0, 1, closed="both")],
         "checkpoint": [str, PathLike, None],
         "device": [StrOptions({"auto", "cpu", "cuda"})],
@@ -132,6 +139,7 @@ default="one_cycle"
         best_epoch=False,
         calibrate=False,
         teacher=None,
+        teacher_folds=3,
         teacher_share=0.5,
         checkpoint=None,
         device="auto",
@@ -152,6 +160,7 @@ default="one_cycle"
         self.best_epoch = best_epoch
         self.calibrate = calibrate
         self.teacher = teacher
+        self.teacher_folds = teacher_folds
         self.teacher_share = teacher_share
         self.checkpoint = checkpoint
         self.device = device

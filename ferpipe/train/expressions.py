@@ -75,6 +75,7 @@ def train_expressions(experiment, folder):
     target = results.target[fold.test]
     as_shipped = shipped.predict(images) == target
     of_one_view = shipped.set_params(views="one").predict(images) == target
+    of_ten_crops = shipped.set_params(views="ten_crop").predict(images) == target
     scores = {
         **summary["headline_scores"],
         **{f"accuracy {name}": part["accuracy"] for name, part in head["beside"].items()},
@@ -82,6 +83,7 @@ def train_expressions(experiment, folder):
         "expected_calibration_error_unscaled": head["calibration"]["error_unscaled"],
         "accuracy_as_shipped": float(np.mean(as_shipped)),
         "accuracy_as_shipped_of_one_view": float(np.mean(of_one_view)),
+        "accuracy_as_shipped_of_ten_crops": float(np.mean(of_ten_crops)),
     }
     return Trained(
         summary["protocol"],

@@ -1,0 +1,140 @@
+"""What a teacher makes of the training samples: targets beside their labels."""
+
+import os
+import tempfile
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+
+import joblib
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+import ferpipe
+
+__all__ = ["ask_trained", "cross_fit"]
+
+_AT_ONCE = 1024
+
+
+def ask_trained(teacher, dataset, classes):
+    """Return what a trained network makes of images.
+
+    Parameters
+    ----------
+    teacher : str or path
+        A network that ships, or a file of
+        :func:`ferpipe.networks.pretrained.save_network`.
+    dataset : FrameDataset
+        Images.
+    classes : ndarray of shape (n_classes,)
+        Labels that it must know, in order.
+
+    Returns
+    -------
+    taught : ndarray of shape (n, n_classes), float32
+        Probabilities.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such network.
+    ValueError
+        If it is for other classes, for images of another size, or asked for sequences.
+    """
+    from ferpipe.networks.pretrained import load_network
+
+    if dataset.sequences:
+        raise ValueError(
+            f"Training(teacher={str(teacher)!r}) is a network for single images and "
+            "cannot teach a SequenceNetwork: give it an estimator of sequences, or start "
+            "the frame network from weights=."
+        )
+    network = load_network(teacher)
+    if not np.array_equal(network.classes_, classes):
+        raise ValueError(
+            f"Training(teacher={str(teacher)!r}) tells the classes "
+            f"{network.classes_.tolist()}; y has {classes.tolist()}."
+        )
+    places = np.arange(len(dataset)) if dataset.places is None else dataset.places
+    parts = np.array_split(places, max(1, len(places) // _AT_ONCE))
+    return np.concatenate([network.predict_proba(dataset.X[part]) for part in parts])
+
+
+def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
+    """Return what an estimator makes of samples that it was not fitted on.
+
+    The samples are divided by class; a copy of the estimator is fitted on all parts but
+    one and asked about that one, for each part in turn.
+
+    Parameters
+    ----------
+    teacher : estimator
+        Classifier with ``predict_proba``; copies are fitted.
+    dataset : FrameDataset
+        Images or sequences.
+    classes : ndarray of shape (n_classes,)
+        Label of each class number.
+    groups : ndarray of shape (n,) or None
+        Subject of each sample: no subject is taught by a copy that has seen it.
+    n_folds : int
+        Number of parts.
+    seed : int
+        Of the division, and of a teacher that has none.
+    folder : str, path or None
+        Where the answers of each part are kept until ``forget`` is called: a run that is
+        killed does not begin again.
+
+    Returns
+    -------
+    taught : ndarray of shape (n, n_classes), float32
+        Probabilities; 0 for classes of which a copy saw no sample.
+    kept : list of Path
+        Files in ``folder``, to be removed when the training is over.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer subjects than parts.
+    """
+    X, y = dataset.samples(), classes[dataset.y.numpy()]
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = kind(n_folds, shuffle=True, random_state=seed).split(y, y, groups)
+    if "random_state" in teacher.get_params() and teacher.random_state is None:
+        teacher = clone(teacher).set_params(random_state=seed)
+    key = joblib.hash((ferpipe.__version__, clone(teacher), X, y, groups, n_folds, seed))
+    taught = np.zeros((len(y), len(classes)), np.float32)
+    kept = []
+    for number, (seen, unseen) in enumerate(folds):
+        path = None if folder is None else Path(folder).expanduser() / f"{key}-{number}.npy"
+        if path is None or not path.is_file():
+            fitted = clone(teacher).fit(_chosen(X, seen), y[seen])
+            answer = fitted.predict_proba(_chosen(X, unseen))
+            columns = np.searchsorted(classes, fitted.classes_)
+            taught[np.ix_(unseen, columns)] = answer
+            if path is not None:
+                _keep(path, taught[unseen])
+        else:
+            taught[unseen] = np.load(path, allow_pickle=False)
+        kept.append(path)
+    return taught, [path for path in kept if path is not None]
+
+
+def is_trained(teacher):
+    """Say whether a teacher is the name of a trained network, not an estimator to fit."""
+    return isinstance(teacher, str | PathLike)
+
+
+def _chosen(X, places):
+    return [X[place] for place in places] if isinstance(X, list) else X[places]
+
+
+def _keep(path, answer):
+    """Write an answer whole or not at all; without room, the run goes on without it."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, new = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.")
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, answer)
+        os.replace(new, path)
