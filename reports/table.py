@@ -1,9 +1,9 @@
 """Run the experiments that have no report yet, and write the tables of README.md.
 
-``python reports/table.py [NAME...] [--all]`` with FERPIPE_DATA naming the folder that holds
-CK+48 and fer2013; what is named is run again. ``--all`` also runs those of hours that have no
-report: remove the reports' folders to have everything anew. A run that was stopped goes on
-with what it has computed. The tables have every report that lies here.
+``python reports/table.py [NAME...] [--all]`` with FERPIPE_DATA naming the folder that
+holds CK+48 and fer2013; what is named is run again. ``--all`` also runs those of hours that
+have no report: remove the reports' folders to have everything anew. A run that was stopped
+goes on with what it has computed. The tables have every report that lies here.
 """
 
 import json

@@ -35,9 +35,10 @@ class Augment(BaseEstimator):
         placed at random within the image and enlarged to its size.
     window : float, default=1.0
         Side of a window as a fraction of the image's side, above 0.5. It is placed at
-        random for each batch, what is beyond it is left out and nothing is enlarged: a
-        network that takes every size trains on smaller images, faster, and looks at whole
-        ones afterwards.
+        random for each batch, what is beyond it is left out and nothing is enlarged: the
+        network trains on smaller images, faster, and looks at whole ones afterwards. Made
+        for those that end in a mean over places ("residual", "paper_000"); others bring
+        the smaller image to the same grid of cells as the whole one.
     brightness : float, default=0.0
         Largest value added or subtracted, as a fraction of the range.
     contrast : float, default=0.0
