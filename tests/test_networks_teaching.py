@@ -2,6 +2,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 
@@ -9,7 +10,7 @@ from ferpipe import Augment, ImageNetwork, SequenceNetwork, Training
 from ferpipe.networks import loop
 from ferpipe.networks.batches import FrameDataset
 from ferpipe.networks.pretrained import save_network
-from ferpipe.networks.teaching import cross_fit
+from ferpipe.networks.teaching import at_best_temperature, cross_fit
 from ferpipe.networks.training import check_training
 
 
@@ -105,6 +106,21 @@ def test_a_teacher_that_is_fitted_is_asked_about_strangers_only(tmp_path):
     again, _ = cross_fit(KnowsGroups(), dataset, classes, **settings)
     assert np.array_equal(again, taught)
     assert len(KnowsGroups.fits) == 4
+
+
+def test_answers_are_as_sure_as_they_are_right():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(scale=2, size=(4000, 3)).astype(np.float32)
+    honest = softmax(scores, axis=1)
+    target = (rng.random((4000, 1)) > honest.cumsum(axis=1)).sum(axis=1).clip(max=2)
+    timid, proud = softmax(scores / 3, axis=1), softmax(scores * 2, axis=1)
+    for told in (timid, proud):
+        assert np.abs(told - honest).mean() > 0.05
+        assert np.abs(at_best_temperature(told, target) - honest).mean() < 0.01
+    # a class that no copy saw stays the least likely, and nothing becomes NaN
+    never = at_best_temperature(np.tile(np.float32([0, 0.2, 0.8]), (9, 1)), np.full(9, 2))
+    assert np.isfinite(never).all()
+    assert (never.argmin(axis=1) == 0).all()
 
 
 def test_a_pupil_of_a_fitted_teacher_ends_the_same_after_a_kill(

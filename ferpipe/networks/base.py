@@ -334,7 +334,12 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         """Give the samples what a teacher makes of them; return files to remove."""
         import torch
 
-        from ferpipe.networks.teaching import ask_trained, cross_fit, is_trained
+        from ferpipe.networks.teaching import (
+            ask_trained,
+            at_best_temperature,
+            cross_fit,
+            is_trained,
+        )
 
         kept = []
         if is_trained(training.teacher):
@@ -349,6 +354,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 seed=seed,
                 folder=training.checkpoint,
             )
+            taught = at_best_temperature(taught, dataset.y.numpy())
         dataset.taught = torch.from_numpy(taught)
         return kept
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 import ferpipe
 
-__all__ = ["ask_trained", "cross_fit"]
+__all__ = ["ask_trained", "at_best_temperature", "cross_fit", "is_trained"]
 
 _AT_ONCE = 1024
 
@@ -119,6 +119,32 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
             taught[unseen] = np.load(path, allow_pickle=False)
         kept.append(path)
     return taught, [path for path in kept if path is not None]
+
+
+def at_best_temperature(taught, target):
+    """Sharpen or soften probabilities until the labels are most likely.
+
+    Teachers that were trained with smoothed labels and on changed images are less sure
+    than they are right. Only for samples that the teacher was not fitted on.
+
+    Parameters
+    ----------
+    taught : ndarray of shape (n, n_classes), float32
+        Probabilities.
+    target : ndarray of shape (n,), int
+        Classes.
+
+    Returns
+    -------
+    taught : ndarray of shape (n, n_classes), float32
+    """
+    import torch
+
+    from ferpipe.networks.temperature import fit_temperature
+
+    scores = torch.from_numpy(taught).clamp(min=1e-12).log()
+    temperature = fit_temperature(scores[None], torch.from_numpy(target))
+    return (scores / temperature).softmax(dim=1).numpy()
 
 
 def is_trained(teacher):

@@ -65,7 +65,9 @@ default="one_cycle"
         :func:`ferpipe.networks.pretrained.save_network`, of the same classes. Or a
         classifier with ``predict_proba``, another network say: copies of it are fitted on
         parts of the training samples and asked about the rest, so that no answer is a label
-        learnt by heart [3]_. Each sample is looked at once, unchanged, before the training.
+        learnt by heart [3]_, and their answers are brought to the temperature under which
+        the labels are most likely. Each sample is looked at once, unchanged, before the
+        training.
     teacher_folds : int, default=3
         Number of parts for a teacher that is fitted; by subject when fit gets ``groups``.
     teacher_share : float, default=0.5
