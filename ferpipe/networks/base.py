@@ -183,7 +183,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def transform(self, X):
-        """Codes: what the output layer sees.
+        """Codes: what the output layer sees, as a mean over the views of an image.
 
         Parameters
         ----------
@@ -194,7 +194,9 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         -------
         codes : ndarray of shape (n, n_codes), float32
         """
-        return self._apply(X, lambda module, *batch: module.codes(*batch))
+        return self._apply(
+            X, lambda module, *batch: self._of_views(module.codes, *batch).mean(0)
+        )
 
     @property
     def net_(self):
@@ -237,7 +239,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         def method(module, frames, lengths):
             rows = module.rows_per_sample(lengths)
-            scores = self._scores_of_views(module, frames, lengths) / self.temperature_
+            scores = self._of_views(module, frames, lengths) / self.temperature_
             return torch.stack([decide(one, self.loss, rows) for one in scores]).mean(0)
 
         return self._apply(X, method)
@@ -246,13 +248,13 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         """Return what the network looks at to decide, a list of frames."""
         return [frames]
 
-    def _scores_of_views(self, module, frames, lengths):
-        """Return the scores of each view, (n_views, n_rows, n_classes)."""
+    def _of_views(self, function, frames, lengths):
+        """Return what a function makes of each view, (n_views, n_rows, k)."""
         import torch
 
         views = self._views(frames)
         # only images, which have no lengths, have several views
-        return module(torch.cat(views), lengths).unflatten(0, (len(views), -1))
+        return function(torch.cat(views), lengths).unflatten(0, (len(views), -1))
 
     def _find_temperature(self, valid):
         import torch
@@ -261,7 +263,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         from ferpipe.networks.temperature import fit_temperature
 
         def method(module, frames, lengths):
-            return self._scores_of_views(module, frames, lengths).transpose(0, 1)
+            return self._of_views(module, frames, lengths).transpose(0, 1)
 
         module = self.inference_module_
         scores = torch.from_numpy(loop.apply(module, valid, method)).transpose(0, 1)

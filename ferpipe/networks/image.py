@@ -49,7 +49,7 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         Factor of the sum of the output layer's squared weights in the loss.
     views : {"one", "flip", "ten_crop"}, default="one"
         What is looked at to decide: the image; also its mirror image; or ten windows, see
-        Notes. Probabilities are averaged. ``transform`` always looks at the image alone.
+        Notes. Probabilities are averaged, and so are the codes of ``transform``.
     weights : str, path or None, default=None
         What the frame network starts from: the name of a network that ships
         (:func:`ferpipe.pretrained` lists them) or a file of
