@@ -19,9 +19,8 @@ def pretrained(name=None):
 
     Parameters
     ----------
-    name : {"fer2013", "fer2013_plain"} or None, default=None
-        What it was trained on: FER2013 with teachers beside its labels, the better one, or
-        by the labels alone. None lists the networks.
+    name : {"fer2013"} or None, default=None
+        What it was trained on; None lists the networks.
 
     Returns
     -------
