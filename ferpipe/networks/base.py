@@ -345,7 +345,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         kept = []
         if is_trained(training.teacher):
-            taught = ask_trained(training.teacher, dataset, self.classes_)
+            taught = ask_trained(training.teacher, dataset, self.classes_, type(self))
         else:
             taught, kept = cross_fit(
                 training.teacher,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ferpipe.networks.image import ImageNetwork
-from ferpipe.networks.weights import FILE, OWN, read_weights
+from ferpipe.networks.weights import FILE, OWN, build_network
 
 __all__ = ["load_network", "pretrained", "save_network"]
 
@@ -115,26 +115,4 @@ def load_network(path):
     ValueError
         If it is damaged or of something else.
     """
-    facts, weights = read_weights(path)
-    network = ImageNetwork(**facts["parameters"])
-    network.classes_ = np.array(facts["classes"])
-    network.image_shape_ = tuple(facts["image_shape"])
-    network.temperature_ = float(facts["temperature"])
-    network.weights_ = weights
-    network.history_ = []
-    counted = [weights[name] for name in weights if not _is_buffer(name)]
-    network.n_parameters_ = sum(value.size for value in counted)
-    try:
-        network.net_  # noqa: B018
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path}: its weights do not fit frames={network.frames!r}: the file is of "
-            "another version or damaged."
-        ) from error
-    return network
-
-
-def _is_buffer(name):
-    """Say whether an entry is counted along, not trained."""
-    ending = name.rpartition(".")[2]
-    return ending in ("running_mean", "running_var", "num_batches_tracked")
+    return build_network(ImageNetwork, path)

@@ -12,13 +12,14 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 import ferpipe
+from ferpipe.networks.weights import build_network
 
 __all__ = ["ask_trained", "at_best_temperature", "cross_fit", "is_trained"]
 
 _AT_ONCE = 1024
 
 
-def ask_trained(teacher, dataset, classes):
+def ask_trained(teacher, dataset, classes, kind):
     """Return what a trained network makes of images.
 
     Parameters
@@ -30,6 +31,8 @@ def ask_trained(teacher, dataset, classes):
         Images.
     classes : ndarray of shape (n_classes,)
         Labels that it must know, in order.
+    kind : type
+        ImageNetwork.
 
     Returns
     -------
@@ -43,15 +46,13 @@ def ask_trained(teacher, dataset, classes):
     ValueError
         If it is for other classes, for images of another size, or asked for sequences.
     """
-    from ferpipe.networks.pretrained import load_network
-
     if dataset.sequences:
         raise ValueError(
             f"Training(teacher={str(teacher)!r}) is a network for single images and "
             "cannot teach a SequenceNetwork: give it an estimator of sequences, or start "
             "the frame network from weights=."
         )
-    network = load_network(teacher)
+    network = build_network(kind, teacher)
     if not np.array_equal(network.classes_, classes):
         raise ValueError(
             f"Training(teacher={str(teacher)!r}) tells the classes "

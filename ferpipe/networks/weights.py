@@ -7,7 +7,7 @@ import numpy as np
 
 import ferpipe
 
-__all__ = ["FILE", "OWN", "load_frames", "read_weights"]
+__all__ = ["FILE", "OWN", "build_network", "load_frames", "read_weights"]
 
 # those that ship, and what the file of each is called
 OWN = Path(ferpipe.__file__).parent / "pretrained"
@@ -98,6 +98,50 @@ def load_frames(module, weights, *, frames, activation, n_channels):
         if name.startswith(start)
     }
     module.load_state_dict(state)
+
+
+def build_network(kind, path):
+    """Build a fitted network from its file.
+
+    Parameters
+    ----------
+    kind : type
+        ImageNetwork, which stands above this module.
+    path : str or path
+        The file, or the name of a network that ships.
+
+    Returns
+    -------
+    network : ImageNetwork
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`read_weights`, and if the weights do not fit.
+    """
+    facts, weights = read_weights(path)
+    network = kind(**facts["parameters"])
+    network.classes_ = np.array(facts["classes"])
+    network.image_shape_ = tuple(facts["image_shape"])
+    network.temperature_ = float(facts["temperature"])
+    network.weights_ = weights
+    network.history_ = []
+    counted = [weights[name] for name in weights if not _is_buffer(name)]
+    network.n_parameters_ = sum(value.size for value in counted)
+    try:
+        network.net_  # noqa: B018
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: its weights do not fit frames={network.frames!r}: the file is of "
+            "another version or damaged."
+        ) from error
+    return network
+
+
+def _is_buffer(name):
+    """Say whether an entry is counted along, not trained."""
+    ending = name.rpartition(".")[2]
+    return ending in ("running_mean", "running_var", "num_batches_tracked")
 
 
 def _describe(frames, activation, n_channels):
