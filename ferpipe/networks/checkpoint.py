@@ -4,6 +4,7 @@ import os
 import tempfile
 import warnings
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -13,7 +14,7 @@ from skorch.callbacks import Callback, LRScheduler
 
 import ferpipe
 
-__all__ = ["Checkpoint", "training_key"]
+__all__ = ["Checkpoint", "replace_file", "training_key"]
 
 # settings that change where a training runs or what follows it, not its weights
 _IRRELEVANT = {"calibrate", "checkpoint", "device", "verbose"}
@@ -116,7 +117,7 @@ class Checkpoint(Callback):
         if net.device == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state()
         try:
-            _replace(self.path_, state)
+            replace_file(self.path_, partial(torch.save, state))
         except (OSError, RuntimeError) as error:
             warnings.warn(
                 f"{self.path_}: the checkpoint of epoch {len(net.history)} could not be "
@@ -139,12 +140,26 @@ def _not_default(settings, ignored=()):
     }
 
 
-def _replace(path, state):
+def replace_file(path, write):
+    """Write a file whole or not at all, in the place of an older one.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made if it is not there.
+    write : callable
+        Takes the open file, binary.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        If there is no room; the older file stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, new = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
+            write(file)
         os.replace(new, path)
     except BaseException:
         with suppress(OSError):

@@ -1,8 +1,6 @@
 """What a teacher makes of the training samples: targets beside their labels."""
 
-import os
-import tempfile
-from contextlib import suppress
+import warnings
 from os import PathLike
 from pathlib import Path
 
@@ -84,8 +82,8 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
     seed : int
         Of the division, and of a teacher that has none.
     folder : str, path or None
-        Where the answers of each part are kept until ``forget`` is called: a run that is
-        killed does not begin again.
+        Where the answers of each part are kept, so that a run that is killed does not begin
+        again; None keeps none.
 
     Returns
     -------
@@ -158,10 +156,14 @@ def _chosen(X, places):
 
 
 def _keep(path, answer):
-    """Write an answer whole or not at all; without room, the run goes on without it."""
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, new = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.")
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, answer)
-        os.replace(new, path)
+    """Write an answer, or warn if there is no room for it."""
+    from ferpipe.networks.checkpoint import replace_file
+
+    try:
+        replace_file(path, lambda file: np.save(file, answer))
+    except OSError as error:
+        warnings.warn(
+            f"{path}: a teacher's answers could not be written ({error}). The training "
+            "goes on; if it is killed, this teacher is fitted again.",
+            stacklevel=2,
+        )
