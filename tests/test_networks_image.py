@@ -68,6 +68,13 @@ def test_codes_are_what_the_output_layer_sees(fitted):
     assert np.array_equal(fitted.predict(X), labels)
 
 
+def test_windows_that_are_too_small_are_named():
+    X, y = faces(8, size=10)
+    network = ImageNetwork(training=FAST, augment=Augment(window=0.6))
+    with pytest.raises(ValueError, match=r"Augment\(window=0.6\) of images of \(10, 10\)"):
+        network.fit(X, y)
+
+
 def test_codes_have_names_and_may_be_a_frame(fitted):
     names = fitted.get_feature_names_out()
     assert len(names) == 128

@@ -77,6 +77,14 @@ def test_teachers_that_do_not_fit(teacher, tmp_path):
         check_training(Training(teacher=path), loss="squared_hinge")
 
 
+@pytest.mark.parametrize("groups", [None, np.arange(48) % 2])
+def test_folds_that_cannot_be_met_are_named(teacher, groups):
+    _, X, y = teacher
+    settings = Training(teacher=DummyClassifier(), teacher_folds=30)
+    with pytest.raises(ValueError, match=r"teacher_folds=30\) divides 48 .* Lower it"):
+        ImageNetwork(training=settings).fit(X, y, groups=groups)
+
+
 class KnowsGroups(ClassifierMixin, BaseEstimator):
     """Say "fear" of images whose first pixel, their group, it was fitted on."""
 
@@ -106,6 +114,16 @@ def test_a_teacher_that_is_fitted_is_asked_about_strangers_only(tmp_path):
     again, _ = cross_fit(KnowsGroups(), dataset, classes, **settings)
     assert np.array_equal(again, taught)
     assert len(KnowsGroups.fits) == 4
+
+
+def test_answers_for_which_there_is_no_room(teacher, tmp_path):
+    _, X, y = teacher
+    (tmp_path / "file").write_text("no folder")
+    dataset = FrameDataset(X, (y == "fear").astype(int))
+    settings = {"groups": None, "n_folds": 2, "seed": 0, "folder": tmp_path / "file"}
+    with pytest.warns(UserWarning, match="answers could not be written"):
+        taught, _ = cross_fit(DummyClassifier(), dataset, np.unique(y), **settings)
+    assert taught.sum(axis=1).tolist() == [1.0] * 48
 
 
 def test_answers_are_as_sure_as_they_are_right():

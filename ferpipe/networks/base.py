@@ -389,12 +389,17 @@ def check_widths(name, value):
             )
 
 
-def check_large_enough(shape):
-    """Refuse images that three poolings would leave nothing of."""
+def check_large_enough(shape, augment):
+    """Refuse images, or windows of them, that three poolings would leave nothing of."""
     if min(shape[:2]) < 8:
         raise ValueError(
             f"Networks need images of at least 8 pixels a side, got {shape[:2]}: resize "
             "them."
+        )
+    if augment is not None and round(augment.window * min(shape[:2])) < 8:
+        raise ValueError(
+            f"Augment(window={augment.window}) of images of {shape[:2]} pixels has less "
+            "than the 8 pixels a side that networks need: set a larger window."
         )
 
 

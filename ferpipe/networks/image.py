@@ -159,7 +159,7 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
 
     def _check_settings(self):
         check_widths("dense", self.dense)
-        check_large_enough(self.image_shape_)
+        check_large_enough(self.image_shape_, self.augment)
         self._check_weights()
 
     def _views(self, frames):

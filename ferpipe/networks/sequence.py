@@ -240,7 +240,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
                 f"frames={self.frames!r} reads images of shape (h, w) or (h, w, 3), but X "
                 f"has frames of shape {self.frame_shape_}: for features set frames=None."
             )
-        check_large_enough(self.frame_shape_)
+        check_large_enough(self.frame_shape_, self.augment)
         self._check_weights()
 
     def _n_channels(self):

@@ -95,11 +95,17 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
     Raises
     ------
     ValueError
-        If there are fewer subjects than parts.
+        If there are fewer subjects, or samples of every class, than parts.
     """
     X, y = dataset.samples(), classes[dataset.y.numpy()]
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = kind(n_folds, shuffle=True, random_state=seed).split(y, y, groups)
+    try:
+        folds = list(kind(n_folds, shuffle=True, random_state=seed).split(y, y, groups))
+    except ValueError as error:
+        raise ValueError(
+            f"Training(teacher_folds={n_folds}) divides {len(y)} training samples and "
+            f"cannot be met: {error} Lower it, or name a trained network as the teacher."
+        ) from error
     if "random_state" in teacher.get_params() and teacher.random_state is None:
         teacher = clone(teacher).set_params(random_state=seed)
     key = joblib.hash((ferpipe.__version__, clone(teacher), X, y, groups, n_folds, seed))
