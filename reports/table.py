@@ -194,7 +194,7 @@ def write_tables():
     found = [name for name in REPORTS | LONG if read(name) is not None]
     reports = HEAD + "".join(text for _, text in sorted(map(row, found), reverse=True))
     hours = sum(read(name)["seconds"] for name in found) / 3600
-    reports += f"\nAll {len(found)} of them took {hours:.1f} hours on 2 cores.\n"
+    reports += f"\nTheir times add up to {hours:.1f} hours on 2 cores.\n"
     text = replace_table(readme.read_text(), "papers", papers)
     readme.write_text(replace_table(text, "reports", reports))
 
