@@ -73,7 +73,8 @@ def test_occlusion_of_a_linear_model_is_what_the_hidden_pixels_add(linear):
 
 def test_occlusion_of_two_classes_has_two_signs(rng):
     images = rng.random((20, 12, 12))
-    model = make_pipeline(PixelFeatures(), LinearSVC()).fit(images, CLASSES[:2] * 10)
+    model = make_pipeline(PixelFeatures(), LinearSVC(dual=False))
+    model.fit(images, CLASSES[:2] * 10)
     anger, fear = (occlusion_map(model, images[0], label=name) for name in CLASSES[:2])
     np.testing.assert_allclose(anger, -fear)
     added = model[-1].coef_[0] @ (images[0] - images[0].mean()).ravel()
@@ -250,9 +251,9 @@ def test_occlusion_refuses_other_models(linear, rng):
         with pytest.raises(TypeError, match="classifier of images is needed, got"):
             occlusion_map(model, image)
     with pytest.raises(NotFittedError):
-        occlusion_map(make_pipeline(PixelFeatures(), LinearSVC()), image)
+        occlusion_map(make_pipeline(PixelFeatures(), LinearSVC(dual=False)), image)
     sequences = rng.random((6, 2, 14, 11))
-    steps = PerFrame(PixelFeatures()), PoolFrames("mean"), LinearSVC()
+    steps = PerFrame(PixelFeatures()), PoolFrames("mean"), LinearSVC(dual=False)
     model = make_pipeline(*steps).fit(sequences, CLASSES * 2)
     with pytest.raises(TypeError, match="got one of sequences"):
         occlusion_map(model, image)

@@ -50,7 +50,7 @@ def saved(tmp_path):
     [
         make_pipeline(StandardScaler(), PCA(3), SVC()),
         make_pipeline(make_union(PCA(2), SelectKBest(k=2)), LogisticRegression()),
-        LinearSVC(),
+        LinearSVC(dual=False),
         SGDClassifier(),
         GaussianNB(),
         KNeighborsClassifier(algorithm="kd_tree"),
@@ -60,7 +60,7 @@ def saved(tmp_path):
         RandomForestClassifier(5),
         HistGradientBoostingClassifier(max_iter=3),
         MLPClassifier((4,), max_iter=5, early_stopping=True, validation_fraction=0.3),
-        CalibratedClassifierCV(LinearSVC(), cv=2),
+        CalibratedClassifierCV(LinearSVC(dual=False), cv=2),
         VotingClassifier([("a", SVC()), ("b", GaussianNB())]),
     ],
     ids=lambda model: type(model).__name__,
@@ -74,7 +74,8 @@ def test_classifiers_come_back_the_same(model, tmp_path):
 
 def test_a_pipeline_over_sequences_comes_back_in_a_process_with_joblib_only(tmp_path):
     sequences = [RNG.integers(0, 256, size=(3, 16, 16), dtype=np.uint8) for _ in range(12)]
-    model = make_pipeline(PerFrame(HOGFeatures()), PoolFrames("mean"), LinearSVC())
+    steps = PerFrame(HOGFeatures()), PoolFrames("mean"), LinearSVC(dual=False)
+    model = make_pipeline(*steps)
     model.fit(sequences, Y[:12])
     path = ferpipe.save(model, tmp_path / "model.joblib")
     np.save(tmp_path / "x.npy", np.stack(sequences))

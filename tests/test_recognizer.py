@@ -158,7 +158,8 @@ def test_other_models_of_raw_images_get_what_is_round_the_face(frames):
 def test_scores_of_a_model_without_probabilities(crops, frames):
     data, target = crops
     two = target != "surprise"
-    model = make_pipeline(PixelFeatures(), LinearSVC()).fit(data[two, -1], target[two])
+    model = make_pipeline(PixelFeatures(), LinearSVC(dual=False))
+    model.fit(data[two, -1], target[two])
     recognizer = Recognizer(model)
     assert recognizer.gives == "scores"
     (row,) = recognizer.predict_image(frames[6])
