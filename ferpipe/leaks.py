@@ -1,5 +1,7 @@
 """The leak guard: what stands on both sides of a fold and makes a score measure memory."""
 
+import os
+
 import numpy as np
 
 __all__ = ["find_leaks"]
@@ -48,12 +50,19 @@ def _identical(folds, bunch):
         return {}
     names = bunch.get("filenames")
     alike = np.flatnonzero(numbers == numbers[shared[0]])[:2]
-    first, second = (str(i) if names is None else str(names[i]) for i in alike)
+    first, second = map(str, alike) if names is None else _below_folder(names, alike)
     n_others = len(np.unique(numbers[shared])) - 1
     return {
         "identical": f"samples {first} and {second} are identical (and {n_others} more "
         "groups are) and stand on both sides of a fold"
     }
+
+
+def _below_folder(names, places):
+    """Name files from the folder on that holds all: reports tell no machine's folders."""
+    files = [os.path.abspath(name) for name in names]
+    folder = os.path.commonpath([os.path.dirname(file) for file in files])
+    return [os.path.relpath(files[place], folder) for place in places]
 
 
 def _divided(folds, names):

@@ -71,6 +71,23 @@ def test_identical_images_are_named_only_if_they_are_divided():
     assert "(and 0 more groups are)" in leak
 
 
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        ([f"/home/me/faces/{'ab'[i % 2]}/{i}.png" for i in range(36)], "a/0.png and b/1.png"),
+        ([f"/home/me/faces.csv:{i}" for i in range(36)], "faces.csv:0 and faces.csv:1 "),
+        ([f"{i}.png" for i in range(36)], "0.png and 1.png"),
+        (["/somewhere/0.png", *["faces/1.png"] * 35], "somewhere/0.png and "),
+    ],
+)
+def test_files_are_named_from_the_folder_that_holds_all(names, named):
+    bunch = images()
+    bunch["filenames"] = names
+    bunch.data[1] = bunch.data[0]
+    (leak,) = find_leaks([(np.arange(1, 36), np.array([0]))], bunch).values()
+    assert f"samples {named}" in leak
+
+
 @pytest.mark.parametrize("as_lists", [False, True])
 def test_identical_sequences_are_found(as_lists):
     bunch = images()
