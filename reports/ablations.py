@@ -1,11 +1,13 @@
 """What each part of the training on FER2013 is worth: short runs that differ in one thing.
 
 ``python reports/ablations.py [NAME...] [--seeds 0 1 2] [--share 1] [--epochs 20]`` with
-FERPIPE_DATA naming the folder that holds fer2013. Each run is pipelines/fer2013_cnn.yaml on
-a shorter schedule with some values replaced, trained on Training (or a share of it) and
-scored on PublicTest: a selection score. What was run before, with the same settings, is not
-run again, and a run that was stopped goes on from its last epoch. Runs and table stand in
-reports/fer2013.
+FERPIPE_DATA naming the folder that holds fer2013. The first run is
+pipelines/fer2013_cnn.yaml without its teacher on a shorter schedule; each of the others
+replaces something in it. They are trained on Training, or a share of it that is drawn once,
+and scored on PublicTest with the mirror image beside each face: a selection score. The
+teacher of the run that has one is the network of the first run with the same seed. What was
+run before, with the same settings, is not run again, and a stopped run goes on from its
+last epoch. Runs and table stand in reports/fer2013.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from ferpipe import datasets
 from ferpipe.allocator import keep_freed_memory
 from ferpipe.grid import run
 from ferpipe.networks.loop import find_device
+from ferpipe.networks.pretrained import save_network
 from ferpipe.spec import read_mapping
 from ferpipe.statistics import summarise
 
@@ -30,9 +33,12 @@ EXPERIMENT = HERE.parent / "pipelines" / "fer2013_cnn.yaml"
 NETWORK = "pipeline.classify.ImageNetwork"
 TRAINING = f"{NETWORK}.training.Training"
 AUGMENT = f"{NETWORK}.augment.Augment"
+PLAIN = "labels alone"
+TAUGHT = "behind the network of the first run"
 # What each run replaces. Learning rates are usual ones of the optimisers, tuned for none.
 RUNS = {
-    "as shipped": [],
+    PLAIN: [],
+    TAUGHT: [],
     "stochastic gradient descent": [f"{TRAINING}.optimizer=sgd", f"{TRAINING}.lr=0.1"],
     "Adam": [
         *(f"{TRAINING}.optimizer=adam", f"{TRAINING}.lr=0.002"),
@@ -45,9 +51,9 @@ RUNS = {
     ],
     "class weights": [f"{TRAINING}.class_weight=balanced"],
     "balanced sampling": [f"{TRAINING}.sampling=balanced"],
-    "no label smoothing": [f"{TRAINING}.label_smoothing=0.0"],
-    "no mixup": [f"{AUGMENT}.mixup=0.0"],
-    "no erasing": [f"{AUGMENT}.erase=0.0"],
+    "label smoothing": [f"{TRAINING}.label_smoothing=0.1"],
+    "mixup": [f"{AUGMENT}.mixup=0.2"],
+    "erasing": [f"{AUGMENT}.erase=0.5"],
     "no augmentation": [f"{NETWORK}.augment=null"],
     "constant learning rate": [f"{TRAINING}.schedule=constant", f"{TRAINING}.lr=0.01"],
     "paper 003's network": [f"{NETWORK}.frames=paper_003"],
@@ -73,13 +79,22 @@ def load(share):
     return bunch
 
 
-def measure(name, seed, epochs, bunch):
+def measure(name, seed, epochs, share, bunch):
     """Train and score once; return what is kept of it."""
+    kept = FOLDER / "checkpoints"
+    teacher = kept / f"seed-{seed}-epochs-{epochs}-share-{share}.safetensors"
+    if name == TAUGHT and not teacher.is_file():
+        raise SystemExit(
+            f"error: {teacher} is missing: run {PLAIN!r} with this seed first."
+        )
     settings = [
         *(f"seed={seed}", "report=null", f"{TRAINING}.max_epochs={epochs}"),
-        *(f"{TRAINING}.checkpoint={FOLDER / 'checkpoints'}", *RUNS[name]),
+        f"{TRAINING}.teacher={teacher if name == TAUGHT else 'null'}",
+        *(f"{TRAINING}.checkpoint={kept}", *RUNS[name]),
     ]
     results = run(read_mapping(EXPERIMENT), data=bunch, set=settings)
+    if name == PLAIN:
+        save_network(results.model[-1], teacher)
     summary = summarise(results)
     head = summary["splits"][summary["headline"]]
     return {
@@ -157,7 +172,7 @@ def main():
             }
             if any(settings.items() <= row.items() for row in runs):
                 continue
-            row = settings | measure(name, seed, options.epochs, bunch)
+            row = settings | measure(name, seed, options.epochs, options.share, bunch)
             print(row, flush=True)
             runs.append(row)
             path.write_text(json.dumps(runs, indent=1))
