@@ -59,8 +59,11 @@ def _identical(folds, bunch):
 
 
 def _below_folder(names, places):
-    """Name files from the folder on that holds all: reports tell no machine's folders."""
-    files = [os.path.abspath(name) for name in names]
+    """Name files from the folder on that holds all: reports tell no machine's folders.
+
+    A sequence is named by its first frame.
+    """
+    files = [os.path.abspath(n[0] if isinstance(n, list) else n) for n in names]
     folder = os.path.commonpath([os.path.dirname(file) for file in files])
     return [os.path.relpath(files[place], folder) for place in places]
 

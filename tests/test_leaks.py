@@ -77,6 +77,10 @@ def test_identical_images_are_named_only_if_they_are_divided():
         ([f"/home/me/{'ab'[i % 2]}/{i}.png" for i in range(36)], "a/0.png and b/1.png"),
         ([f"/home/me/faces.csv:{i}" for i in range(36)], "faces.csv:0 and faces.csv:1 "),
         ([f"{i}.png" for i in range(36)], "0.png and 1.png"),
+        (
+            [[f"/home/me/{i}/{k}.png" for k in "abc"] for i in range(36)],
+            "0/a.png and 1/a.png ",
+        ),
         (["/somewhere/0.png", *["faces/1.png"] * 35], "somewhere/0.png and "),
     ],
 )
