@@ -63,9 +63,7 @@ def _below_folder(names, places):
 
     A sequence is named by its first frame.
     """
-    files = [
-        os.path.abspath(name[0] if isinstance(name, list) else name) for name in names
-    ]
+    files = [os.path.abspath(name[0] if isinstance(name, list) else name) for name in names]
     folder = os.path.commonpath([os.path.dirname(file) for file in files])
     return [os.path.relpath(files[place], folder) for place in places]
 
