@@ -80,8 +80,9 @@ def test_other_sizes_are_brought_to_that_of_the_network(faces):
     assert CNNFeatures().fit_transform(wide).shape == (2, 2048)
 
 
-def test_network_of_colour_images_sees_colour(tmp_path):
-    network, file = fitted_on((24, 24, 3), tmp_path)
+@pytest.mark.parametrize("frames", ["residual", "wide_residual"])
+def test_network_of_colour_images_sees_colour(tmp_path, frames):
+    network, file = fitted_on((24, 24, 3), tmp_path, frames=frames)
     X = np.random.default_rng(2).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
     extractor = CNNFeatures(weights=file, block=5, cells=1)
     np.testing.assert_allclose(extractor.fit_transform(X), network.transform(X), atol=2e-2)

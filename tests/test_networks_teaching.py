@@ -9,8 +9,8 @@ from sklearn.dummy import DummyClassifier
 from ferpipe import Augment, ImageNetwork, SequenceNetwork, Training
 from ferpipe.networks import loop
 from ferpipe.networks.batches import FrameDataset
-from ferpipe.networks.pretrained import save_network
-from ferpipe.networks.teaching import at_best_temperature, cross_fit
+from ferpipe.networks.pretrained import load_network, save_network
+from ferpipe.networks.teaching import ask_trained, at_best_temperature, cross_fit
 from ferpipe.networks.training import check_training
 
 
@@ -61,8 +61,33 @@ def test_a_pupil_learns_from_its_teacher_where_labels_lie(teacher, mixup):
     assert pupil(0.1) < 0.1
 
 
+def test_several_teachers_teach_their_mean(teacher, tmp_path):
+    path, X, y = teacher
+    settings = Training(max_epochs=1, batch_size=16)
+    lies = np.where(y == "anger", "fear", "anger")
+    other = ImageNetwork(training=settings, random_state=1).fit(X, lies)
+    paths = [path, save_network(other, tmp_path / "other.safetensors")]
+    dataset = FrameDataset(X, np.arange(48) % 2, places=np.arange(8, 48))
+    taught = ask_trained(paths, dataset, np.unique(y), ImageNetwork)
+    alone = [load_network(one).predict_proba(X[8:]) for one in paths]
+    np.testing.assert_allclose(taught, (alone[0] + alone[1]) / 2, atol=1e-6)
+    assert np.abs(alone[0] - alone[1]).max() > 0.1
+    assert taught.dtype == np.float32
+    pupils = [
+        ImageNetwork(training=Training(max_epochs=1, teacher=names), random_state=0)
+        for names in (path, [path, path], paths)
+    ]
+    one, twice, two = (pupil.fit(X, y).predict_proba(X) for pupil in pupils)
+    np.testing.assert_array_equal(one, twice)
+    assert np.abs(one - two).max() > 1e-3
+
+
 def test_teachers_that_do_not_fit(teacher, tmp_path):
     path, X, y = teacher
+    with pytest.raises(ValueError, match="names no network"):
+        ImageNetwork(training=Training(teacher=[])).fit(X, y)
+    with pytest.raises(FileNotFoundError, match="no such file of weights"):
+        ImageNetwork(training=Training(teacher=[path, tmp_path / "none"])).fit(X, y)
     with pytest.raises(ValueError, match=r"tells the classes \['anger', 'fear'\]; y has"):
         ImageNetwork(training=Training(teacher=path)).fit(
             X, np.where(y == "fear", "joy", y)

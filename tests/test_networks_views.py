@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,27 @@ def test_views_of_an_image():
     assert firsts == {36 * top + left for top, left in places}
     for view, mirror in zip(ten[::2], ten[1::2], strict=True):
         assert torch.equal(view.flip(-1), mirror)
+
+
+def test_poses_of_an_image():
+    image = np.zeros((1, 24, 36), np.float32)
+    image[0, 8:13, 10:25] = 100
+    frames = torch.from_numpy(image)[None]
+    views = views_of(frames, "ten_affine")
+    assert views[0] is frames
+    for view, mirror in zip(views[::2], views[1::2], strict=True):
+        assert torch.equal(view.flip(-1), mirror)
+    centre = ((36 - 1) / 2, (24 - 1) / 2)
+    degrees = np.rad2deg(0.1)
+    poses = [(degrees, 1), (-degrees, 1), (0, 1.07), (0, 0.93)]
+    for view, (angle, scale) in zip(views[2::2], poses, strict=True):
+        matrix = cv2.getRotationMatrix2D(centre, angle, scale)
+        expected = cv2.warpAffine(
+            image[0], matrix, (36, 24), borderMode=cv2.BORDER_REPLICATE
+        )
+        # OpenCV interpolates at places rounded to a 32nd of a pixel
+        np.testing.assert_allclose(view[0, 0].numpy(), expected, atol=100 / 16)
+        assert np.abs(view[0, 0].numpy() - image[0]).max() > 25
 
 
 @pytest.mark.parametrize("frames", ["small_cnn", "residual"])

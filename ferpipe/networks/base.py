@@ -18,8 +18,8 @@ __all__ = ["FRAME_NAMES", "NetworkMixin"]
 
 # keys of networks.frames.FRAME_NETWORKS, which loads torch
 FRAME_NAMES = (
-    *("small_cnn", "hog_cnn", "residual", "paper_000", "paper_002", "paper_002_vgg"),
-    *("paper_003", "paper_004", "paper_004_unsteered"),
+    *("small_cnn", "hog_cnn", "residual", "wide_residual", "paper_000", "paper_002"),
+    *("paper_002_vgg", "paper_003", "paper_004", "paper_004_unsteered"),
 )
 
 

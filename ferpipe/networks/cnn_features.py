@@ -29,10 +29,11 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
     ----------
     weights : str or path, default="fer2013"
         Name of a network that ships (:func:`ferpipe.pretrained` lists them), or a file of
-        :func:`ferpipe.networks.pretrained.save_network`, of ``frames="residual"``.
+        :func:`ferpipe.networks.pretrained.save_network`, of
+        ``frames="residual"`` or "wide_residual".
     block : int, default=2
         Residual block whose output is taken, from 1 (64 maps) over 2 and 3 (128) to 4 and
-        5 (256).
+        5 (256, or 320 of the wide network).
     cells : int or None, default=4
         Rows and columns of the grid over which each map is averaged; None takes every
         place of a map by itself.
@@ -125,11 +126,12 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
     def _check_parameters(self, image_shape):
         facts, arrays = read_weights(self.weights)
         frames = facts["parameters"]["frames"]
-        if frames != "residual":
+        if frames not in ("residual", "wide_residual"):
             raise ValueError(
                 f"weights={str(self.weights)!r} are of frames={frames!r}: CNNFeatures "
-                "looks into frames='residual'."
+                "looks into frames='residual' or 'wide_residual'."
             )
+        self.frames_ = frames
         self.network_shape_ = tuple(facts["image_shape"])
         self.activation_ = facts["parameters"]["activation"]
         _, rows, columns = self._maps_shape()
@@ -144,18 +146,19 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
 
     def _maps_shape(self):
         """Return how many maps the block has, and their rows and columns."""
-        from ferpipe.networks.frames import ResidualCNN
+        from ferpipe.networks.frames import FRAME_NETWORKS
 
-        return ResidualCNN.maps_shape(self.block, self.network_shape_[:2])
+        return FRAME_NETWORKS[self.frames_].maps_shape(self.block, self.network_shape_[:2])
 
     def _layers_without_weights(self):
         import torch
 
-        from ferpipe.networks.frames import ResidualCNN
+        from ferpipe.networks.frames import FRAME_NETWORKS
 
         n_channels = 1 if len(self.network_shape_) == 2 else 3
         with torch.device("meta"):
-            return ResidualCNN(n_channels, self.activation_).up_to_block(self.block)
+            network = FRAME_NETWORKS[self.frames_](n_channels, self.activation_)
+            return network.up_to_block(self.block)
 
     def _describe(self, images):
         import torch

@@ -30,7 +30,8 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     frames : str, default="small_cnn"
         Convolutional network, from 8 pixels a side on. "small_cnn" is fast and made for
         32 to 96 pixels (128 features), "hog_cnn" adds a branch on gradient histograms and
-        is better on few faces (256), "residual" is for tens of thousands of faces (256).
+        is better on few faces (256), "residual" (256) and "wide_residual" (320) are for
+        tens of thousands of faces.
         Those of the papers: "paper_000" (512), "paper_002" (512), "paper_002_vgg" (512),
         "paper_003" (256), "paper_004" with its spatial transformer and
         "paper_004_unsteered" without it (256).
@@ -47,9 +48,10 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         the place of ``predict_proba``.
     output_l2 : float, default=0.0
         Factor of the sum of the output layer's squared weights in the loss.
-    views : {"one", "flip", "ten_crop"}, default="one"
-        What is looked at to decide: the image; also its mirror image; or ten windows, see
-        Notes. Probabilities are averaged, and so are the codes of ``transform``.
+    views : {"one", "flip", "ten_crop", "ten_affine"}, default="one"
+        What is looked at to decide: the image; also its mirror image; ten windows; or ten
+        views of it turned and resized, see Notes. Probabilities are averaged, and so are
+        the codes of ``transform``.
     weights : str, path or None, default=None
         What the frame network starts from: the name of a network that ships
         (:func:`ferpipe.pretrained` lists them) or a file of
@@ -95,7 +97,9 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     uint8 images and the same values as float give the same answer, on any scale.
 
     The ten windows are those in the corners and in the middle, of 11/12 of the sides, and
-    their mirror images.
+    their mirror images. The ten views of "ten_affine" are the image as it is, turned by 0.1
+    radians to either side, 7 % larger and 7 % smaller, and their mirror images: for
+    networks trained under such changes (``Augment(rotation=0.15, scale=0.1)``).
 
     Examples
     --------

@@ -18,11 +18,11 @@ _AT_ONCE = 1024
 
 
 def ask_trained(teacher, dataset, classes, kind):
-    """Return what a trained network makes of images.
+    """Return what a trained network, or several in the mean, make of images.
 
     Parameters
     ----------
-    teacher : str or path
+    teacher : str, path or list of them
         A network that ships, or a file of
         :func:`ferpipe.networks.pretrained.save_network`.
     dataset : FrameDataset
@@ -35,15 +35,23 @@ def ask_trained(teacher, dataset, classes, kind):
     Returns
     -------
     taught : ndarray of shape (n, n_classes), float32
-        Probabilities.
+        Probabilities, averaged over the networks.
 
     Raises
     ------
     FileNotFoundError
         If there is no such network.
     ValueError
-        If it is for other classes, for images of another size, or asked for sequences.
+        If the list is empty, or a network is for other classes, for images of another
+        size, or asked for sequences.
     """
+    names = teacher if isinstance(teacher, list | tuple) else [teacher]
+    if not names:
+        raise ValueError("Training(teacher=[]) names no network: name one, or set null.")
+    return np.mean([_ask(name, dataset, classes, kind) for name in names], axis=0)
+
+
+def _ask(teacher, dataset, classes, kind):
     if dataset.sequences:
         raise ValueError(
             f"Training(teacher={str(teacher)!r}) is a network for single images and "
@@ -153,8 +161,8 @@ def at_best_temperature(taught, target):
 
 
 def is_trained(teacher):
-    """Say whether a teacher is the name of a trained network, not an estimator to fit."""
-    return isinstance(teacher, str | PathLike)
+    """Say whether a teacher is named: a trained network or several, none to be fitted."""
+    return isinstance(teacher, str | PathLike | list | tuple)
 
 
 def _chosen(X, places):

@@ -59,15 +59,15 @@ default="one_cycle"
         Divide the scores by the temperature [1]_ under which the validation samples are
         most likely: probabilities then tell how often the answer is right. Only for the
         cross-entropy.
-    teacher : str, path, estimator or None, default=None
+    teacher : str, path, list of them, estimator or None, default=None
         Whose probabilities the training leans on [2]_, beside the labels; only for the
         cross-entropy. A trained network for images: the name of one that ships or a file of
-        :func:`ferpipe.networks.pretrained.save_network`, of the same classes. Or a
-        classifier with ``predict_proba``, another network say: copies of it are fitted on
-        parts of the training samples and asked about the rest, so that no answer is a label
-        learnt by heart [3]_, and their answers are brought to the temperature under which
-        the labels are most likely. Each sample is looked at once, unchanged, before the
-        training.
+        :func:`ferpipe.networks.pretrained.save_network`, of the same classes; several
+        in a list teach the mean of their probabilities. Or a classifier with
+        ``predict_proba``, another network say: copies of it are fitted on parts of the
+        training samples and asked about the rest, so that no answer is a label learnt by
+        heart [3]_, and their answers are brought to the temperature under which the labels
+        are most likely. Each sample is looked at once, unchanged, before the training.
     teacher_folds : int, default=3
         Number of parts for a teacher that is fitted; by subject when fit gets ``groups``.
     teacher_share : float, default=0.5
@@ -115,7 +115,7 @@ default="one_cycle"
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "best_epoch": ["boolean"],
         "calibrate": ["boolean"],
-        "teacher": [str, PathLike, HasMethods(["fit", "predict_proba"]), None],
+        "teacher": [str, PathLike, list, tuple, HasMethods(["fit", "predict_proba"]), None],
         "teacher_folds": [Interval(Integral, 2, None, closed="left")],
         "teacher_share": [Interval(Real, 0, 1, closed="both")],
         "checkpoint": [str, PathLike, None],

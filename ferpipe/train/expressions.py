@@ -76,6 +76,7 @@ def train_expressions(experiment, folder):
     as_shipped = shipped.predict(images) == target
     of_one_view = shipped.set_params(views="one").predict(images) == target
     of_ten_crops = shipped.set_params(views="ten_crop").predict(images) == target
+    of_ten_poses = shipped.set_params(views="ten_affine").predict(images) == target
     scores = {
         **summary["headline_scores"],
         **{f"accuracy {name}": part["accuracy"] for name, part in head["beside"].items()},
@@ -84,6 +85,7 @@ def train_expressions(experiment, folder):
         "accuracy_as_shipped": float(np.mean(as_shipped)),
         "accuracy_as_shipped_of_one_view": float(np.mean(of_one_view)),
         "accuracy_as_shipped_of_ten_crops": float(np.mean(of_ten_crops)),
+        "accuracy_as_shipped_of_ten_poses": float(np.mean(of_ten_poses)),
     }
     return Trained(
         summary["protocol"],
