@@ -4,10 +4,10 @@
 FERPIPE_DATA naming the folder that holds fer2013. The first run is
 pipelines/fer2013_cnn.yaml without its teacher on a shorter schedule; each of the others
 replaces something in it. They are trained on Training, or a share of it that is drawn once,
-and scored on PublicTest with the mirror image beside each face: a selection score. The
-teacher of the run that has one is the network of the first run with the same seed. What was
-run before, with the same settings, is not run again, and a stopped run goes on from its
-last epoch. Runs and table stand in reports/fer2013.
+and scored on PublicTest with the mirror image beside each face: a selection score. Runs
+that have a teacher have the network of the first run with the same seed. What was run
+before, with the same settings, is not run again, and a stopped run goes on from its last
+epoch. Runs and table stand in reports/fer2013.
 """
 
 import argparse
@@ -39,6 +39,7 @@ TAUGHT = "behind the network of the first run"
 RUNS = {
     PLAIN: [],
     TAUGHT: [],
+    f"{TAUGHT}, mixup and erasing": [f"{AUGMENT}.mixup=0.2", f"{AUGMENT}.erase=0.5"],
     "stochastic gradient descent": [f"{TRAINING}.optimizer=sgd", f"{TRAINING}.lr=0.1"],
     "Adam": [
         *(f"{TRAINING}.optimizer=adam", f"{TRAINING}.lr=0.002"),
@@ -83,13 +84,14 @@ def measure(name, seed, epochs, share, bunch):
     """Train and score once; return what is kept of it."""
     kept = FOLDER / "checkpoints"
     teacher = kept / f"seed-{seed}-epochs-{epochs}-share-{share}.safetensors"
-    if name == TAUGHT and not teacher.is_file():
+    is_taught = name.startswith(TAUGHT)
+    if is_taught and not teacher.is_file():
         raise SystemExit(
             f"error: {teacher} is missing: run {PLAIN!r} with this seed first."
         )
     settings = [
         *(f"seed={seed}", "report=null", f"{TRAINING}.max_epochs={epochs}"),
-        f"{TRAINING}.teacher={teacher if name == TAUGHT else 'null'}",
+        f"{TRAINING}.teacher={teacher if is_taught else 'null'}",
         *(f"{TRAINING}.checkpoint={kept}", *RUNS[name]),
     ]
     results = run(read_mapping(EXPERIMENT), data=bunch, set=settings)
