@@ -604,7 +604,7 @@ class _Builder:
             raise SpecError(f"{path}: {error}") from error
         for key, b in built.items():
             for alternative in b.alternatives or [b.value]:
-                _validate(estimator_class(**{**values, key: alternative}), f"{path}.{key}")
+                _validate(estimator_class(**{**values, key: alternative}), path)
         resolved = {
             key: built[key].resolved if key in built else value
             for key, value in estimator.get_params(deep=False).items()
@@ -683,7 +683,9 @@ def _validate(estimator, path):
     try:
         validate_parameters(estimator)
     except InvalidParameterError as error:
-        raise SpecError(f"{path}: {error}") from error
+        # "The 'views' parameter of …": any parameter, not only the one that was varied
+        name = str(error).split("'")[1]
+        raise SpecError(f"{path}.{name}: {error}") from error
 
 
 def suggest(name, kind: str, known: Iterable[str]) -> str:

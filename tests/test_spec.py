@@ -166,6 +166,10 @@ def test_a_map_of_values_stays_a_map():
             r"pipeline\.c\.SVC\.kernel: .* Got 'lineer' instead",
         ),
         (
+            with_pipeline({"c": {"SVC": {"C": 2, "kernel": "lineer"}}}),
+            r"pipeline\.c\.SVC\.kernel: .* Got 'lineer' instead",
+        ),
+        (
             with_pipeline({"c": {"SVC": {"C": {"try": []}}}}),
             r"pipeline\.c\.SVC\.C\.try: expected a list of at least one alternative",
         ),
