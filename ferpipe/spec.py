@@ -602,8 +602,9 @@ class _Builder:
             estimator = estimator_class(**values)
         except TypeError as error:
             raise SpecError(f"{path}: {error}") from error
+        _validate(estimator, path)
         for key, b in built.items():
-            for alternative in b.alternatives or [b.value]:
+            for alternative in b.alternatives:
                 _validate(estimator_class(**{**values, key: alternative}), path)
         resolved = {
             key: built[key].resolved if key in built else value
@@ -683,7 +684,7 @@ def _validate(estimator, path):
     try:
         validate_parameters(estimator)
     except InvalidParameterError as error:
-        # "The 'views' parameter of …": any parameter, not only the one that was varied
+        # it begins with "The 'views' parameter of"
         name = str(error).split("'")[1]
         raise SpecError(f"{path}.{name}: {error}") from error
 

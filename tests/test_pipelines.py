@@ -15,15 +15,14 @@ def shrunk(node):
     """The same file with one epoch, one alternative a try and two folds."""
     if isinstance(node, list):
         return [shrunk(item) for item in node]
+    if isinstance(node, str) and node.endswith(".safetensors"):
+        return "fer2013"  # the file is made by another experiment
     if not isinstance(node, dict):
         return node
     if set(node) == {"try"}:
         return {"try": [shrunk(item) for item in node["try"][:2]]}
     small = {"max_epochs": 1, "n_splits": 2, "n_sequences": 84, "n_components": 5}
     small["checkpoint"] = None
-    if isinstance(teacher := node.get("teacher"), str | list):
-        # files are made by other experiments
-        small["teacher"] = "fer2013" if isinstance(teacher, str) else ["fer2013"] * 2
     return {key: small.get(key, shrunk(value)) for key, value in node.items()}
 
 
