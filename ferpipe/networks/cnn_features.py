@@ -29,8 +29,8 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
     ----------
     weights : str or path, default="fer2013"
         Name of a network that ships (:func:`ferpipe.pretrained` lists them), or a file of
-        :func:`ferpipe.networks.pretrained.save_network`, of
-        ``frames="residual"`` or "wide_residual".
+        :func:`ferpipe.networks.pretrained.save_network`, of ``frames="residual"`` or
+        "wide_residual".
     block : int, default=2
         Residual block whose output is taken, from 1 (64 maps) over 2 and 3 (128) to 4 and
         5 (256, or 320 of the wide network).

@@ -196,7 +196,7 @@ class ResidualCNN(nn.Module):
 class WideResidualCNN(ResidualCNN):
     """ResidualCNN with 320 filters in its last stage: 320 features a frame.
 
-    3,796,064 parameters for grey images, 3,796,640 for RGB. An epoch takes a tenth longer.
+    3,796,064 parameters for grey images, 3,796,640 for RGB.
 
     Parameters
     ----------
