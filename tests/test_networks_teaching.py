@@ -86,6 +86,8 @@ def test_teachers_that_do_not_fit(teacher, tmp_path):
     path, X, y = teacher
     with pytest.raises(ValueError, match="names no network"):
         ImageNetwork(training=Training(teacher=[])).fit(X, y)
+    with pytest.raises(ValueError, match=r"got DummyClassifier\(\)\. An estimator"):
+        ImageNetwork(training=Training(teacher=[path, DummyClassifier()])).fit(X, y)
     with pytest.raises(FileNotFoundError, match="no such file of weights"):
         ImageNetwork(training=Training(teacher=[path, tmp_path / "none"])).fit(X, y)
     with pytest.raises(ValueError, match=r"tells the classes \['anger', 'fear'\]; y has"):

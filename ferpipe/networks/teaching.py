@@ -42,12 +42,18 @@ def ask_trained(teacher, dataset, classes, kind):
     FileNotFoundError
         If there is no such network.
     ValueError
-        If the list is empty, or a network is for other classes, for images of another
-        size, or asked for sequences.
+        If the list is empty or holds something else than names, or a network is for
+        other classes, for images of another size, or asked for sequences.
     """
     names = teacher if isinstance(teacher, list | tuple) else [teacher]
     if not names:
         raise ValueError("Training(teacher=[]) names no network: name one, or set null.")
+    for name in names:
+        if not isinstance(name, str | PathLike):
+            raise ValueError(
+                "Training(teacher=[…]) names trained networks, each by a string or a path, "
+                f"got {name!r}. An estimator to be fitted stands alone, without a list."
+            )
     return np.mean([_ask(name, dataset, classes, kind) for name in names], axis=0)
 
 
