@@ -57,6 +57,10 @@ RUNS = {
     "erasing": [f"{AUGMENT}.erase=0.5"],
     "no augmentation": [f"{NETWORK}.augment=null"],
     "constant learning rate": [f"{TRAINING}.schedule=constant", f"{TRAINING}.lr=0.01"],
+    "constant learning rate, mean of the last ten epochs": [
+        *(f"{TRAINING}.schedule=constant", f"{TRAINING}.lr=0.01"),
+        f"{TRAINING}.average_from=0.5",
+    ],
     "paper 003's network": [f"{NETWORK}.frames=paper_003"],
     "paper 004's network": [f"{NETWORK}.frames=paper_004"],
     "paper 004's, without its spatial transformer": [

@@ -94,6 +94,17 @@ def test_broken_training_of_sequences_goes_on(tmp_path, monkeypatch):
     assert same_weights(whole, broken.fit(data.data, data.target))
 
 
+def test_broken_training_goes_on_averaging(faces, tmp_path, monkeypatch):
+    settings = {"average_from": 0.25, "best_epoch": False, "schedule": "constant"}
+    whole = network(None, **settings).fit(*faces)
+    with monkeypatch.context() as patch:
+        kill_in_epoch(patch, 4)
+        with pytest.raises(Killed):
+            network(tmp_path, **settings).fit(*faces)
+    assert same_weights(whole, network(tmp_path, **settings).fit(*faces))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_data_or_settings_do_not_take_up_a_training(faces, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         kill_in_epoch(patch, 3)

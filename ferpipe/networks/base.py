@@ -88,6 +88,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         from ferpipe.networks import loop
         from ferpipe.networks.modules import initialize
+        from ferpipe.networks.weights import read_partner
 
         training = Training() if self.training is None else self.training
         check_training(training, loss=self.loss)
@@ -111,6 +112,9 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             module = initialize(self._make_module())
             if self.weights is not None:
                 self._start_from_weights(module)
+            partner = None
+            if training.average_with is not None:
+                partner = read_partner(training.average_with, module, self.classes_)
             self._learn_scale(module, dataset)
             vars(self).pop("_folded", None)
             self._net = loop.train(
@@ -122,6 +126,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 loss={"kind": self.loss, "l2": self.output_l2},
                 device=device,
                 generator=torch.Generator().manual_seed(seed),
+                partner=partner,
             )
         for path in answers:
             path.unlink(missing_ok=True)

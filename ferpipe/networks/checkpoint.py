@@ -16,8 +16,8 @@ import ferpipe
 
 __all__ = ["Checkpoint", "replace_file", "training_key"]
 
-# settings that change where a training runs or what follows it, not its weights
-_IRRELEVANT = {"calibrate", "checkpoint", "device", "verbose"}
+# settings that change where a training runs or what follows it, not its epochs
+_IRRELEVANT = {"average_with", "calibrate", "checkpoint", "device", "verbose"}
 # what these make is hashed instead
 _HASHED = {"validation", "teacher", "teacher_folds"}
 

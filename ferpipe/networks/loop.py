@@ -18,6 +18,7 @@ from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 from ferpipe.networks.augment import augment_batch, mix_batch
+from ferpipe.networks.averaging import AverageWeights
 from ferpipe.networks.batches import Batches, count_batches
 from ferpipe.networks.checkpoint import Checkpoint, training_key
 from ferpipe.networks.modules import TrainingLoss, decide
@@ -286,7 +287,9 @@ _QUIET = {
 }
 
 
-def train(module, dataset, valid, training, augment, *, loss, device, generator):
+def train(
+    module, dataset, valid, training, augment, *, loss, device, generator, partner=None
+):
     """Train a module.
 
     Parameters
@@ -307,6 +310,8 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
         Where to train.
     generator : torch.Generator
         Source of the batches' order and of the augmentation, on the CPU.
+    partner : dict of str to ndarray, or None, default=None
+        Weights for half of the mean, with ``average_from``.
 
     Returns
     -------
@@ -342,7 +347,7 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
         iterator_train__sampling=training.sampling,
         iterator_train__generator=generator,
         train_split=None if valid is None else predefined_split(valid),
-        callbacks=_callbacks(training, len(dataset), checkpoint),
+        callbacks=_callbacks(training, len(dataset), checkpoint, partner),
         augment=augment,
         generator=generator,
         bfloat16=uses_bfloat16(training.precision, device),
@@ -354,6 +359,9 @@ def train(module, dataset, valid, training, augment, *, loss, device, generator)
     net.notify("on_train_begin", X=dataset, y=None)
     try:
         net.fit_loop(dataset, epochs=training.max_epochs - len(net.history))
+        for _, callback in net.callbacks_:
+            if isinstance(callback, AverageWeights):
+                callback.put_in_place(net, dataset)
     except _StopTraining:
         pass
     except _NotFinite as error:
@@ -416,7 +424,7 @@ def history(net):
     return epochs
 
 
-def _callbacks(training, n_samples, checkpoint):
+def _callbacks(training, n_samples, checkpoint, partner):
     callbacks = [RecordEpoch()]
     if training.schedule in _COURSES:
         n_steps = training.max_epochs * count_batches(n_samples, training.batch_size)
@@ -441,6 +449,9 @@ def _callbacks(training, n_samples, checkpoint):
         )
     if training.patience is not None or training.best_epoch:
         callbacks.append(WatchValidation(training.patience, training.best_epoch))
+    if training.average_from is not None:
+        first = 1 + math.floor(training.average_from * training.max_epochs)
+        callbacks.append(AverageWeights(first, partner))
     if checkpoint is not None:
         callbacks.append(checkpoint)
     if training.verbose:

@@ -55,6 +55,15 @@ default="one_cycle"
         Stop when the validation loss did not improve for so many epochs.
     best_epoch : bool, default=False
         Keep the weights of the epoch with the lowest validation loss.
+    average_from : float or None, default=None
+        Keep the mean of the weights at the ends of epochs [4]_, from this share of
+        ``max_epochs`` on, in [0, 1), and measure the batch norms anew on the unchanged
+        samples. Made for a learning rate that stays, ``schedule="constant"``.
+    average_with : str, path or None, default=None
+        A trained network, a file of :func:`ferpipe.networks.pretrained.save_network` or one
+        that ships, whose weights take half of that mean [5]_: the one that the training
+        went on from by ``weights=``. Others have their filters in another order, and a mean
+        of such networks is good for nothing.
     calibrate : bool, default=False
         Divide the scores by the temperature [1]_ under which the validation samples are
         most likely: probabilities then tell how often the answer is right. Only for the
@@ -93,6 +102,9 @@ default="one_cycle"
        2015, section 2, at temperature 1.
     .. [3] T. Dao, G. M. Kamath, V. Syrgkanis, L. Mackey, "Knowledge Distillation as
        Semiparametric Inference", ICLR 2021, section 4 (cross-fitting).
+    .. [4] P. Izmailov, D. Podoprikhin, T. Garipov, D. Vetrov, A. G. Wilson, "Averaging
+       Weights Leads to Wider Optima and Better Generalization", UAI 2018.
+    .. [5] M. Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022.
 
     Examples
     --------
@@ -114,6 +126,8 @@ default="one_cycle"
         "validation": [Interval(Real, 0, 0.5, closed="right"), tuple, list, None],
         "patience": [Interval(Integral, 1, None, closed="left"), None],
         "best_epoch": ["boolean"],
+        "average_from": [Interval(Real, 0, 1, closed="left"), None],
+        "average_with": [str, PathLike, None],
         "calibrate": ["boolean"],
         "teacher": [str, PathLike, list, tuple, HasMethods(["fit", "predict_proba"]), None],
         "teacher_folds": [Interval(Integral, 2, None, closed="left")],
@@ -139,6 +153,8 @@ default="one_cycle"
         validation=None,
         patience=None,
         best_epoch=False,
+        average_from=None,
+        average_with=None,
         calibrate=False,
         teacher=None,
         teacher_folds=3,
@@ -160,6 +176,8 @@ default="one_cycle"
         self.validation = validation
         self.patience = patience
         self.best_epoch = best_epoch
+        self.average_from = average_from
+        self.average_with = average_with
         self.calibrate = calibrate
         self.teacher = teacher
         self.teacher_folds = teacher_folds
@@ -202,6 +220,20 @@ def check_training(training, *, loss="cross_entropy"):
         raise ValueError(
             "Training(validation=…) must be a share or a pair (X, y), got "
             f"{len(training.validation)} items."
+        )
+    if training.average_from is not None:
+        for name, unset in (("best_epoch", False), ("patience", None)):
+            value = getattr(training, name)
+            if value:
+                raise ValueError(
+                    f"Training({name}={value!r}) keeps or stops at one epoch, "
+                    f"average_from={training.average_from!r} keeps the mean of several: "
+                    f"set {name}={unset} or average_from=None."
+                )
+    elif training.average_with is not None:
+        raise ValueError(
+            f"Training(average_with={str(training.average_with)!r}) takes part in the mean "
+            "of average_from, which is None: set average_from=0.5 say."
         )
     for name, unset in (("label_smoothing", 0), ("calibrate", False), ("teacher", None)):
         value = getattr(training, name)

@@ -7,7 +7,7 @@ import numpy as np
 
 import ferpipe
 
-__all__ = ["FILE", "OWN", "build_network", "load_frames", "read_weights"]
+__all__ = ["FILE", "OWN", "build_network", "load_frames", "read_partner", "read_weights"]
 
 # those that ship, and what the file of each is called
 OWN = Path(ferpipe.__file__).parent / "pretrained"
@@ -98,6 +98,47 @@ def load_frames(module, weights, *, frames, activation, n_channels):
         if name.startswith(start)
     }
     module.load_state_dict(state)
+
+
+def read_partner(path, module, classes):
+    """Read all weights of a network that is to be averaged with another.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, or the name of a network that ships.
+    module : nn.Module
+        The other network.
+    classes : ndarray of shape (n_classes,)
+        What the other network tells, in order.
+
+    Returns
+    -------
+    weights : dict of str to ndarray
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`read_weights`, and if the two are not of one kind or tell other classes.
+    """
+    facts, weights = read_weights(path)
+    if facts["classes"] != [str(label) for label in classes]:
+        raise ValueError(
+            f"Training(average_with={str(path)!r}) tells the classes {facts['classes']}; y "
+            f"has {[str(label) for label in classes]}."
+        )
+    theirs = {name: value.shape for name, value in weights.items()}
+    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    if theirs != ours:
+        differing = sorted(
+            name for name in theirs | ours if theirs.get(name) != ours.get(name)
+        )
+        raise ValueError(
+            f"Training(average_with={str(path)!r}) is a network of another kind: "
+            f"{differing[0]} has the shape {theirs.get(differing[0])} there and "
+            f"{ours.get(differing[0])} here. Name one with the same layers."
+        )
+    return weights
 
 
 def build_network(kind, path):
