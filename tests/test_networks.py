@@ -12,7 +12,7 @@ def test_the_programs_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
     programs = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    assert len(programs) == 4
+    assert len(programs) == 5
     for program in programs:
         exec(program, names)
     assert names["features"].shape[0] == 60
