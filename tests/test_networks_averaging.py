@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.dummy import DummyClassifier
 
 from ferpipe import ImageNetwork, Training
 from ferpipe.networks import loop
@@ -71,6 +72,20 @@ def test_partners_that_do_not_fit_are_refused(tmp_path):
         network(average_with=path).fit(X, y)
     with pytest.raises(FileNotFoundError, match="no such file of weights"):
         network(average_from=0, average_with=tmp_path / "none").fit(X, y)
+    with pytest.raises(ValueError, match="its activation is 'relu', here it is 'elu'"):
+        network(average_from=0, average_with=path).set_params(
+            frames="hog_cnn", activation="elu"
+        ).fit(X, y)
+
+
+def test_a_missing_partner_is_told_before_a_teacher_is_fitted(tmp_path):
+    class Teacher(DummyClassifier):
+        def fit(self, X, y):
+            raise AssertionError("fitted")
+
+    lost = network(average_from=0, average_with=tmp_path / "none", teacher=Teacher())
+    with pytest.raises(FileNotFoundError, match="no such file of weights"):
+        lost.fit(*faces())
 
 
 def test_batch_norms_are_those_of_the_mean():

@@ -47,23 +47,24 @@ class AverageWeights(Callback):
         weights = net.module_.state_dict()
         self.n_averaged_ += 1
         if self.mean_ is None:
-            self.mean_ = {name: value.clone() for name, value in weights.items()}
+            self.mean_ = {name: value.cpu().clone() for name, value in weights.items()}
         for name, mean in self.mean_.items():
             if mean.is_floating_point():
-                mean += (weights[name] - mean) / self.n_averaged_
+                # on the CPU, where a checkpoint brings it back
+                mean += (weights[name].cpu() - mean) / self.n_averaged_
 
     def put_in_place(self, net, dataset):
         """Give the module the mean, and batch norms that were measured on it."""
         kept = dict(self.mean_)
         for name, weights in (self.partner or {}).items():
             if kept[name].is_floating_point():
-                kept[name] = (kept[name] + torch.from_numpy(weights).to(net.device)) / 2
+                kept[name] = (kept[name] + torch.from_numpy(weights)) / 2
         net.module_.load_state_dict(kept)
         measure_batch_norms(net, dataset)
 
 
 def measure_batch_norms(net, dataset):
-    """Measure the means and variances of batch norms anew, over all samples.
+    """Measure the means and variances of batch norms anew, over an epoch of batches.
 
     Those of a mean of weights are not the mean of those of the weights. Samples are taken
     as they are, without the random changes of the training, for so they come afterwards.

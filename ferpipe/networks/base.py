@@ -104,9 +104,6 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         dataset, valid, groups = self._training_and_validation(
             X, target, groups, training, seed
         )
-        answers = []
-        if training.teacher is not None:
-            answers = self._teach(dataset, groups, training, seed)
         device = loop.find_device(training.device)
         with _seeded(seed, device):
             module = initialize(self._make_module())
@@ -114,7 +111,13 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 self._start_from_weights(module)
             partner = None
             if training.average_with is not None:
-                partner = read_partner(training.average_with, module, self.classes_)
+                partner = read_partner(
+                    training.average_with, module, self.classes_, self.activation
+                )
+            # after all that may be refused: teachers take minutes or hours
+            answers = []
+            if training.teacher is not None:
+                answers = self._teach(dataset, groups, training, seed)
             self._learn_scale(module, dataset)
             vars(self).pop("_folded", None)
             self._net = loop.train(

@@ -331,6 +331,10 @@ def train(
     if training.checkpoint is not None:
         key = training_key(module, dataset, valid, training, augment, loss, generator)
         checkpoint = Checkpoint(training.checkpoint, key)
+    averaging = None
+    if training.average_from is not None:
+        first = 1 + math.floor(training.average_from * training.max_epochs)
+        averaging = AverageWeights(first, partner)
     net = Net(
         module,
         TrainingLoss,
@@ -347,7 +351,7 @@ def train(
         iterator_train__sampling=training.sampling,
         iterator_train__generator=generator,
         train_split=None if valid is None else predefined_split(valid),
-        callbacks=_callbacks(training, len(dataset), checkpoint, partner),
+        callbacks=_callbacks(training, len(dataset), averaging, checkpoint),
         augment=augment,
         generator=generator,
         bfloat16=uses_bfloat16(training.precision, device),
@@ -359,9 +363,8 @@ def train(
     net.notify("on_train_begin", X=dataset, y=None)
     try:
         net.fit_loop(dataset, epochs=training.max_epochs - len(net.history))
-        for _, callback in net.callbacks_:
-            if isinstance(callback, AverageWeights):
-                callback.put_in_place(net, dataset)
+        if averaging is not None:
+            averaging.put_in_place(net, dataset)
     except _StopTraining:
         pass
     except _NotFinite as error:
@@ -424,7 +427,7 @@ def history(net):
     return epochs
 
 
-def _callbacks(training, n_samples, checkpoint, partner):
+def _callbacks(training, n_samples, averaging, checkpoint):
     callbacks = [RecordEpoch()]
     if training.schedule in _COURSES:
         n_steps = training.max_epochs * count_batches(n_samples, training.batch_size)
@@ -449,9 +452,8 @@ def _callbacks(training, n_samples, checkpoint, partner):
         )
     if training.patience is not None or training.best_epoch:
         callbacks.append(WatchValidation(training.patience, training.best_epoch))
-    if training.average_from is not None:
-        first = 1 + math.floor(training.average_from * training.max_epochs)
-        callbacks.append(AverageWeights(first, partner))
+    if averaging is not None:
+        callbacks.append(averaging)
     if checkpoint is not None:
         callbacks.append(checkpoint)
     if training.verbose:

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 import ferpipe
-from ferpipe.networks.weights import build_network
+from ferpipe.networks.weights import build_network, check_classes
 
 __all__ = ["ask_trained", "at_best_temperature", "cross_fit", "is_trained"]
 
@@ -65,11 +65,7 @@ def _ask(teacher, dataset, classes, kind):
             "the frame network from weights=."
         )
     network = build_network(kind, teacher)
-    if not np.array_equal(network.classes_, classes):
-        raise ValueError(
-            f"Training(teacher={str(teacher)!r}) tells the classes "
-            f"{network.classes_.tolist()}; y has {classes.tolist()}."
-        )
+    check_classes(f"teacher={str(teacher)!r}", network.classes_.tolist(), classes.tolist())
     places = np.arange(len(dataset)) if dataset.places is None else dataset.places
     parts = np.array_split(places, max(1, len(places) // _AT_ONCE))
     return np.concatenate([network.predict_proba(dataset.X[part]) for part in parts])

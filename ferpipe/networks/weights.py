@@ -7,7 +7,15 @@ import numpy as np
 
 import ferpipe
 
-__all__ = ["FILE", "OWN", "build_network", "load_frames", "read_partner", "read_weights"]
+__all__ = [
+    "FILE",
+    "OWN",
+    "build_network",
+    "check_classes",
+    "load_frames",
+    "read_partner",
+    "read_weights",
+]
 
 # those that ship, and what the file of each is called
 OWN = Path(ferpipe.__file__).parent / "pretrained"
@@ -100,7 +108,26 @@ def load_frames(module, weights, *, frames, activation, n_channels):
     module.load_state_dict(state)
 
 
-def read_partner(path, module, classes):
+def check_classes(setting, theirs, ours):
+    """Refuse a network that tells other classes than the samples have.
+
+    Parameters
+    ----------
+    setting : str
+        How it was named, for the message.
+    theirs, ours : list
+        Labels in order.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    if theirs != ours:
+        raise ValueError(f"Training({setting}) tells the classes {theirs}; y has {ours}.")
+
+
+def read_partner(path, module, classes, activation):
     """Read all weights of a network that is to be averaged with another.
 
     Parameters
@@ -111,6 +138,8 @@ def read_partner(path, module, classes):
         The other network.
     classes : ndarray of shape (n_classes,)
         What the other network tells, in order.
+    activation : str
+        That of the other network, which has no weights to show it.
 
     Returns
     -------
@@ -122,21 +151,24 @@ def read_partner(path, module, classes):
         As :func:`read_weights`, and if the two are not of one kind or tell other classes.
     """
     facts, weights = read_weights(path)
-    if facts["classes"] != [str(label) for label in classes]:
-        raise ValueError(
-            f"Training(average_with={str(path)!r}) tells the classes {facts['classes']}; y "
-            f"has {[str(label) for label in classes]}."
-        )
+    setting = f"average_with={str(path)!r}"
+    check_classes(setting, facts["classes"], [str(label) for label in classes])
     theirs = {name: value.shape for name, value in weights.items()}
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if theirs != ours:
         differing = sorted(
             name for name in theirs | ours if theirs.get(name) != ours.get(name)
         )
+        name = differing[0]
         raise ValueError(
-            f"Training(average_with={str(path)!r}) is a network of another kind: "
-            f"{differing[0]} has the shape {theirs.get(differing[0])} there and "
-            f"{ours.get(differing[0])} here. Name one with the same layers."
+            f"Training({setting}) is a network of another kind: {name} has the shape "
+            f"{theirs.get(name)} there and {ours.get(name)} here. Name one with the same "
+            "layers."
+        )
+    if facts["parameters"]["activation"] != activation:
+        raise ValueError(
+            f"Training({setting}) is a network of another kind: its activation is "
+            f"{facts['parameters']['activation']!r}, here it is {activation!r}."
         )
     return weights
 
