@@ -1,8 +1,8 @@
-"""Model files of format 1, saved at commit 13a3f9c, load and predict what they predicted then.
+"""Model files of format 1, saved at commit 13a3f9c, load and predict the same as then.
 
-One file per public estimator and parameter object, with other parameters than the defaults,
-and pipelines of them. ``samples.npz`` holds synthetic faces and random numbers; each model's
-``.npz`` holds the name of its data and its answers of that day.
+There is one file per public estimator and parameter object, with other parameters than the
+defaults, and files of pipelines. ``samples.npz`` holds synthetic faces and random numbers;
+each model's ``.npz`` holds the name of its data and its answers of that day.
 """
 
 from pathlib import Path
