@@ -15,23 +15,13 @@ import ferpipe
 FOLDER = Path(__file__).parent / "saved" / "format1"
 LISTS = {"films", "tracks", "faces_films"}
 NAMES = sorted(path.stem for path in FOLDER.glob("*.joblib"))
-# saved, but refused by the load of that day, which did not list what they hold
-REFUSED = {"CandideFitter_LearnedObjective", "CandideFitter_LearnedObjective_trees"}
 
 
 def test_the_files_are_all_there():
     assert len(NAMES) == 37
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True))
-        if name in REFUSED
-        else name
-        for name in NAMES
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:.*was saved with:UserWarning")
 def test_a_model_of_format_1_predicts_as_on_the_day_it_was_saved(
     name, tmp_path, monkeypatch
