@@ -6,6 +6,7 @@ PROGRAMS = {
     "ferpipe.grid": "run an experiment file: search, scores, report, model",
     "ferpipe.predict": "recognise expressions in images, videos or a camera: a table",
     "ferpipe.serve": "a web page and an HTTP API for a model",
+    "ferpipe.inspect": "list what a model file holds, without loading it",
     "ferpipe.compare": "compare runs on the samples that they share",
     "ferpipe.train": "train what the package ships, on data of your own",
 }

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
     StrOptions,
+    validate_parameter_constraints,
 )
 
 __all__ = [
@@ -28,7 +29,8 @@ def validate_parameters(estimator):
     Parameters
     ----------
     estimator : BaseEstimator
-        Estimators without constraints pass.
+        Estimators without constraints pass, and parameters that it has not: those of a
+        saved model may be younger than the file.
 
     Raises
     ------
@@ -36,4 +38,11 @@ def validate_parameters(estimator):
         If a value is outside what the estimator takes.
     """
     if hasattr(estimator, "_parameter_constraints"):
-        estimator._validate_params()
+        parameters = {
+            name: getattr(estimator, name)
+            for name in estimator._get_param_names()
+            if hasattr(estimator, name)
+        }
+        validate_parameter_constraints(
+            estimator._parameter_constraints, parameters, type(estimator).__name__
+        )

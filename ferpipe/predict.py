@@ -144,6 +144,7 @@ def _run(options):
         smoothing=options.smooth,
         abstain_below=options.abstain,
         neutral=options.neutral,
+        trusted=options.trusted,
     )
     status = 0
     with ExitStack() as stack:
@@ -359,6 +360,14 @@ def _parser():
         type=_positive,
         metavar="SECONDS",
         help="take each face to be at rest for so long and subtract its action units",
+    )
+    parser.add_argument(
+        "--trusted",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a class, function or file that the model file may use although it is not on "
+        "the list, such as mypackage.MyTransformer; may be given more than once",
     )
     return parser
 

@@ -1,6 +1,5 @@
 """Recognizer: detector, tracker and model, for images, videos and live frames."""
 
-import json
 from collections.abc import Iterator
 from numbers import Integral, Real
 from pathlib import Path
@@ -13,7 +12,7 @@ from ferpipe.images import read_frames, read_image
 from ferpipe.model_input import input_of
 from ferpipe.networks.pretrained import pretrained
 from ferpipe.networks.stream import why_not_streamed
-from ferpipe.persistence import card_path, load
+from ferpipe.persistence import load, read_card
 from ferpipe.stream import Sighting, Stream
 
 __all__ = ["Recognizer"]
@@ -63,6 +62,9 @@ class Recognizer:
     template : {"fer2013", "ck48"} or array-like of shape (2, 2), default=None
         Where the eyes are in the crops that the model was fitted on, as for
         :class:`ferpipe.FaceAligner`. None takes what the model's card says, or "fer2013".
+    trusted : iterable of str, default=()
+        As :func:`ferpipe.load` takes it, for a model file that holds more than the list
+        admits.
 
     Attributes
     ----------
@@ -130,6 +132,7 @@ class Recognizer:
         abstain_below=None,
         neutral=None,
         template=None,
+        trusted=(),
     ):
         counts = {
             "detect_every": detect_every,
@@ -160,7 +163,7 @@ class Recognizer:
             raise ValueError(f"faces must be 'all' or 'largest', got {faces!r}.")
         if detector is not None:
             check_detector(detector)
-        self.model, of_card = _open_model(model)
+        self.model, of_card = _open_model(model, trusted)
         self.classes = [str(name) for name in _classes_of(self.model)]
         self.gives = "probabilities" if hasattr(self.model, "predict_proba") else "scores"
         if abstain_below is not None and self.gives == "scores":
@@ -254,15 +257,14 @@ class Recognizer:
         self._own_stream = self.stream()
 
 
-def _open_model(model):
+def _open_model(model, trusted):
     """Return a fitted model, and the places of the eyes that its card tells of."""
     if isinstance(model, str) and not Path(model).suffix and not Path(model).exists():
         network = pretrained(model)
         return network, _eyes(network.card_)
     if isinstance(model, str | Path):
-        loaded = load(model)
-        card = json.loads(card_path(Path(model).expanduser()).read_text("utf-8"))
-        return loaded, _eyes(card)
+        loaded = load(model, trusted=trusted)
+        return loaded, _eyes(read_card(Path(model).expanduser()))
     return model, None
 
 

@@ -57,11 +57,14 @@ LAYERS = (
     {"features"},
     {"sequences", "networks"},
     {"datasets", "leaks", "protocols"},
-    {"registry", "spec", "persistence"},
+    {
+        *("admitted", "card", "compiled", "contents", "format1", "names", "persistence"),
+        *("registry", "spec", "unpickler"),
+    },
     {"results", "plan", "jobs", "worker", "cluster", "experiment"},
     {"statistics", "figures", "report", "comparison", "explain"},
     {"annotate", "model_input", "recognizer", "rows", "stream", "tracking"},
-    {"grid", "predict", "train", "compare", "serve"},
+    {"compare", "grid", "inspect", "predict", "serve", "train"},
 )
 
 

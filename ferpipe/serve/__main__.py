@@ -51,7 +51,7 @@ def _serve(options):
     local = _is_local(options.host)
     token = options.token or (None if local else secrets.token_urlsafe(16))
     with _listen(options.host, options.port) as listener:
-        recognizer = Recognizer(options.model)
+        recognizer = Recognizer(options.model, trusted=options.trusted)
         limits = Limits()
         name, card = _card_of(options.model)
         app = make_app(
@@ -135,6 +135,14 @@ def _parser():
         "--token",
         help="what clients must send (default: none at a local address, else one "
         "that is made up and printed)",
+    )
+    parser.add_argument(
+        "--trusted",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a class, function or file that the model file may use although it is not on "
+        "the list, such as mypackage.MyTransformer; may be given more than once",
     )
     return parser
 

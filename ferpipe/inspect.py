@@ -1,0 +1,87 @@
+"""List what a model file holds, without loading it: ``python -m ferpipe.inspect FILE``."""
+
+import argparse
+import sys
+from hashlib import file_digest
+from pathlib import Path
+
+from ferpipe.card import plain_text, read_card
+from ferpipe.format1 import MOVED
+from ferpipe.names import names_in
+from ferpipe.unpickler import refusal
+
+__all__ = ["main"]
+
+_LONGEST = 300
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _print(Path(options.model).expanduser(), frozenset(options.trusted))
+    except (ValueError, OSError) as error:
+        print(f"error: {plain_text(str(error))}", file=sys.stderr)
+        return 2
+
+
+def _print(path, trusted):
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such model file.")
+    problems = []
+    size = path.stat().st_size
+    print(f"{path}: {size:,} bytes")
+    try:
+        card = read_card(path)
+        with path.open("rb") as file:
+            if file_digest(file, "sha256").hexdigest() != card["sha256"]:
+                problems.append("the hash of the file is not that of its card.")
+        _print_card(card)
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    names, damage = names_in(path)
+    refused = 0
+    for name in names:
+        reason = None if name in trusted else refusal(name)
+        refused += reason is not None
+        word = "refused " if reason else "trusted " if name in trusted else "admitted"
+        moved = f" -> {MOVED[name]}" if name in MOVED else ""
+        print(f"  {word}  {plain_text(name)[:_LONGEST]}{moved}")
+    if damage:
+        problems.append(f"the file cannot be read to its end: {damage}")
+    if refused:
+        problems.append(f"{refused} names are not on the list of what a model may contain.")
+    for problem in problems:
+        print(f"error: {path}: {plain_text(problem)}", file=sys.stderr)
+    return 2 if problems else 0
+
+
+def _print_card(card):
+    for name, value in card.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {inner}" for key, inner in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        lines = plain_text(str(value)).splitlines() or [""]
+        print(f"  {name}: {lines[0][:_LONGEST]}{' …' if lines[1:] else ''}")
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m ferpipe.inspect",
+        description="List what a model file holds, without loading it or importing what it "
+        "names. Status 0: ferpipe.load knows all names; 2: it would refuse the file.",
+    )
+    parser.add_argument("model", help="a saved model (.joblib); its card lies beside it")
+    parser.add_argument(
+        "--trusted",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that is to be trusted; may be given more than once",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
