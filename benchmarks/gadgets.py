@@ -8,10 +8,10 @@ functions and classes of the list), writes a file with a card that fits, loads i
 names of features, repr, get_params, clone. Trees, search trees, metrics and sources of
 random numbers get hostile parts of their states.
 
-Each file goes through a child forked from one warm parent, which an audit hook watches: files
-opened outside the packages, changes to the file system, processes, sockets, code compiled or
-executed from text, modules imported from elsewhere. Address space is limited to 8 GB; a file
-that takes longer than ``--seconds`` is told of, one that ends the process too, by its signal.
+Each file goes through a child forked from one warm parent, which an audit hook watches:
+files opened outside the packages, changes to the file system, processes, sockets, code
+compiled or executed from text. Address space is limited to 8 GB; a file that takes longer
+than ``--seconds`` is told of, one that ends the process too, by its signal.
 
 Prints classes, states and what came of them; each is made again by its number:
 ``python benchmarks/gadgets.py --first 4711 -n 1``.
@@ -132,13 +132,15 @@ Process, SimpleQueue, Value = (
 SAVED = Path(__file__).parent.parent / "tests" / "saved" / "format1"
 LISTS = {"films", "tracks", "faces_films"}
 # modules and data of these may be read
-PACKAGES = tuple(
-    str(Path(place).resolve())
-    for place in (
-        *(sys.prefix, sys.base_prefix, Path(ferpipe.__file__).parent),
-        *(Path(np.__file__).parent.parent, "/proc", "/sys", "/dev", "/etc/localtime"),
-    )
+_PLACES = (
+    *(sys.prefix, sys.base_prefix, Path(ferpipe.__file__).parent),
+    *(Path(np.__file__).parent.parent, "/proc", "/sys", "/dev", "/etc/localtime"),
 )
+PACKAGES = tuple(
+    {str(make(place)) for place in _PLACES for make in (Path, os.path.realpath)}
+)
+# how often an attribute of a class is tried, in as many models
+OWNERS = 1
 METHODS = (
     *("predict", "predict_proba", "decision_function", "transform", "predict_log_proba"),
     "score_samples",
@@ -314,11 +316,28 @@ def is_compiled(value):
     )
 
 
-def cases(model, bait):
+def choose(models):
+    """Choose places in models: [(number of the owner, attribute)] for each."""
+    often = Counter()
+    for model in models:
+        chosen = []
+        for number, owner in enumerate(objects_of(model)):
+            for name in [*vars(owner), None]:
+                key = full_name(type(owner)), name, full_name(type(vars(owner).get(name)))
+                often[key] += 1
+                if often[key] <= OWNERS:
+                    chosen.append((number, name))
+        yield chosen
+
+
+def cases(model, chosen, bait):
     """Yield (class, attribute) with the model changed meanwhile."""
-    for owner in list(objects_of(model)):
+    owners = list(objects_of(model))
+    for number, name in chosen:
+        owner = owners[number]
         own = vars(owner)
-        for name, value in list(own.items()):
+        if name is not None:
+            value = own[name]
             changes = [hostile(value, owner, bait)]
             if is_compiled(value):
                 changes.append(states_of(value, bait))
@@ -327,6 +346,7 @@ def cases(model, bait):
                     own[name] = changed
                     yield full_name(type(owner)), name
             own[name] = value
+            continue
         # and attributes that are not there
         for name in ("predict", "__class__", "__setstate__", "_impl", "_net", "memory"):
             if name not in own:
@@ -370,9 +390,9 @@ class Watch:
             return
         if event == "open":
             self._opened(*arguments[:3])
-        elif event.startswith(("subprocess.", "socket.", "ctypes.", "shutil.", "webbrowser")):
-            self._note(event, arguments)
-        elif event.startswith("os.") and event not in ("os.listdir", "os.scandir"):
+        elif event.startswith(
+            ("subprocess.", "socket.", "ctypes.", "shutil.", "webbrowser")
+        ) or (event.startswith("os.") and event not in ("os.listdir", "os.scandir")):
             self._note(event, arguments)
         elif event in ("exec", "compile"):
             code = arguments[-1] if event == "compile" else arguments[0]
@@ -414,7 +434,9 @@ def use(model, X):
         lambda: model.get_feature_names_out(),
     ):
         attempt(do)
-    for one in getattr(model, "kept", ()) if isinstance(getattr(model, "kept", ()), list) else ():
+    for one in (
+        getattr(model, "kept", ()) if isinstance(getattr(model, "kept", ()), list) else ()
+    ):
         attempt(lambda one=one: one.predict(X))
     for _, step in attempt(lambda: list(model.steps)) or ():
         attempt(lambda step=step: step.transform(X))
@@ -452,12 +474,12 @@ def work(numbered, n, every, at, answers, seconds):
         os.environ["FERPIPE_CACHE"] = str(Path(folder) / "cache")
         watch = Watch(folder)
         number = -1
-        for label, model, X in SUBJECTS:
+        for label, model, X, chosen in SUBJECTS:
             end = number + SIZES[label]
             if end < first:
                 number = end
                 continue
-            for kind, name in cases(model, str(bait)):
+            for kind, name in cases(model, chosen, str(bait)):
                 number += 1
                 if number < first or number % every:
                     continue
@@ -517,16 +539,18 @@ def main():
     made = [one for one in subjects() if one[0].startswith(options.only or "")]
     named = Counter(label for label, *_ in made)
     numbers = Counter()
-    for label, model, X in made:
+    places = list(choose([model for _, model, _ in made]))
+    for (label, model, X), chosen in zip(made, places, strict=True):
         numbers[label] += 1
         label = label if named[label] == 1 else f"{label} {numbers[label]}"
         use(model, X)  # so that what is imported and read for the first time is
-        SUBJECTS.append((label, model, X))
-        SIZES[label] = sum(1 for _ in cases(model, "bait"))
+        SUBJECTS.append((label, model, X, chosen))
+        SIZES[label] = sum(1 for _ in cases(model, chosen, "bait"))
     total = sum(SIZES.values())
-    held = {full_name(type(one)) for _, model, _ in SUBJECTS for one in objects_of(model)}
+    held = {full_name(type(one)) for _, model, *_ in SUBJECTS for one in objects_of(model)}
     last = total if options.n is None else min(total, options.first + options.n)
-    print(f"{len(SUBJECTS)} models hold {len(held)} of {len(CLASSES)} classes; {total} states")
+    of_all = f"{len(held)} of {len(CLASSES)} classes"
+    print(f"{len(SUBJECTS)} models hold {of_all}; {total} states", flush=True)
     if not options.only:
         print("not held:", *sorted(CLASSES - held))
     start = time.perf_counter()
@@ -553,6 +577,7 @@ def main():
         if answers.empty():
             worker.join()
             found.append((at.value, name_of(at.value), f"ended with {worker.exitcode}"))
+            print("   ", *found[-1], flush=True)
             counts["ended the process"] += 1
             left += [(at.value + 1, part[1]), (part[0], at.value)]
             continue
@@ -575,9 +600,9 @@ def main():
 def name_of(number):
     """Return which state has a number."""
     place = 0
-    for label, model, _ in SUBJECTS:
+    for label, model, _, chosen in SUBJECTS:
         if number < place + SIZES[label]:
-            for kind, name in cases(model, "bait"):
+            for kind, name in cases(model, chosen, "bait"):
                 if place == number:
                     return f"{label}: {kind}.{name}"
                 place += 1

@@ -1,10 +1,10 @@
 """What a model file may name: classes and functions, one by one, each reviewed.
 
-Reviewed means: no ``__setstate__`` or ``__reduce__`` that reads bytes, opens a path or calls
-what it is given; nothing of the class opens a file, starts a process or calls a function
-from the state when it predicts; compiled code that follows the state through memory has a
-check in :mod:`ferpipe.compiled`. ``tests/test_admitted.py`` holds the methods that were read
-and fails for a class that gains one.
+Reviewed means: no ``__setstate__`` or ``__reduce__`` that reads bytes, opens a path or
+calls what it is given; nothing of the class opens a file, starts a process or calls a
+function from the state when it predicts; compiled code that follows the state through
+memory has a check in :mod:`ferpipe.compiled`. ``tests/test_admitted.py`` holds the methods
+that were read and fails for a class that gains one.
 """
 
 __all__ = ["CALLED", "CLASSES", "NAMED"]
@@ -63,7 +63,9 @@ CLASSES = _names(
         "RandomForestClassifier RandomForestRegressor",
         "sklearn.ensemble._gb": "GradientBoostingClassifier GradientBoostingRegressor",
         "sklearn.ensemble._hist_gradient_boosting.binning": "_BinMapper",
-        "sklearn.ensemble._hist_gradient_boosting.gradient_boosting": "HistGradientBoostingClassifier",
+        "sklearn.ensemble._hist_gradient_boosting.gradient_boosting": (
+            "HistGradientBoostingClassifier"
+        ),
         "sklearn.ensemble._hist_gradient_boosting.predictor": "TreePredictor",
         "sklearn.ensemble._stacking": "StackingClassifier",
         "sklearn.ensemble._voting": "VotingClassifier",
@@ -103,8 +105,8 @@ CLASSES = _names(
         "sklearn.utils._bunch": "Bunch",
     }
 )
-# Called with what the file gives: containers and constructors of compiled classes that take
-# numbers only. Others, which could be made large or broken, are guarded in ferpipe.unpickler.
+# Called with what the file gives: containers and constructors of compiled classes that
+# take numbers only. ferpipe.unpickler guards others, which could be made large or broken.
 CALLED = _names(
     {
         "builtins": "complex frozenset set slice",

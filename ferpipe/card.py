@@ -3,6 +3,7 @@
 import json
 import platform
 import re
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Real
 from pathlib import Path
@@ -27,8 +28,10 @@ _LARGEST = 2**24
 _DEEPEST = 20
 _LONGEST_SHAPE = 8
 _LARGEST_NUMBER = 1e300
-# what terminals and pages would obey: control characters, and turns of the reading direction
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# what terminals and pages would obey: control characters, turns of the direction of reading
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def card_path(path) -> Path:
@@ -73,8 +76,8 @@ def read_card(path) -> dict[str, Any]:
         raise ValueError(f"{file}: this is not the card of a model.")
     if card["format"] != FORMAT or type(card["format"]) is not int:
         raise ValueError(
-            f"{file}: format {card['format']!r:.80} cannot be read; this version of ferpipe "
-            f"reads format {FORMAT}."
+            f"{file}: format {card['format']!r:.80} cannot be read; this version of "
+            f"ferpipe reads format {FORMAT}."
         )
     try:
         check_card(card)
@@ -133,11 +136,18 @@ def package_versions() -> dict[str, str]:
         "dlib-bin",
         "onnxruntime",
     ):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
+        found = _version(name)
+        if found is not None:
+            versions[name] = found
     return versions
+
+
+@cache
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def plain_text(text) -> str:

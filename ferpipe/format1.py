@@ -2,5 +2,5 @@
 
 __all__ = ["MOVED"]
 
-# "module.name" in the file -> "module.name" today; the list of admitted classes has the latter
+# "module.name" in the file -> "module.name" today, as the list of admitted classes has it
 MOVED: dict[str, str] = {}

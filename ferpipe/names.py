@@ -2,7 +2,6 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -57,7 +56,7 @@ class _Made:
 class _Reader(pickle._Unpickler):
     """Goes through a pickle; the arrays that joblib puts between are left out."""
 
-    dispatch: dict[int, Any] = pickle._Unpickler.dispatch.copy()  # type: ignore[attr-defined]
+    dispatch = pickle._Unpickler.dispatch.copy()
 
     def __init__(self, file, names):
         super().__init__(file)
@@ -101,7 +100,7 @@ class _Reader(pickle._Unpickler):
             return
         made.state = state
         name = getattr(made.of, "name", "")
-        if name == "copyreg._reconstructor":
+        if name in ("copyreg._reconstructor", "copy_reg._reconstructor"):
             name = getattr(made.arguments[0], "name", "")
         if name == "joblib.numpy_pickle.NumpyArrayWrapper":
             self._leave_out(state)

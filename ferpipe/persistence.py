@@ -31,7 +31,7 @@ from ferpipe.card import (
 from ferpipe.compiled import Broken
 from ferpipe.contents import settle
 from ferpipe.kinds import first_steps
-from ferpipe.unpickler import Refused, Unpickler
+from ferpipe.unpickler import Refused, unpickle
 
 __all__ = [
     "card_path",
@@ -226,7 +226,7 @@ class _Pickler(NumpyPickler):
 
     def __init__(self, file):
         super().__init__(file)
-        self.notes: list[str] = []
+        self.notes = []
 
     def save(self, obj):
         """Write an object."""
@@ -255,7 +255,7 @@ def _best(search):
 def _unpickle(file, trusted):
     file.seek(0)
     try:
-        model = Unpickler(file, trusted).load()
+        model = unpickle(file, trusted)
         if isinstance(model, type) or not hasattr(model, "fit"):
             raise Refused(f"this is not a saved model but {type(model).__name__}.")
         settle(model, trusted)

@@ -1,9 +1,9 @@
 """A pickle machine that makes listed objects only, and calls nothing else.
 
-A pickle is a program for a small machine: it names things, calls them, and changes what came
-of it. Here it may name only what :mod:`ferpipe.admitted` lists, call only what that says,
-and change only what was made by a call: a class or a function that it could change would be
-changed for the whole process.
+A pickle is a program for a small machine: it names things, calls them, and changes what
+came of it. Here it may name only what :mod:`ferpipe.admitted` lists, call only what that
+says, and change only what was made by a call: a class or a function that it could change
+would be changed for the whole process.
 """
 
 import os
@@ -11,6 +11,7 @@ import pickle
 from functools import cached_property
 from importlib import import_module
 from inspect import getattr_static
+from types import BuiltinFunctionType, FunctionType
 
 import numpy as np
 from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
@@ -19,7 +20,7 @@ from ferpipe.admitted import CALLED, CLASSES, NAMED
 from ferpipe.compiled import FILL, Broken, check_random, full_name
 from ferpipe.format1 import MOVED
 
-__all__ = ["GUARDED", "Refused", "Unpickler", "refusal"]
+__all__ = ["GUARDED", "Refused", "refusal", "unpickle"]
 
 _LONGEST_RANGE = 2**20
 
@@ -45,16 +46,30 @@ def refusal(name):
     return "not on the list of what a model may contain"
 
 
-class Unpickler(NumpyUnpickler):
-    """Unpickles what the list admits.
+def unpickle(file, trusted=frozenset()):
+    """Unpickle what the list admits.
 
     Parameters
     ----------
     file : binary file
-        At the beginning of the pickle.
-    trusted : frozenset of str
+        At the beginning of the pickle; its name is that of a file.
+    trusted : frozenset of str, default=frozenset()
         Full names of further classes and functions, which the file may call as it likes.
+
+    Returns
+    -------
+    value : object
+
+    Raises
+    ------
+    Refused
+        If the file names or does something else; damaged bytes raise nearly anything.
     """
+    return _Unpickler(file, trusted).load()
+
+
+class _Unpickler(NumpyUnpickler):
+    """The machine; see :func:`unpickle`."""
 
     dispatch = NumpyUnpickler.dispatch.copy()
 
@@ -119,7 +134,7 @@ class Unpickler(NumpyUnpickler):
 
     def _check(self, function, allowed):
         if id(function) not in allowed:
-            raise Refused(f"it calls {function!r:.80}, which a model has no need of.")
+            raise Refused(f"it calls {_shown(function)}, which a model has no need of.")
 
     def load_reduce(self):
         self._check(self.stack[-2], self._called)
@@ -139,7 +154,7 @@ class Unpickler(NumpyUnpickler):
     def load_build(self):
         changed, state = self.stack[-2:]
         if id(changed) in self._named:
-            raise Refused(f"it changes {changed!r:.80} itself.")
+            raise Refused(f"it changes {_shown(changed)} itself.")
         kind = type(changed)
         try:
             if full_name(kind) in FILL:
@@ -186,7 +201,7 @@ class Unpickler(NumpyUnpickler):
     def _check_container(self, container):
         # of another object the methods append, extend, add are called
         if not isinstance(container, list | dict | set) or id(container) in self._named:
-            raise Refused(f"it puts something into {container!r:.80}.")
+            raise Refused(f"it puts something into {_shown(container)}.")
 
     def load_refused(self):
         raise Refused("it uses a kind of pickle that ferpipe.save does not write.")
@@ -205,6 +220,13 @@ class Unpickler(NumpyUnpickler):
         *(pickle.EXT1, pickle.EXT2, pickle.EXT4),
     ):
         dispatch[_opcode[0]] = load_refused
+
+
+def _shown(value):
+    """Show what is named; the repr of what is made would run on a broken state."""
+    if isinstance(value, type | FunctionType | BuiltinFunctionType):
+        return f"{value!r:.80}"
+    return f"a {type(value).__name__}"
 
 
 # attributes of instances that stand in for one of the class
