@@ -22,7 +22,6 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import resource
 import signal
 import sys
@@ -613,5 +612,4 @@ def name_of(number):
 SUBJECTS: list = []
 SIZES: dict = {}
 if __name__ == "__main__":
-    pickle.DEFAULT_PROTOCOL = 4
     sys.exit(main())

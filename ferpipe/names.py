@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class _Made:
 class _Reader(pickle._Unpickler):
     """Goes through a pickle; the arrays that joblib puts between are left out."""
 
-    dispatch = pickle._Unpickler.dispatch.copy()
+    dispatch: ClassVar[Any] = pickle._Unpickler.dispatch.copy()
 
     def __init__(self, file, names):
         super().__init__(file)

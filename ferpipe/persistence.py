@@ -44,7 +44,7 @@ __all__ = [
 
 _LONGEST_REASON = 200
 # seconds until a pair of files that is being replaced is looked at again
-_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
+_PAUSES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.21)
 
 
 def save(
@@ -177,8 +177,9 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
         time.sleep(pause)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such model file.")
-        card = read_card(path)
+        # one after the other, so that a pair is rarely replaced between
         with path.open("rb") as file:
+            card = read_card(path)
             if card["sha256"] != file_digest(file, "sha256").hexdigest():
                 continue
             _warn_of_versions(path, card["versions"])
