@@ -236,7 +236,7 @@ def readers():
     rows = [["Training", "a.png", *["1"] * 10], ["PublicTest", "b.png", *["2"] * 10]] * 2
     ferplus = "\n".join(",".join(row) for row in [votes, *rows]).encode("ascii") + b"\n"
     csv = faces_csv()
-    saved = [path.read_bytes() for path in sorted((TESTS / "saved").glob("*.joblib"))]
+    saved = [path.read_bytes() for path in sorted((TESTS / "saved").rglob("*.joblib"))]
     card = (TESTS / "saved" / "svc_format1.json").read_bytes()
 
     usages = np.array(["Training", "PublicTest"] * 2)

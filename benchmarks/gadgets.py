@@ -340,11 +340,13 @@ def cases(model, chosen, bait):
             changes = [hostile(value, owner, bait)]
             if is_compiled(value):
                 changes.append(states_of(value, bait))
-            for some in changes:
-                for changed in some:
-                    own[name] = changed
-                    yield full_name(type(owner)), name
-            own[name] = value
+            try:
+                for some in changes:
+                    for changed in some:
+                        own[name] = changed
+                        yield full_name(type(owner)), name
+            finally:
+                own[name] = value
             continue
         # and attributes that are not there
         for name in ("predict", "__class__", "__setstate__", "_impl", "_net", "memory"):
