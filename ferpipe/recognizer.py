@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sklearn.utils.validation import check_is_fitted
 
+from ferpipe.cached import without_cache
 from ferpipe.candide.cascade import load_own_cascade
 from ferpipe.detect import check_detector
 from ferpipe.images import read_frames, read_image
@@ -94,6 +95,9 @@ class Recognizer:
 
     Notes
     -----
+    Nothing of what is shown is written to disk: a :class:`ferpipe.Cached` anywhere in the
+    model is replaced by the transformer in it, in a copy; the model given stays as it is.
+
     Answers use the past alone: a video gives the same numbers frame by frame as at once,
     in memory that does not grow with its length.
 
@@ -163,7 +167,9 @@ class Recognizer:
             raise ValueError(f"faces must be 'all' or 'largest', got {faces!r}.")
         if detector is not None:
             check_detector(detector)
-        self.model, of_card = _open_model(model, trusted)
+        opened, of_card = _open_model(model, trusted)
+        # what it is shown is not kept on disk
+        self.model = without_cache(opened)
         self.classes = [str(name) for name in _classes_of(self.model)]
         self.gives = "probabilities" if hasattr(self.model, "predict_proba") else "scores"
         if abstain_below is not None and self.gives == "scores":
