@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import binomtest
 from scipy.stats import t as student
 
-from ferpipe.figures import LIGHT
+from ferpipe.figures import LIGHT, plain_text
 from ferpipe.report import FORMAT
 from ferpipe.statistics import LEVEL, subject_bootstrap
 from ferpipe.wording import SPLIT_NAMES, points
@@ -298,7 +298,7 @@ def draw_comparisons(
             fontsize=9,
             bbox={"facecolor": LIGHT.page, "edgecolor": "none", "pad": 0.5},
         )
-    axes.set_yticks(range(n), list(comparisons))
+    axes.set_yticks(range(n), [plain_text(name) for name in comparisons])
     axes.set_ylim(n - 0.5, -0.7)
     axes.set_facecolor(LIGHT.page)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -308,7 +308,8 @@ def draw_comparisons(
     axes.set_axisbelow(True)
     one = next(iter(comparisons.values()))
     axes.set_xlabel(
-        f"points of accuracy {SPLIT_NAMES[one['split']]} above {baseline}, 95 % interval",
+        f"points of accuracy {SPLIT_NAMES[one['split']]} above "
+        f"{plain_text(baseline)}, 95 % interval",
         color=LIGHT.muted,
         fontsize=9,
     )
