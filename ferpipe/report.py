@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ferpipe.cells import safe_cell
 from ferpipe.figures import (
     DARK,
     LIGHT,
@@ -374,6 +375,7 @@ def _cv_table(results: Results) -> str:
     params = [name for name in columns if name.startswith("param_")]
     first = [f"rank_test_{key}", *params, f"mean_test_{key}", f"std_test_{key}"]
     table = table[first + [name for name in columns if name not in first]]
+    table = table.rename(columns=safe_cell).map(safe_cell)
     return table.assign(synthetic=bool(results.data["synthetic"])).to_csv(index=False)
 
 

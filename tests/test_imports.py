@@ -41,6 +41,7 @@ LAYERS = (
     {
         "allocator",
         "cached",
+        "cells",
         "checks",
         "constraints",
         "geometry",
