@@ -4,14 +4,18 @@ Data that cannot be used is refused here, before the long run.
 """
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, floor, log
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.ensemble import StackingClassifier
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import ParameterGrid, PredefinedSplit
+from sklearn.utils.metaestimators import available_if
 
 from ferpipe.cached import Cached
 from ferpipe.checks import check_images, check_sequences
@@ -30,6 +34,7 @@ from ferpipe.protocols import (
 )
 from ferpipe.spec import Spec
 from ferpipe.store import RowStore, Store
+from ferpipe.wording import readable
 
 __all__ = ["CURVE_FRACTIONS", "DataError", "Plan", "make_plan"]
 
@@ -112,7 +117,8 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
         If there is one class only, a class has fewer samples than there are folds, there
         are fewer subjects than folds, the protocol judges another data set, frames of one
         sequence or identical samples would stand on both sides of a fold, the pipeline
-        takes another kind of data, or the images cannot be used.
+        takes another kind of data, a scorer cannot be used with the classifier or the
+        data, or the images cannot be used.
     """
     _check_kind(spec.pipeline, bunch.kind)
     _check_target(bunch.target)
@@ -140,6 +146,7 @@ def _lay_out(spec, bunch, repeats):
     else:
         inner = spec.inner if split.groups is None else twin(spec.inner)
     leak, declared = _guard_leaks(spec, split, bunch)
+    _check_scorers(spec, split, inner, bunch)
     candidates = len(ParameterGrid(spec.grid))
     fits = sum(_search_fits(spec, split, inner, bunch, candidates, f[0]) for f in folds)
     curve = []
@@ -257,6 +264,103 @@ def _guard_leaks(spec, split, bunch):
             "marked."
         )
     return leak, "; ".join(declared) if spec.protocol and declared else None
+
+
+class _Oracle(ClassifierMixin, BaseEstimator):
+    """Knows the labels, and answers with the methods that a classifier has."""
+
+    def __init__(self, target, train, like):
+        self.target, self.like = target, like
+        self.classes_ = np.unique(target[train])
+
+    def predict(self, X):
+        return self.target[X]
+
+    @available_if(lambda self: _gives(self.like, "predict_proba"))
+    def predict_proba(self, X):
+        return np.full((len(X), len(self.classes_)), 1 / len(self.classes_))
+
+    @available_if(lambda self: _gives(self.like, "decision_function"))
+    def decision_function(self, X):
+        scores = np.zeros((len(X), len(self.classes_)))
+        return scores[:, 0] if len(self.classes_) == 2 else scores
+
+
+def _gives(classifier, method):
+    """Whether a classifier will have a method when it is fitted."""
+    if isinstance(classifier, StackingClassifier) and classifier.final_estimator is None:
+        return method in ("predict_proba", "decision_function")  # a logistic regression
+    return hasattr(classifier, method)
+
+
+def _check_scorers(spec, split, inner, bunch):
+    """Score labels by labels wherever the run will: what cannot be scored is found."""
+    target = np.asarray(bunch.target)
+    folds = [fold for some in split.folds.values() for fold in some]
+    # what asks for labels alone fails everywhere or nowhere
+    plain = [name for name in spec.scoring if _methods(name) == ["predict"]]
+    others = [name for name in spec.scoring if name not in plain]
+    classifiers = list(_classifiers(spec))
+    for classifier in classifiers:
+        for name in others:
+            if not any(_gives(classifier, method) for method in _methods(name)):
+                raise DataError(_cure(name, classifier))
+    first = classifiers[0]
+    _try_scorers(plain, target, folds[:1], first)
+    if not others:
+        return
+    _try_scorers(others, target, folds, first)
+    if len(ParameterGrid(spec.grid)) > 1:
+        for train, _ in next(iter(split.folds.values())):
+            y, groups = target[train], None
+            if split.groups is not None:
+                groups = np.asarray(split.groups)[train]
+            within = list(inner.split(np.zeros(len(y)), y, groups))
+            _try_scorers(others, y, within, first)
+
+
+def _classifiers(spec):
+    """Yield the classifiers that are tried, each parameter of theirs by itself."""
+    name, default = spec.pipeline.steps[-1]
+    for part in spec.grid:
+        for classifier in part.get(name, [default]):
+            yield classifier
+            for parameter, values in part.items():
+                if parameter.startswith(f"{name}__"):
+                    own = parameter.removeprefix(f"{name}__")
+                    yield from (clone(classifier).set_params(**{own: v}) for v in values)
+
+
+def _methods(name):
+    """Return what a scorer asks of a classifier: one of these methods."""
+    asked = getattr(get_scorer(name), "_response_method", "predict")
+    return [asked] if isinstance(asked, str) else list(asked)
+
+
+def _cure(scorer, classifier):
+    kind = type(classifier).__name__
+    return (
+        f"evaluate.scoring: {scorer} needs {' or '.join(_methods(scorer))}, which "
+        f"{readable(classifier)} does not give: put it into CalibratedClassifierCV "
+        f"({{CalibratedClassifierCV: {{estimator: {kind}}}}}), or take another scorer."
+    )
+
+
+def _try_scorers(names, target, folds, classifier):
+    for train, test in folds:
+        oracle = _Oracle(target, train, classifier)
+        for name in names:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    get_scorer(name)(oracle, test, target[test])
+                except (ValueError, TypeError, AttributeError) as error:
+                    raise DataError(
+                        f"evaluate.scoring: {name} cannot score this data ({error}); a "
+                        f"part held out has {len(set(target[test]))} classes, its training "
+                        f"part {len(oracle.classes_)}: take another scorer, such as "
+                        "balanced_accuracy or f1_macro, or other folds."
+                    ) from error
 
 
 def _check_kind(pipeline, kind):

@@ -1,7 +1,5 @@
 """Any data set that lies in folders: class/image, class/clip/frame or class/clip.mp4."""
 
-import re
-
 import numpy as np
 
 from ferpipe.datasets.bunch import as_bunch
@@ -15,6 +13,7 @@ from ferpipe.datasets.files import (
 )
 from ferpipe.datasets.labels import canonical_label
 from ferpipe.images import read_frames, read_image
+from ferpipe.patterns import safe_pattern
 from ferpipe.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = ["load_image_folder", "load_sequence_folder"]
@@ -258,12 +257,7 @@ def check_pattern(groups):
     """Return a compiled pattern with a group that marks the subject; None stays."""
     if groups is None:
         return None
-    try:
-        pattern = re.compile(groups)
-    except re.error as error:
-        raise ValueError(
-            f"groups={groups!r} is not a regular expression: {error}."
-        ) from error
+    pattern = safe_pattern(groups, "groups")
     if not pattern.groups:
         raise ValueError(
             f"groups={groups!r} has no group in parentheses that marks the subject."
