@@ -43,6 +43,7 @@ LAYERS = (
         "cached",
         "checks",
         "constraints",
+        "fingerprints",
         "geometry",
         "journal",
         "kinds",
