@@ -49,6 +49,7 @@ LAYERS = (
         "kinds",
         "mapped",
         "processes",
+        "splitters",
         "store",
         "suffixes",
         "wording",

@@ -48,6 +48,11 @@ def main(arguments=None) -> int:
 
 
 def _run(options):
+    if options.asset == "fingerprints":
+        from ferpipe.train.expressions import add_fingerprints
+
+        print(add_fingerprints(options.folder, options.out))
+        return
     from ferpipe.train.card import write_card
 
     options.out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +88,7 @@ def _train_expressions(options):
 
     trained = train_expressions(options.experiment, options.out)
     return {
-        "files": ["network.safetensors"],
+        "files": ["network.safetensors", "network.fingerprints.npz"],
         "what": "one of seven expressions from a grey crop of a face, for ImageNetwork",
         "data": "FER2013, the part Training with its official labels: 48x48 grey faces "
         "collected by image search (Goodfellow et al. 2013); no other images",
@@ -300,6 +305,13 @@ def _parser():
     expressions.set_defaults(train=_train_expressions)
     expressions.add_argument("experiment", help="pipelines/fer2013_cnn.yaml")
     _add_out(expressions, pretrained / "fer2013")
+    images = assets.add_parser(
+        "fingerprints",
+        help="the training images of a network that was trained before",
+        description="Write the fingerprints of FER2013's Training beside a network.",
+    )
+    images.add_argument("folder", help="of FER2013")
+    _add_out(images, pretrained / "fer2013")
     return parser
 
 
