@@ -368,7 +368,7 @@ PROTOCOLS = {
     "leave-one-data-set-out": Protocol(
         "Several data sets, one left out after the other, with the classes that all of "
         "them have: how well a model does on pictures of another origin; no data set "
-        "stands on both sides",
+        "stands on both sides, and nobody whom several of them show",
         _leave_one_data_set_out,
         data_set="joined",
     ),
