@@ -88,6 +88,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         from ferpipe.networks import loop
         from ferpipe.networks.modules import initialize
+        from ferpipe.networks.training_images import images_seen
         from ferpipe.networks.weights import read_partner
 
         training = Training() if self.training is None else self.training
@@ -137,6 +138,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         self.weights_ = {
             name: value.cpu().numpy().copy() for name, value in module.state_dict().items()
         }
+        self.training_images_ = images_seen(self, X)
         self.temperature_ = self._find_temperature(valid) if training.calibrate else 1.0
         self.n_parameters_ = sum(p.numel() for p in module.parameters() if p.requires_grad)
         return self

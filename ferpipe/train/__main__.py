@@ -58,6 +58,11 @@ def _run(options):
             "would be computed anew.)"
         )
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.asset == "fingerprints":
+        from ferpipe.train.expressions import add_fingerprints
+
+        print(add_fingerprints(options.folder, options.out))
+        return
     card = options.train(options)
     path = write_card(options.out, **card)
     for name, value in card["scores"].items():
@@ -91,7 +96,7 @@ def _train_expressions(options):
 
     trained = train_expressions(options.experiment, options.out)
     return {
-        "files": ["network.safetensors"],
+        "files": ["network.safetensors", "network.fingerprints.npz"],
         "what": "one of seven expressions from a grey crop of a face, for ImageNetwork",
         "data": "FER2013, the part Training with its official labels: 48x48 grey faces "
         "collected by image search (Goodfellow et al. 2013); no other images",
@@ -307,6 +312,13 @@ def _parser():
     expressions.set_defaults(train=_train_expressions)
     expressions.add_argument("experiment", help="pipelines/fer2013_cnn.yaml")
     _add_out(expressions)
+    images = assets.add_parser(
+        "fingerprints",
+        help="the training images of a network that was trained before",
+        description="Write the fingerprints of FER2013's Training beside a network.",
+    )
+    images.add_argument("folder", help="of FER2013")
+    _add_out(images)
     return parser
 
 
