@@ -15,6 +15,7 @@ from ferpipe.networks.pretrained import pretrained
 from ferpipe.networks.stream import why_not_streamed
 from ferpipe.persistence import card_path, load
 from ferpipe.stream import Sighting, Stream
+from ferpipe.threads import guard_forks
 
 __all__ = ["Recognizer"]
 
@@ -92,6 +93,9 @@ class Recognizer:
 
     Notes
     -----
+    Copies and pickles have the model and the settings. Networks and detectors are opened
+    again where they arrive, and frames that went through :meth:`step` are forgotten.
+
     Answers use the past alone: a video gives the same numbers frame by frame as at once,
     in memory that does not grow with its length.
 
@@ -177,14 +181,30 @@ class Recognizer:
         self.smoothing = smoothing
         self.abstain_below = abstain_below
         self.neutral = neutral
-        self._input = input_of(self.model, template or of_card or "fer2013")
+        self._template = template or of_card or "fer2013"
+        self._prepare()
         self.colour = self._input.colour
         self.keeps_state = (
             self._input.sequences
             and window is None
             and not why_not_streamed(self._input.model)
         )
+        self.reset()
+
+    def _prepare(self):
+        guard_forks()
+        self._input = input_of(self.model, self._template)
         self._cascade = load_own_cascade()
+
+    def __getstate__(self):
+        state = dict(vars(self))
+        for made_again in ("_input", "_cascade", "_own_stream"):
+            del state[made_again]
+        return state
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._prepare()
         self.reset()
 
     def predict_image(self, image) -> list[Sighting]:

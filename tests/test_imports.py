@@ -50,6 +50,7 @@ LAYERS = (
         "processes",
         "store",
         "suffixes",
+        "threads",
         "wording",
     },
     {"images", "detect", "landmarks", "align", "normalize"},
