@@ -144,6 +144,7 @@ def _run(options):
         smoothing=options.smooth,
         abstain_below=options.abstain,
         neutral=options.neutral,
+        input=options.input,
     )
     status = 0
     with ExitStack() as stack:
@@ -359,6 +360,12 @@ def _parser():
         type=_positive,
         metavar="SECONDS",
         help="take each face to be at rest for so long and subtract its action units",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("candide",),
+        help="what a model of numbers was fitted on, if that is not on record: those of "
+        "CandideFitter",
     )
     return parser
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from numbers import Integral, Real
 from pathlib import Path
 
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ferpipe.candide.cascade import load_own_cascade
@@ -64,6 +65,11 @@ class Recognizer:
     template : {"fer2013", "ck48"} or array-like of shape (2, 2), default=None
         Where the eyes are in the crops that the model was fitted on, as for
         :class:`ferpipe.FaceAligner`. None takes what the model's card says, or "fer2013".
+    input : {"candide", None}, default=None
+        What the columns of a model are that was fitted on rows or sequences of numbers
+        without names: "candide" for those of :class:`ferpipe.CandideFitter`, whose output
+        follows from their number. None takes the record: the first step, or the names of
+        the columns.
 
     Attributes
     ----------
@@ -85,7 +91,8 @@ class Recognizer:
     TypeError
         If the model is no classifier that can be used.
     ValueError
-        If a parameter is wrong, or the model takes something that is not made here.
+        If a parameter is wrong, the model takes something that is not made here, or what
+        it takes is not on record.
 
     See Also
     --------
@@ -134,6 +141,7 @@ class Recognizer:
         abstain_below=None,
         neutral=None,
         template=None,
+        input=None,
     ):
         counts = {
             "detect_every": detect_every,
@@ -181,6 +189,7 @@ class Recognizer:
         self.smoothing = smoothing
         self.abstain_below = abstain_below
         self.neutral = neutral
+        self.input = input
         self._template = template or of_card or "fer2013"
         self._prepare()
         self.colour = self._input.colour
@@ -193,7 +202,7 @@ class Recognizer:
 
     def _prepare(self):
         guard_forks()
-        self._input = input_of(self.model, self._template)
+        self._input = input_of(self.model, self._template, self.input)
         self._cascade = load_own_cascade()
 
     def __getstate__(self):
@@ -298,14 +307,21 @@ def _classes_of(model):
             f"a fitted classifier, got {model!r}."
         )
     check_is_fitted(model)
-    if not hasattr(model, "classes_"):
+    if not hasattr(model, "classes_") or isinstance(model.classes_, list):
         raise TypeError(
-            f"{type(model).__name__} has no classes: a classifier was expected, or a "
-            "Pipeline that ends in one."
+            f"{type(model).__name__} has no classes, or several lists of them: a "
+            "classifier of one label was expected, or a Pipeline that ends in one."
         )
     if not (hasattr(model, "predict_proba") or hasattr(model, "decision_function")):
         raise TypeError(
             f"{type(model).__name__} has neither predict_proba nor decision_function; the "
             "Recognizer needs one of them."
+        )
+    last = model[-1] if isinstance(model, Pipeline) else model
+    pairs = getattr(last, "decision_function_shape", None) == "ovo"
+    if pairs and not hasattr(model, "predict_proba") and len(model.classes_) > 2:
+        raise ValueError(
+            f"{type(last).__name__}(decision_function_shape='ovo') scores pairs of "
+            "classes, not classes: set 'ovr'."
         )
     return model.classes_

@@ -217,8 +217,7 @@ class Stream:
             pairs = zip(readers, samples, strict=True)
             scores = [memory.read(sample) for memory, sample in pairs]
         elif samples:
-            as_list = model_input.sequences or model_input.raw
-            scores = _decide(model_input.model, samples if as_list else np.stack(samples))
+            scores = _decide(model_input.model, model_input.batch(samples))
         else:
             scores = []
         rows = iter(_in_columns(scores))

@@ -51,7 +51,7 @@ def _serve(options):
     local = _is_local(options.host)
     token = options.token or (None if local else secrets.token_urlsafe(16))
     with _listen(options.host, options.port) as listener:
-        recognizer = Recognizer(options.model)
+        recognizer = Recognizer(options.model, input=options.input)
         limits = Limits()
         name, card = _card_of(options.model)
         app = make_app(
@@ -135,6 +135,12 @@ def _parser():
         "--token",
         help="what clients must send (default: none at a local address, else one "
         "that is made up and printed)",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("candide",),
+        help="what a model of numbers was fitted on, if that is not on record: those of "
+        "CandideFitter",
     )
     return parser
 
