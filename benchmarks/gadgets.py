@@ -370,7 +370,9 @@ class Watch:
             return
         if event == "open":
             self._opened(*arguments[:3])
-        elif event.startswith(("subprocess.", "socket.", "ctypes.", "shutil.", "webbrowser")):
+        elif event.startswith(
+            ("subprocess.", "socket.", "ctypes.", "shutil.", "webbrowser")
+        ):
             self._note(event, arguments)
         elif event.startswith("os.") and event not in ("os.listdir", "os.scandir"):
             self._note(event, arguments)
@@ -414,7 +416,9 @@ def use(model, X):
         lambda: model.get_feature_names_out(),
     ):
         attempt(do)
-    for one in getattr(model, "kept", ()) if isinstance(getattr(model, "kept", ()), list) else ():
+    for one in (
+        getattr(model, "kept", ()) if isinstance(getattr(model, "kept", ()), list) else ()
+    ):
         attempt(lambda one=one: one.predict(X))
     for _, step in attempt(lambda: list(model.steps)) or ():
         attempt(lambda step=step: step.transform(X))
@@ -526,7 +530,9 @@ def main():
     total = sum(SIZES.values())
     held = {full_name(type(one)) for _, model, _ in SUBJECTS for one in objects_of(model)}
     last = total if options.n is None else min(total, options.first + options.n)
-    print(f"{len(SUBJECTS)} models hold {len(held)} of {len(CLASSES)} classes; {total} states")
+    print(
+        f"{len(SUBJECTS)} models hold {len(held)} of {len(CLASSES)} classes; {total} states"
+    )
     if not options.only:
         print("not held:", *sorted(CLASSES - held))
     start = time.perf_counter()

@@ -28,7 +28,9 @@ _DEEPEST = 20
 _LONGEST_SHAPE = 8
 _LARGEST_NUMBER = 1e300
 # what terminals and pages would obey: control characters, and turns of the reading direction
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def card_path(path) -> Path:

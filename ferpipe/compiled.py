@@ -144,7 +144,9 @@ def check_learned(made):
     try:
         check(made, f"the {type(made).__name__}")
     except (AttributeError, TypeError, KeyError, IndexError, OverflowError) as error:
-        raise Broken(f"the {type(made).__name__} in it is broken: {error!r:.80}.") from error
+        raise Broken(
+            f"the {type(made).__name__} in it is broken: {error!r:.80}."
+        ) from error
 
 
 def _is_array(value, n_dimensions, kinds, shape=None):

@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import joblib
-
 from ferpipe.align import TEMPLATES
 from ferpipe.allocator import keep_freed_memory
 from ferpipe.cluster import check_address
@@ -26,6 +24,7 @@ from ferpipe.spec import SpecError, check_inside, compile_spec, override, read_m
 from ferpipe.statistics import summarise
 from ferpipe.store import Store
 from ferpipe.terminal import careful_output, error_line, printable
+from ferpipe.threads import n_cores
 from ferpipe.wording import SPLIT_NAMES
 
 __all__ = ["main", "run"]
@@ -272,7 +271,7 @@ def _parser():
     parser.add_argument(
         "--n-jobs",
         type=_positive,
-        default=joblib.cpu_count(),
+        default=n_cores(),
         help="processes, one fold each (default: one a core)",
     )
     parser.add_argument(

@@ -167,6 +167,7 @@ def _run(options):
         abstain_below=options.abstain,
         neutral=options.neutral,
         trusted=options.trusted,
+        input=options.input,
     )
     status = 0
     with ExitStack() as stack:
@@ -393,6 +394,12 @@ def _parser():
         metavar="NAME",
         help="a class, function or file that the model file may use although it is not on "
         "the list, such as mypackage.MyTransformer; may be given more than once",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("candide",),
+        help="what a model of numbers was fitted on, if that is not on record: those of "
+        "CandideFitter",
     )
     return parser
 

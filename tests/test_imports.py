@@ -55,6 +55,7 @@ LAYERS = (
         "store",
         "suffixes",
         "terminal",
+        "threads",
         "wording",
     },
     {"images", "detect", "landmarks", "align", "normalize"},

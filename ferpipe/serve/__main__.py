@@ -54,7 +54,7 @@ def _serve(options):
     local = _is_local(options.host)
     token = options.token or (None if local else secrets.token_urlsafe(16))
     with _listen(options.host, options.port) as listener:
-        recognizer = Recognizer(options.model, trusted=options.trusted)
+        recognizer = Recognizer(options.model, trusted=options.trusted, input=options.input)
         limits = Limits(pixels=options.max_pixels)
         name, card = _card_of(options.model)
         app = make_app(
@@ -142,6 +142,12 @@ def _parser():
         type=_pixels,
         default=_PIXELS,
         help=f"images with more are refused (default: {_PIXELS:,})",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("candide",),
+        help="what a model of numbers was fitted on, if that is not on record: those of "
+        "CandideFitter",
     )
     return parser
 

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import joblib
-
 from ferpipe.allocator import keep_freed_memory
 from ferpipe.terminal import careful_output, error_line
+from ferpipe.threads import n_cores
 
 __all__ = ["main"]
 
@@ -263,7 +262,7 @@ def _parser():
     _add_common(landmarks)
     landmarks.add_argument("--epochs", type=int, help="of both networks, for a quick look")
     landmarks.add_argument(
-        "--n-jobs", type=int, default=joblib.cpu_count(), help="trainings at a time"
+        "--n-jobs", type=int, default=n_cores(), help="trainings at a time"
     )
     landmarks.add_argument(
         "--keep-folds", action="store_true", help="keep the networks of the folds"
@@ -301,9 +300,7 @@ def _parser():
         help="what the landmarks' training wrote with --keep-folds, for the judgement",
     )
     fitter.add_argument("--epochs", type=int, help="for a quick look")
-    fitter.add_argument(
-        "--n-jobs", type=int, default=joblib.cpu_count(), help="trainings at a time"
-    )
+    fitter.add_argument("--n-jobs", type=int, default=n_cores(), help="trainings at a time")
     expressions = assets.add_parser(
         "expressions",
         help="the network that names expressions",
