@@ -7,6 +7,7 @@ on disk by :mod:`ferpipe.store`.
 """
 
 import weakref
+from copy import copy
 from functools import partial
 from hashlib import blake2b
 
@@ -29,6 +30,7 @@ __all__ = [
     "is_stateless",
     "put_cache",
     "take_cache",
+    "without_cache",
 ]
 
 # what does not change the output
@@ -416,6 +418,77 @@ def take_cache(estimator):
     elif isinstance(estimator, Pipeline):
         estimator.steps = [(name, take_cache(step)) for name, step in estimator.steps]
     return estimator
+
+
+def without_cache(model):
+    """Return a fitted model in which every :class:`Cached` is replaced by what it wraps.
+
+    Parameters
+    ----------
+    model : estimator
+        It stays as it is.
+
+    Returns
+    -------
+    model : estimator
+        It predicts the same, and keeps nothing on disk. Parts without ``Cached`` are those
+        of the model, not copies; the model itself if there is none in it.
+    """
+    return _without_cache(model, {})
+
+
+def _without_cache(value, known):
+    if id(value) in known:
+        return known[id(value)][1]
+    known[id(value)] = value, value  # what holds itself ends here
+    new = value
+    if isinstance(value, Cached):
+        new = _without_cache(_uncovered(value), known)
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        items = [_without_cache(item, known) for item in value.flat]
+        if _differ(items, value.flat):
+            new = np.empty_like(value)
+            new.reshape(-1)[:] = items
+    elif isinstance(value, list | tuple):
+        items = [_without_cache(item, known) for item in value]
+        if _differ(items, value):
+            new = value._make(items) if hasattr(value, "_make") else type(value)(items)
+    elif isinstance(value, dict):
+        items = [_without_cache(item, known) for item in value.values()]
+        if _differ(items, value.values()):
+            new = copy(value)
+            new.update(zip(value, items, strict=True))
+    elif _holds_estimators(value):
+        state = vars(value)
+        items = [_without_cache(item, known) for item in state.values()]
+        if _differ(items, state.values()):
+            new = object.__new__(type(value))
+            vars(new).update(zip(state, items, strict=True))
+    known[id(value)] = value, new
+    return new
+
+
+def _uncovered(cached):
+    """Return what a Cached wraps, with what Cached was told to give (``set_output``)."""
+    inner = cached._inner()
+    gives = getattr(cached, "_sklearn_output_config", {})
+    if gives == getattr(inner, "_sklearn_output_config", {}):
+        return inner
+    new = object.__new__(type(inner))
+    vars(new).update(vars(inner), _sklearn_output_config=gives)
+    return new
+
+
+def _holds_estimators(value):
+    """Tell whether an object is an estimator, or what scikit-learn keeps some in."""
+    if isinstance(value, type) or not hasattr(value, "__dict__"):
+        return False
+    package = type(value).__module__.partition(".")[0]
+    return isinstance(value, BaseEstimator) or package in ("ferpipe", "sklearn")
+
+
+def _differ(items, others):
+    return any(item is not other for item, other in zip(items, others, strict=True))
 
 
 def _leave(estimator):

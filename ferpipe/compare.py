@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ferpipe.comparison import compare_runs, draw_comparisons, judged_samples, read_run
+from ferpipe.terminal import careful_output, error_line, printable
 from ferpipe.wording import EN_DASH, SPLIT_NAMES, percent, points
 
 __all__ = ["main"]
@@ -27,12 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     status : int
         0, or 2 for wrong input.
     """
-    options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with careful_output():
+        options = _parser().parse_args(arguments)
+        try:
+            _run(options)
+        except (ValueError, OSError) as error:
+            error_line(error)
+            return 2
     return 0
 
 
@@ -43,28 +45,37 @@ def _run(options):
     comparisons = {
         name: compare_runs(runs[0], run) for name, run in zip(names, runs[1:], strict=True)
     }
+    written = _write(options, runs[0], baseline, comparisons)
     print(_table(runs[0], baseline, comparisons))
+    for path in written:
+        print(f"wrote {path}")
+
+
+def _write(options, first, baseline, comparisons):
+    """Write what the command line asks for; return the files."""
+    written = []
     pictures = [options.plot] if options.plot else []
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / "comparison.json"
         content = {"baseline": baseline, "comparisons": comparisons}
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        print(f"wrote {path}")
+        written.append(path)
         pictures.append(options.out / "comparison.png")
     if pictures:
-        figure = draw_comparisons(baseline, comparisons, synthetic=runs[0]["synthetic"])
+        figure = draw_comparisons(baseline, comparisons, synthetic=first["synthetic"])
     for path in pictures:
         figure.savefig(path, dpi=200)
-        print(f"wrote {path}")
+        written.append(path)
+    return written
 
 
 def _names(folders: list[Path]) -> list[str]:
     """Name runs by their folders, by whole paths where two would be called the same."""
-    names = [folder.resolve().name for folder in folders]
+    names = [printable(folder.resolve().name) for folder in folders]
     if len(set(names)) == len(names):
         return names
-    names = [str(folder) for folder in folders]
+    names = [printable(str(folder)) for folder in folders]
     if len(set(names)) < len(names):
         raise ValueError("a folder is named twice: name each run once.")
     return names
@@ -124,6 +135,12 @@ def _notes(baseline: str, comparisons: dict[str, dict[str, Any]]) -> list[str]:
         f"t-test: corrected for overlapping training parts, p; {over} shared folds"
     )
     notes += [
+        f"{name}: every fold differs by {points(item['difference'])} points, so that the "
+        "t-test is not defined"
+        for name, item in comparisons.items()
+        if item["t_test"] and item["t_test"]["p"] is None
+    ]
+    notes += [
         f"{name}: {item['n_samples']} samples compared of {item['n_first']} judged by "
         f"{baseline} and {item['n_second']} by it"
         for name, item in comparisons.items()
@@ -138,7 +155,7 @@ def _notes(baseline: str, comparisons: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _p(test: dict[str, Any] | None) -> str:
-    if test is None:
+    if test is None or test["p"] is None:
         return EN_DASH
     return "<0.001" if test["p"] < 0.001 else f"{test['p']:.3f}"
 

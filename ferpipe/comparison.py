@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import binomtest
 from scipy.stats import t as student
 
-from ferpipe.figures import LIGHT
+from ferpipe.figures import LIGHT, plain_text
 from ferpipe.report import FORMAT
 from ferpipe.statistics import LEVEL, subject_bootstrap
 from ferpipe.wording import SPLIT_NAMES, points
@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 _NEEDED = ("name", "synthetic", "headline", "data", "target", "groups", "folds")
+# bytes of a results.json that are read
+_LARGEST = 2**28
 
 
 def read_run(folder) -> dict[str, Any]:
@@ -50,15 +52,21 @@ def read_run(folder) -> dict[str, Any]:
     ValueError
         If the file is no JSON, of another format or incomplete.
     """
-    path = Path(folder).expanduser() / "results.json"
-    if not path.is_file():
+    try:
+        path = Path(folder).expanduser() / "results.json"
+        found = path.is_file()
+    except (RuntimeError, ValueError) as error:  # ~nobody, a null byte
+        raise ValueError(f"{folder}: this is no name of a folder: {error}.") from error
+    if not found:
         raise FileNotFoundError(
             f"{folder} has no results.json: name the folder that python -m ferpipe.grid "
             "wrote its report to."
         )
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"{path} is larger than the {_LARGEST:,} bytes that are read.")
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not JSON ({error}): run the experiment again."
         ) from error
@@ -71,7 +79,56 @@ def read_run(folder) -> dict[str, Any]:
     missing = [key for key in _NEEDED if key not in run]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: run the experiment again.")
+    wrong = _what_is_wrong(run)
+    if wrong is not None:
+        raise ValueError(f"{path} is damaged: {wrong}; run the experiment again.")
     return run
+
+
+def _what_is_wrong(run):
+    """Return what is not as a report has it, None if all is."""
+    if not isinstance(run["name"], str) or not isinstance(run["synthetic"], bool):
+        return "name must be text and synthetic true or false"
+    if not isinstance(run["headline"], str) or run["headline"] not in SPLIT_NAMES:
+        return f"headline must be one of {', '.join(SPLIT_NAMES)}"
+    data, target, groups, folds = (run[k] for k in ("data", "target", "groups", "folds"))
+    if not isinstance(data, dict) or not isinstance(data.get("loader"), str):
+        return "data must be a map that names the loader"
+    if not _are_texts(target) or not target:
+        return "target must be a list of labels"
+    if groups is not None and (not _are_texts(groups) or len(groups) != len(target)):
+        return "groups must be null or a list of subjects, one a sample"
+    if not isinstance(folds, list):
+        return "folds must be a list"
+    for number, fold in enumerate(folds):
+        wrong = _what_is_wrong_in(fold, len(target))
+        if wrong is not None:
+            return f"in folds[{number}] {wrong}"
+    if not any(fold["split"] == run["headline"] for fold in folds):
+        return "it has no fold of its headline"
+    return None
+
+
+def _what_is_wrong_in(fold, n_samples):
+    if not isinstance(fold, dict) or not isinstance(fold.get("split"), str):
+        return "split must be text"
+    if not _is_place(fold.get("n_train"), 2**63) or fold["n_train"] < 1:
+        return "n_train must be a number of samples"
+    test, predicted = fold.get("test"), fold.get("predicted")
+    places = isinstance(test, list) and all(_is_place(one, n_samples) for one in test)
+    if not places or not test or len(set(test)) < len(test):
+        return f"test must be a list of places from 0 to {n_samples - 1}, each once"
+    if not _are_texts(predicted) or len(predicted) != len(test):
+        return "predicted must be a list of labels, one for each place in test"
+    return None
+
+
+def _are_texts(values):
+    return isinstance(values, list) and all(isinstance(one, str) for one in values)
+
+
+def _is_place(value, end):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < end
 
 
 def judged_samples(run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -216,8 +273,8 @@ def compare_runs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
         - ``mcnemar``: ``only_first``, ``only_second`` (samples that only one has right) and
           ``p``; None if a sample was held out more than once;
         - ``t_test``: ``n_folds``, ``t`` and ``p`` of the corrected t-test over the folds
-          that both have (the same samples held out, equally many to train on); None if
-          there are fewer than two or they all differ by the same.
+          that both have (the same samples held out, equally many to train on); ``t`` and
+          ``p`` are None if all folds differ by the same; None if there are fewer than two.
 
     Raises
     ------
@@ -298,7 +355,7 @@ def draw_comparisons(
             fontsize=9,
             bbox={"facecolor": LIGHT.page, "edgecolor": "none", "pad": 0.5},
         )
-    axes.set_yticks(range(n), list(comparisons))
+    axes.set_yticks(range(n), [plain_text(name) for name in comparisons])
     axes.set_ylim(n - 0.5, -0.7)
     axes.set_facecolor(LIGHT.page)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -308,7 +365,8 @@ def draw_comparisons(
     axes.set_axisbelow(True)
     one = next(iter(comparisons.values()))
     axes.set_xlabel(
-        f"points of accuracy {SPLIT_NAMES[one['split']]} above {baseline}, 95 % interval",
+        f"points of accuracy {SPLIT_NAMES[one['split']]} above "
+        f"{plain_text(baseline)}, 95 % interval",
         color=LIGHT.muted,
         fontsize=9,
     )
@@ -377,9 +435,8 @@ def _t_test(first, second):
     found = corrected_t_test(
         [folds_second[fold] - folds_first[fold] for fold in shared], n_test / n_train
     )
-    if found is None:
-        return None
-    return {"n_folds": len(shared), "t": found[0], "p": found[1]}
+    t, p = found or (None, None)
+    return {"n_folds": len(shared), "t": t, "p": p}
 
 
 def _fold_accuracies(run):

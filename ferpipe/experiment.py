@@ -4,7 +4,6 @@ No printing and no plotting happens here.
 """
 
 import inspect
-import os
 import tempfile
 import time
 from contextlib import nullcontext
@@ -28,6 +27,7 @@ from ferpipe.protocols import PROTOCOLS
 from ferpipe.results import Results
 from ferpipe.spec import Spec, SpecError, suggest
 from ferpipe.store import Store
+from ferpipe.threads import threads_for
 
 __all__ = ["DataError", "load_data", "make_plan", "run_experiment"]
 
@@ -205,7 +205,7 @@ def run_experiment(
 
 def _run_here(plan, memory, journal, n_jobs):
     """Do everything that a plan asks for in processes of this machine, one fold each."""
-    threads = max(1, _cores() // n_jobs)
+    threads = threads_for(n_jobs)
     works = [Work(one, journal, memory, threads) for one in (plan, *plan.repeats)]
     (first, *others), refits, curve = lay_out(plan)
     with parallel_config("loky", inner_max_num_threads=threads):
@@ -229,12 +229,6 @@ def _join_curves(curves):
         "train": [[float(row[1]) for row in rows] for rows in by_size],
         "test": [[float(row[2]) for row in rows] for rows in by_size],
     }
-
-
-def _cores():
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
 
 
 def _protocol_words(plan):

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ferpipe.results import Results
+from ferpipe.terminal import printable
 from ferpipe.wording import SPLIT_NAMES
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "curve_panels",
     "draw_confusion",
     "draw_panels",
+    "plain_text",
     "reliability_panels",
 ]
 
@@ -171,7 +173,9 @@ def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
             panel.lines.items(), theme.lines, strict=False
         ):
             marker = "o" if 2 < len(x) < 10 else ""
-            axes.plot(x, y, color=colour, label=label, marker=marker, markersize=3.5)
+            axes.plot(
+                x, y, color=colour, label=plain_text(label), marker=marker, markersize=3.5
+            )
             if spread is not None and None not in spread:
                 low, high = np.subtract(y, spread), np.add(y, spread)
                 axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -182,7 +186,8 @@ def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
         _style(axes, theme)
         axes.grid(axis="y", color=theme.grid, linewidth=0.8)
         axes.set_xlabel(panel.x_label, color=theme.muted, fontsize=9)
-        axes.set_title(panel.title, loc="left", color=theme.ink, fontsize=10, weight="bold")
+        title = plain_text(panel.title)
+        axes.set_title(title, loc="left", color=theme.ink, fontsize=10, weight="bold")
         if summary["synthetic"]:
             axes.set_title("synthetic data", loc="right", color=theme.muted, fontsize=8)
         axes.legend(
@@ -209,7 +214,7 @@ def draw_confusion(summary: dict[str, Any]):
     """
     from matplotlib.figure import Figure
 
-    names = summary["classes"]
+    names = [plain_text(name) for name in summary["classes"]]
     counts = np.array(summary["splits"][summary["headline"]]["confusion"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.2 + 0.62 * len(names)
@@ -236,13 +241,18 @@ def draw_confusion(summary: dict[str, Any]):
     axes.set_ylabel("true", color=LIGHT.muted)
     synthetic = ", synthetic data" if summary["synthetic"] else ""
     axes.set_title(
-        f"{summary['name']}, {SPLIT_NAMES[summary['headline']]}{synthetic}",
+        f"{plain_text(summary['name'])}, {SPLIT_NAMES[summary['headline']]}{synthetic}",
         loc="left",
         color=LIGHT.ink,
         fontsize=10,
         weight="bold",
     )
     return figure
+
+
+def plain_text(name: str) -> str:
+    """Write a name as it is: no formula between dollar signs, no control characters."""
+    return printable(name).replace("$", r"\$")
 
 
 def _style(axes, theme: Theme) -> None:

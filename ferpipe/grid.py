@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import joblib
-
 from ferpipe.align import TEMPLATES
 from ferpipe.allocator import keep_freed_memory
 from ferpipe.cluster import check_address
@@ -20,11 +18,13 @@ from ferpipe.experiment import load_data, make_plan, run_experiment
 from ferpipe.persistence import save
 from ferpipe.plan import Plan
 from ferpipe.protocols import PROTOCOLS
-from ferpipe.report import text_table, write_report
+from ferpipe.report import check_folder, text_table, write_report
 from ferpipe.results import Results
-from ferpipe.spec import SpecError, compile_spec, override, read_mapping
+from ferpipe.spec import SpecError, check_inside, compile_spec, override, read_mapping
 from ferpipe.statistics import summarise
 from ferpipe.store import Store
+from ferpipe.terminal import careful_output, error_line, printable
+from ferpipe.threads import n_cores
 from ferpipe.wording import SPLIT_NAMES
 
 __all__ = ["main", "run"]
@@ -62,6 +62,7 @@ def run(
         for the workers of a scheduler that runs; ``n_jobs`` is not looked at then.
     out : str or path, default=None
         Folder of the report; None takes ``report.to``, and writes nothing without it.
+        ``report.to`` and checkpoints must lie in the working directory or in ``out``.
     cache : bool, default=True
         Keep fitted steps and samples' features in the store between runs.
     progress : bool, default=False
@@ -75,6 +76,8 @@ def run(
     ------
     SpecError
         If the experiment has a mistake; the message names its place in the file.
+    FileExistsError
+        If the folder of the report holds something else.
     DataError
         If the experiment cannot be run on the data.
     ModuleNotFoundError, ConnectionError, ValueError
@@ -86,7 +89,11 @@ def run(
     if isinstance(data, dict) and not hasattr(data, "target"):
         mapping = _with_data(mapping, data)
         data = None
-    spec = compile_spec(override(_with_protocol(mapping, protocol), set))
+    spec = compile_spec(override(_with_protocol(mapping, protocol), set), out=out)
+    folder = out or spec.to
+    if folder is not None:
+        folder = Path(folder).expanduser()
+        check_folder(folder, named=out is not None)
     if data is None:
         data = load_data(spec)
     else:
@@ -102,21 +109,24 @@ def run(
         dask=dask,
         progress=progress,
     )
-    folder = out or spec.to
     if folder is not None:
-        _write(results, Path(folder).expanduser())
+        _write(results, folder)
     return results
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; return its exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    with careful_output():
+        return _main(arguments)
+
+
+def _main(arguments):
+    options = _parser().parse_args(arguments)
     keep_freed_memory()
     try:
         return _run_program(options, arguments)
     except (SpecError, ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        error_line(error)
         return 2
     except MemoryError as error:
         print(f"error: too little memory: {error}", file=sys.stderr)
@@ -130,8 +140,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _run_program(options, arguments):
     mapping = _with_data(read_mapping(options.file), dict(options.data))
     mapping = _with_protocol(mapping, options.protocol)
-    spec = compile_spec(override(mapping, options.set))
-    folder = Path(options.out or spec.to or f"reports/{spec.name}").expanduser()
+    spec = compile_spec(override(mapping, options.set), out=options.out)
+    folder = options.out or spec.to
+    if folder is None:
+        folder = f"reports/{spec.name}"
+        check_inside(folder, "name")
+    folder = Path(folder).expanduser()
+    check_folder(folder, named=options.out is not None)
     bunch = load_data(spec)
     store = None if options.no_cache else Store()
     plan = make_plan(spec, bunch, store=store)
@@ -150,8 +165,10 @@ def _run_program(options, arguments):
         progress=True,
         command=shlex.join(["python", "-m", "ferpipe.grid", *words]),
     )
+    # what took hours is on the disk before anything else can fail
+    paths = _write(results, folder)
     print(text_table(results))
-    for path in _write(results, folder):
+    for path in paths:
         print(f"wrote {path}")
     return 0
 
@@ -206,7 +223,7 @@ def _check_writable(folder):
 
 def _describe_plan(plan: Plan) -> str:
     spec, bunch = plan.spec, plan.bunch
-    counts = Counter(str(name) for name in bunch.target)
+    counts = Counter(printable(str(name)) for name in bunch.target)
     n_groups = 0 if bunch.groups is None else len({str(name) for name in bunch.groups})
     label = "synthetic data, " if bunch.synthetic else ""
     if plan.saves_judged:
@@ -254,7 +271,7 @@ def _parser():
     parser.add_argument(
         "--n-jobs",
         type=_positive,
-        default=joblib.cpu_count(),
+        default=n_cores(),
         help="processes, one fold each (default: one a core)",
     )
     parser.add_argument(
@@ -270,7 +287,12 @@ def _parser():
         help="judge by this protocol and not by the file's folds, for example "
         f"ck48-7-subject; known: {', '.join(PROTOCOLS)}",
     )
-    parser.add_argument("--out", metavar="DIR", help="folder of the report")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of the report; report.to and checkpoints of the file must lie in the "
+        "working directory or in this one",
+    )
     parser.add_argument(
         "--no-cache",
         action="store_true",

@@ -25,8 +25,8 @@ from ferpipe.cached import KeptPipeline, StepMemory, take_cache
 from ferpipe.journal import Journal
 from ferpipe.kinds import input_kind
 from ferpipe.plan import CURVE_FRACTIONS, Plan
-from ferpipe.protocols import needs_groups
 from ferpipe.results import Fold
+from ferpipe.splitters import needs_groups
 
 __all__ = [
     "EVENTS",

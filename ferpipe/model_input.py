@@ -12,6 +12,7 @@ from ferpipe.align import FaceAligner, align_face, eye_transform
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.fitter import CandideFitter
+from ferpipe.candide.rules import ActionUnitRules
 from ferpipe.landmarks.points import eye_centres
 from ferpipe.persistence import describe_input
 from ferpipe.sequences import PerFrame
@@ -50,6 +51,10 @@ class ModelInput:
         Whether images are looked at in colour.
     raw : bool
         Whether samples differ in size.
+    wireframe : bool
+        Whether the model gets numbers of the wireframe.
+    names : list of str or None
+        Columns of the data frame that the model was fitted on; None for an array.
     """
 
     model: Any
@@ -59,9 +64,21 @@ class ModelInput:
     sequences: bool = False
     colour: bool = False
     raw: bool = False
+    wireframe: bool = False
+    names: list[str] | None = None
+
+    def batch(self, samples):
+        """Put samples together as the model takes them."""
+        if self.sequences or self.raw:
+            return samples
+        if self.names is None:
+            return np.stack(samples)
+        import pandas as pd
+
+        return pd.DataFrame(np.stack(samples), columns=self.names)
 
 
-def input_of(model, template) -> ModelInput:
+def input_of(model, template, input=None) -> ModelInput:
     """Find out what a model takes.
 
     Parameters
@@ -71,6 +88,8 @@ def input_of(model, template) -> ModelInput:
     template : str or array-like of shape (2, 2)
         Where the eyes are in crops, as for :class:`ferpipe.FaceAligner`; a FaceAligner in
         the model knows better.
+    input : {"candide", None}, default=None
+        What the columns of a model without images are, if it is not on record.
 
     Returns
     -------
@@ -79,8 +98,21 @@ def input_of(model, template) -> ModelInput:
     Raises
     ------
     ValueError
-        If it takes something that is not made here.
+        If it takes something that is not made here, what it takes is not on record, or
+        ``input`` contradicts the record.
     """
+    if input not in (None, "candide"):
+        raise ValueError(f"input must be 'candide' or None, got {input!r}.")
+    found = _input_of(model, template, input)
+    if input is not None and not found.wireframe:
+        raise ValueError(
+            f"input={input!r} is for models of the numbers of CandideFitter, but this one "
+            "takes images: leave input out."
+        )
+    return found
+
+
+def _input_of(model, template, input):
     first = model.steps[0][1] if isinstance(model, Pipeline) else None
     rest = model[1:] if first is not None else None
     aligner = first.transformer_ if isinstance(first, PerFrame) else first
@@ -112,8 +144,22 @@ def input_of(model, template) -> ModelInput:
         return ModelInput(
             model, _surroundings, list, sequences=sequences, colour=True, raw=True
         )
+    if isinstance(model if first is None else first, ActionUnitRules):
+        input = "candide"  # it takes nothing else
     if len(shape) == 1:
-        return _wireframe(model, _output_of_width(shape[0]), sequences=sequences)
+        names = getattr(model, "feature_names_in_", None)
+        if names is not None:
+            return _named_columns(model, list(names))
+        output = _output_of_width(shape[0])
+        if input is None:
+            raise ValueError(
+                f"The model takes {shape[0]} features, and what they are is not on record. "
+                f"If they are those of CandideFitter({output!r}), set input='candide' "
+                "(--input candide). Pipelines that begin with images have it on record, "
+                "and so have models fitted on the columns of "
+                "CandideFitter().set_output(transform='pandas')."
+            )
+        return _wireframe(model, output, sequences=sequences)
     if len(shape) < 2:
         raise ValueError(
             f"What {type(model).__name__} takes is not on record, so that the Recognizer "
@@ -158,6 +204,8 @@ def _surroundings(image, track):
 def _wireframe(model, output, *, sequences, subtract_first=False):
     """See parameters; those of a sequence belong to one person."""
     columns = partial(_wireframe_columns, output=output)
+    names = getattr(model, "feature_names_in_", None)
+    names = None if names is None else list(names)
     if sequences:
         return ModelInput(
             model,
@@ -165,12 +213,36 @@ def _wireframe(model, output, *, sequences, subtract_first=False):
             lambda frames: columns(_of_one_person(frames, subtract_first)),
             lambda: _PersonSoFar(columns, subtract_first),
             sequences=True,
+            wireframe=True,
         )
-    return ModelInput(model, lambda image, track: columns(track.parameters))
+    return ModelInput(
+        model, lambda image, track: columns(track.parameters), wireframe=True, names=names
+    )
+
+
+def _named_columns(model, names):
+    """Choose columns of the wireframe by the names that the model has on record."""
+    for output in ("parameters", "vertices"):
+        known = CandideFitter(output).get_feature_names_out().tolist()
+        if set(names) <= set(known):
+            places = [known.index(name) for name in names]
+            break
+    else:
+        shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+        raise ValueError(
+            f"The model was fitted on columns named {shown}; the Recognizer makes those "
+            "that CandideFitter names, and crops of faces. Save the whole Pipeline that "
+            "begins with images."
+        )
+
+    def look(image, track):
+        return _wireframe_columns(track.parameters, output)[places]
+
+    return ModelInput(model, look, wireframe=True, names=names)
 
 
 def _output_of_width(n_columns):
-    """Tell by their number which columns of CandideFitter a model takes."""
+    """Tell by their number which output of CandideFitter a model was fitted on."""
     nothing = np.zeros(len(load_calibrated()[0].parameter_names))
     outputs = ("pose", "actions", "units", "parameters", "vertices")
     widths = {len(_wireframe_columns(nothing, output)): output for output in outputs}

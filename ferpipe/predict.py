@@ -19,9 +19,13 @@ from ferpipe.images import read_frames, read_image
 from ferpipe.recognizer import Recognizer
 from ferpipe.rows import FORMATS, RowWriter, kind_of
 from ferpipe.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ferpipe.terminal import careful_output, error_line, printable
 
 __all__ = ["find_inputs", "main"]
 
+# cameras are counted from 0; OpenCV takes no number above
+_LAST_CAMERA = 2**16
+_NO_CAMERA = "there is no camera of this number; the first is 0."
 # of annotated videos from cameras that do not say theirs
 _FRAMES_A_SECOND = 25.0
 # containers count their frames roughly: fewer than this share of them is a cut
@@ -45,10 +49,15 @@ def find_inputs(names) -> list[Path | int]:
     Raises
     ------
     FileNotFoundError
-        If a name stands for nothing.
+        If a name stands for nothing that can be read.
+    ValueError
+        If the number of a camera is too high.
     """
     inputs: list[Path | int] = []
     for name in names:
+        # no file has so long a name, and Python does not read thousands of digits
+        if name.isdecimal() and len(name) > 100:
+            raise ValueError(f"{name[:20]}…: {_NO_CAMERA}")
         path = Path(name).expanduser()
         if path.is_dir():
             kinds = IMAGE_SUFFIXES | VIDEO_SUFFIXES
@@ -59,18 +68,31 @@ def find_inputs(names) -> list[Path | int]:
             inputs += found
         elif path.is_file():
             inputs.append(path)
-        elif name.isdecimal():
+        elif name.isdecimal() and not os.path.lexists(path):
+            if int(name) > _LAST_CAMERA:
+                raise ValueError(f"{name}: {_NO_CAMERA}")
             inputs.append(int(name))
         else:
             matches = sorted(glob(str(path), recursive=True))
-            if not matches:
+            files = [Path(match) for match in matches if Path(match).is_file()]
+            if matches and not files:
+                raise FileNotFoundError(
+                    f"{name}: this is no file that can be read, but a link to nowhere, a "
+                    "pipe or the like."
+                )
+            if not files:
                 raise FileNotFoundError(f"{name}: there is no such file or folder.")
-            inputs += [Path(match) for match in matches if Path(match).is_file()]
+            inputs += files
     return inputs
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; return its exit status."""
+    with careful_output():
+        return _main(arguments)
+
+
+def _main(arguments):
     options = _parser().parse_args(arguments)
     # OpenCV's own accounts of broken files would stand beside ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -78,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(options)
     except (TypeError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        error_line(error)
         return 2
     except KeyboardInterrupt:
         print("\nstopped before the first frame", file=sys.stderr)
@@ -145,6 +167,7 @@ def _run(options):
         abstain_below=options.abstain,
         neutral=options.neutral,
         trusted=options.trusted,
+        input=options.input,
     )
     status = 0
     with ExitStack() as stack:
@@ -189,7 +212,7 @@ def _recognise_all(recognizer, inputs, outputs):
             if len(inputs) == 1:
                 raise
             failed += 1
-            print(f"error: {error}", file=sys.stderr)
+            error_line(error)
     return failed
 
 
@@ -209,7 +232,7 @@ def _recognise(recognizer, source, outputs):
     n_read = 0
     shown = []
     progress = tqdm(
-        seen, str(source), total=total, unit="frame", disable=None, smoothing=0.1
+        seen, printable(str(source)), total=total, unit="frame", disable=None, smoothing=0.1
     )
     for frame, sightings in progress:
         n_read += 1
@@ -217,8 +240,8 @@ def _recognise(recognizer, source, outputs):
         outputs.add(source, frame, sightings, rate, shown)
     if total and n_read < _WHOLE * total:
         print(
-            f"note: {source} is cut short: it tells of {total} frames, {n_read} could be "
-            "read.",
+            f"note: {printable(str(source))} is cut short: it tells of {total} frames, "
+            f"{n_read} could be read.",
             file=sys.stderr,
         )
 
@@ -263,6 +286,9 @@ def _check_writable(path, inputs):
         raise ValueError(f"{path}: this is an input; give the output another name.")
     if path.is_dir():
         raise IsADirectoryError(f"{path}: this is a folder; a file was expected.")
+    # a pipe is waited for without end
+    if path.is_fifo() or path.is_socket() or (path.is_symlink() and not path.exists()):
+        raise OSError(f"{path}: this is no file, but a pipe or a link to nowhere.")
     existed = path.exists()
     try:
         with path.open("ab"):
@@ -368,6 +394,12 @@ def _parser():
         metavar="NAME",
         help="a class, function or file that the model file may use although it is not on "
         "the list, such as mypackage.MyTransformer; may be given more than once",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("candide",),
+        help="what a model of numbers was fitted on, if that is not on record: those of "
+        "CandideFitter",
     )
     return parser
 

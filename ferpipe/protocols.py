@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import (
     LeaveOneGroupOut,
-    StratifiedGroupKFold,
     StratifiedKFold,
     train_test_split,
 )
 from sklearn.utils import Bunch
 
 from ferpipe.datasets.labels import select_classes
+from ferpipe.leaks import held_together
+from ferpipe.splitters import as_splitter, keeps_apart, needs_groups, split_by, twin
 
 __all__ = [
     "PROTOCOLS",
@@ -25,8 +26,6 @@ __all__ = [
     "fold_by",
     "identical_images",
     "judged_part",
-    "needs_groups",
-    "twin",
 ]
 
 
@@ -37,8 +36,8 @@ class Split:
     Attributes
     ----------
     folds : dict of str to list of (train, test)
-        "by_subject", "by_data_set", "plain" or "official" to outer folds, as arrays of
-        indices. The first is the headline.
+        "by_subject", "by_sequence", "by_data_set", "plain" or "official" to outer folds,
+        as arrays of indices. The first is the headline.
     groups : ndarray of shape (n,) or None
         What must not stand on both sides where a training part is divided again.
     validation : ndarray of int or None
@@ -80,16 +79,20 @@ class Protocol:
     declares: tuple[str, ...] = ()
 
 
-def fold_by(splitter, bunch) -> Split:
-    """Divide a data set as a splitter of scikit-learn says.
+def fold_by(splitter, bunch, *, allow_leak=False) -> Split:
+    """Divide a data set as a splitter of scikit-learn says, and keep groups together.
 
     Parameters
     ----------
-    splitter : splitter
-        Outer folds. Where subjects are known, a StratifiedKFold gets a twin by subject,
-        which is the headline.
+    splitter : splitter, int or iterable of (train, test)
+        Outer folds. Where subjects are known, a splitter that ignores them is replaced by
+        its grouped counterpart, which is the headline, and stands beside it. Where only
+        sequences are known, these are the groups, and there is nothing beside.
     bunch : Bunch
-        ``target`` and ``groups`` are used.
+        ``target`` and ``groups`` are used, and ``sequences`` where there are no groups.
+    allow_leak : bool, default=False
+        Take a splitter that keeps no groups together and has no grouped counterpart as
+        it is.
 
     Returns
     -------
@@ -98,10 +101,13 @@ def fold_by(splitter, bunch) -> Split:
     Raises
     ------
     ValueError
-        If the splitter needs subjects and there are none, or there are fewer subjects or
-        fewer samples of a class than folds.
+        If the splitter needs groups and there are none, has samples of one group on both
+        sides and no grouped counterpart, or there are fewer groups or fewer samples of a
+        class than folds.
     """
-    y, groups = bunch.target, bunch.groups
+    y = bunch.target
+    splitter = as_splitter(splitter, y)
+    unit, groups = held_together(bunch)
     if groups is None and needs_groups(splitter):
         raise ValueError(
             f"{type(splitter).__name__} needs groups (subjects), but this data set has "
@@ -109,32 +115,39 @@ def fold_by(splitter, bunch) -> Split:
         )
     n_folds = getattr(splitter, "n_splits", 2)
     check_members(y, n_folds, "outer folds")
-    if groups is not None and len(set(groups)) < n_folds:
+    if groups is None:
+        return Split({"plain": split_by(splitter, y, None)})
+    if len(set(groups)) < n_folds:
         raise ValueError(
-            f"there are {len(set(groups))} subjects for {n_folds} outer folds; use fewer "
+            f"there are {len(set(groups))} {unit}s for {n_folds} outer folds; use fewer "
             "folds."
         )
-    folds = {}
-    zeros = np.zeros(len(y))
-    if groups is not None and needs_groups(twin(splitter)):
-        folds["by_subject"] = list(twin(splitter).split(zeros, y, groups))
-    if not needs_groups(splitter):
-        folds["plain"] = list(splitter.split(zeros, y))
+    try:
+        grouped = twin(splitter)
+    except ValueError as error:
+        return Split(
+            _folds_as_they_are(splitter, y, groups, unit, allow_leak, error), groups
+        )
+    folds = {f"by_{unit}": split_by(grouped, y, groups)}
+    if not keeps_apart(folds[f"by_{unit}"], groups):
+        folds = _folds_as_they_are(splitter, y, groups, unit, allow_leak, "")
+    if grouped is not splitter and unit == "subject":
+        folds["plain"] = split_by(splitter, y, groups)
     return Split(folds, groups)
 
 
-def twin(splitter):
-    """Return the splitter by subject that stands for a StratifiedKFold, or itself."""
-    if isinstance(splitter, StratifiedKFold):
-        return StratifiedGroupKFold(
-            splitter.n_splits, shuffle=splitter.shuffle, random_state=splitter.random_state
-        )
-    return splitter
-
-
-def needs_groups(splitter) -> bool:
-    """Tell whether a splitter of scikit-learn divides by groups."""
-    return "Group" in type(splitter).__name__
+def _folds_as_they_are(splitter, y, groups, unit, allow_leak, reason):
+    """Return the folds of a splitter without a grouped counterpart, if they may be used."""
+    folds = split_by(splitter, y, groups)
+    if keeps_apart(folds, groups):
+        return {f"by_{unit}": folds}
+    if allow_leak:
+        return {"plain": folds}
+    raise ValueError(
+        f"{unit}s are known, but the outer folds have samples of one {unit} on both sides: "
+        f"{reason or f'{type(splitter).__name__} does not keep its groups together.'} Or "
+        "set evaluate.allow_leak: true for a score that is marked."
+    )
 
 
 def check_members(target, n_parts: int, parts: str) -> None:
@@ -271,7 +284,7 @@ def _leave_one_data_set_out(bunch, seed):
             "datasets.joined.join_data_sets)."
         )
     folds = LeaveOneGroupOut().split(bunch.target, bunch.target, bunch.data_set)
-    return Split({"by_data_set": list(folds)}, bunch.groups)
+    return Split({"by_data_set": list(folds)}, held_together(bunch)[1])
 
 
 def _random_parts(bunch, seed, test, middle=0.0):
@@ -355,7 +368,7 @@ PROTOCOLS = {
     "leave-one-data-set-out": Protocol(
         "Several data sets, one left out after the other, with the classes that all of "
         "them have: how well a model does on pictures of another origin; no data set "
-        "stands on both sides",
+        "stands on both sides, and nobody whom several of them show",
         _leave_one_data_set_out,
         data_set="joined",
     ),

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from numbers import Integral, Real
 from pathlib import Path
 
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ferpipe.cached import without_cache
 from ferpipe.candide.cascade import load_own_cascade
 from ferpipe.detect import check_detector
 from ferpipe.images import read_frames, read_image
@@ -14,6 +16,7 @@ from ferpipe.networks.pretrained import pretrained
 from ferpipe.networks.stream import why_not_streamed
 from ferpipe.persistence import load, read_card
 from ferpipe.stream import Sighting, Stream
+from ferpipe.threads import guard_forks
 
 __all__ = ["Recognizer"]
 
@@ -65,6 +68,11 @@ class Recognizer:
     trusted : iterable of str, default=()
         As :func:`ferpipe.load` takes it, for a model file that holds more than the list
         admits.
+    input : {"candide", None}, default=None
+        What the columns of a model are that was fitted on rows or sequences of numbers
+        without names: "candide" for those of :class:`ferpipe.CandideFitter`, whose output
+        follows from their number. None takes the record: the first step, or the names of
+        the columns.
 
     Attributes
     ----------
@@ -86,7 +94,8 @@ class Recognizer:
     TypeError
         If the model is no classifier that can be used.
     ValueError
-        If a parameter is wrong, or the model takes something that is not made here.
+        If a parameter is wrong, the model takes something that is not made here, or what
+        it takes is not on record.
 
     See Also
     --------
@@ -94,6 +103,12 @@ class Recognizer:
 
     Notes
     -----
+    Nothing of what is shown is written to disk: a :class:`ferpipe.Cached` anywhere in the
+    model is replaced by the transformer in it, in a copy; the model given stays as it is.
+
+    Copies and pickles have the model and the settings. Networks and detectors are opened
+    again where they arrive, and frames that went through :meth:`step` are forgotten.
+
     Answers use the past alone: a video gives the same numbers frame by frame as at once,
     in memory that does not grow with its length.
 
@@ -133,6 +148,7 @@ class Recognizer:
         neutral=None,
         template=None,
         trusted=(),
+        input=None,
     ):
         counts = {
             "detect_every": detect_every,
@@ -163,7 +179,9 @@ class Recognizer:
             raise ValueError(f"faces must be 'all' or 'largest', got {faces!r}.")
         if detector is not None:
             check_detector(detector)
-        self.model, of_card = _open_model(model, trusted)
+        opened, of_card = _open_model(model, trusted)
+        # what it is shown is not kept on disk
+        self.model = without_cache(opened)
         self.classes = [str(name) for name in _classes_of(self.model)]
         self.gives = "probabilities" if hasattr(self.model, "predict_proba") else "scores"
         if abstain_below is not None and self.gives == "scores":
@@ -180,14 +198,31 @@ class Recognizer:
         self.smoothing = smoothing
         self.abstain_below = abstain_below
         self.neutral = neutral
-        self._input = input_of(self.model, template or of_card or "fer2013")
+        self.input = input
+        self._template = template or of_card or "fer2013"
+        self._prepare()
         self.colour = self._input.colour
         self.keeps_state = (
             self._input.sequences
             and window is None
             and not why_not_streamed(self._input.model)
         )
+        self.reset()
+
+    def _prepare(self):
+        guard_forks()
+        self._input = input_of(self.model, self._template, self.input)
         self._cascade = load_own_cascade()
+
+    def __getstate__(self):
+        state = dict(vars(self))
+        for made_again in ("_input", "_cascade", "_own_stream"):
+            del state[made_again]
+        return state
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._prepare()
         self.reset()
 
     def predict_image(self, image) -> list[Sighting]:
@@ -280,14 +315,21 @@ def _classes_of(model):
             f"a fitted classifier, got {model!r}."
         )
     check_is_fitted(model)
-    if not hasattr(model, "classes_"):
+    if not hasattr(model, "classes_") or isinstance(model.classes_, list):
         raise TypeError(
-            f"{type(model).__name__} has no classes: a classifier was expected, or a "
-            "Pipeline that ends in one."
+            f"{type(model).__name__} has no classes, or several lists of them: a "
+            "classifier of one label was expected, or a Pipeline that ends in one."
         )
     if not (hasattr(model, "predict_proba") or hasattr(model, "decision_function")):
         raise TypeError(
             f"{type(model).__name__} has neither predict_proba nor decision_function; the "
             "Recognizer needs one of them."
+        )
+    last = model[-1] if isinstance(model, Pipeline) else model
+    pairs = getattr(last, "decision_function_shape", None) == "ovo"
+    if pairs and not hasattr(model, "predict_proba") and len(model.classes_) > 2:
+        raise ValueError(
+            f"{type(last).__name__}(decision_function_shape='ovo') scores pairs of "
+            "classes, not classes: set 'ovr'."
         )
     return model.classes_

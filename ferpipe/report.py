@@ -6,6 +6,7 @@ Nothing is computed here: every number comes from ``summarise`` or from the run 
 import base64
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from io import BytesIO
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ferpipe.cells import safe_cell
 from ferpipe.figures import (
     DARK,
     LIGHT,
@@ -26,6 +28,7 @@ from ferpipe.figures import (
 )
 from ferpipe.results import Fold, Results
 from ferpipe.statistics import summarise
+from ferpipe.terminal import printable
 from ferpipe.wording import (
     INTERVAL_METHODS,
     SPLIT_NAMES,
@@ -42,10 +45,64 @@ from ferpipe.wording import (
     readable_params,
 )
 
-__all__ = ["text_table", "write_report"]
+__all__ = ["check_folder", "text_table", "write_report"]
 
 FORMAT = 1
+# what a report's folder holds; the model is written beside the report
+_NAMES = (
+    *("report.html", "results.json", "resolved.yaml", "confusion_matrix.png"),
+    *("cv_results.csv", "learning_curves.png", "model.joblib", "model.json"),
+)
+# results.json of a report begins so
+_BEGINNING = re.compile(rb'\{\s*"format": \d+,\s*"label": "')
+# states of trainings may lie in the folder before there is a report
+_CHECKPOINT = re.compile(r"[\w.+-]*[0-9a-f]{32}(-\d+)?\.(pt|npy)")
 N_CANDIDATES_SHOWN = 10
+
+
+def check_folder(folder, *, named: bool) -> None:
+    """Refuse a folder that something else than a report lies in.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where a report is to be written; it need not be there.
+    named : bool
+        Whether the person who runs the experiment has named the folder. Then other files
+        may lie in it, if they have other names than those of a report.
+
+    Raises
+    ------
+    FileExistsError
+        If writing a report there could replace files that are no report's.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        if folder.is_symlink() or folder.exists():
+            raise FileExistsError(f"{folder}: a folder was expected; use --out FOLDER.")
+        return
+    if _is_report(folder):
+        return
+    if named:
+        found = (folder / name for name in _NAMES if os.path.lexists(folder / name))
+    else:
+        below = (path for path in folder.rglob("*") if not path.is_dir())
+        found = (path for path in below if not _CHECKPOINT.fullmatch(path.name))
+    other = next(found, None)
+    if other is not None:
+        raise FileExistsError(
+            f"{folder}: this folder holds {other.relative_to(folder)} and no report "
+            "(results.json) that it may belong to; nothing is written over it. Name "
+            "another folder with --out FOLDER."
+        )
+
+
+def _is_report(folder):
+    path = folder / "results.json"
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _BEGINNING.match(file.read(100)) is not None
 
 
 def write_report(results: Results, folder) -> dict[str, Path]:
@@ -65,22 +122,30 @@ def write_report(results: Results, folder) -> dict[str, Path]:
         ``resolved.yaml`` and ``confusion_matrix.png``; ``cv_results.csv`` if there was a
         search; ``learning_curves.png`` if there are curves.
 
+    Raises
+    ------
+    FileExistsError
+        If files of such names lie there that are no report's.
+
     Notes
     -----
     All files are made before the first is written, each is moved to its place whole, and
     a file that an older report has and this one has not is removed.
     """
+    check_folder(folder, named=True)
     summary = summarise(results)
     panels = [*curve_panels(results, summary), *reliability_panels(summary)]
+    # first what tells the folder from others; halves of characters, which names of files
+    # may hold, are escaped as JSON does it
     files = {
+        "results.json": _json(results, summary).encode(errors="backslashreplace"),
         "report.html": _page(results, summary, panels).encode(),
-        "results.json": _json(results, summary).encode(),
-        "resolved.yaml": _resolved(results).encode(),
+        "resolved.yaml": _resolved(results).encode(errors="backslashreplace"),
         "confusion_matrix.png": _png(draw_confusion(summary)),
     }
     stale = []
     if results.cv_results:
-        files["cv_results.csv"] = _cv_table(results).encode()
+        files["cv_results.csv"] = _cv_table(results).encode(errors="backslashreplace")
     else:
         stale.append("cv_results.csv")
     if panels:
@@ -163,6 +228,7 @@ def _page(results: Results, summary: dict[str, Any], panels: list[Panel]) -> str
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     filters: dict[str, Callable] = {
         "duration": duration,
@@ -193,6 +259,11 @@ def _page(results: Results, summary: dict[str, Any], panels: list[Panel]) -> str
         fit_words=fit_words(results.fits) if results.fits else None,
         settings=_dump_yaml(results.settings),
     )
+
+
+def _shown(value):
+    """Escape control characters of names; the page's own line ends stay."""
+    return printable(value, lines=True) if type(value) is str else value
 
 
 def _seed_words(summary: dict[str, Any]) -> str:
@@ -304,6 +375,7 @@ def _cv_table(results: Results) -> str:
     params = [name for name in columns if name.startswith("param_")]
     first = [f"rank_test_{key}", *params, f"mean_test_{key}", f"std_test_{key}"]
     table = table[first + [name for name in columns if name not in first]]
+    table = table.rename(columns=safe_cell).map(safe_cell)
     return table.assign(synthetic=bool(results.data["synthetic"])).to_csv(index=False)
 
 

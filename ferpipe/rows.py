@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ferpipe.candide.quality import LEAST_QUALITY
+from ferpipe.cells import safe_cell
 from ferpipe.stream import Sighting
 
 __all__ = ["FORMATS", "RowWriter", "as_table", "fex_row", "kind_of", "openface_row"]
@@ -171,8 +172,8 @@ class RowWriter:
             table = csv.writer(self._file, lineterminator="\n")
             if not self._n_rows:
                 self._names = list(row)
-                table.writerow(self._names)
-            table.writerow([_short(row[name]) for name in self._names])
+                table.writerow(map(safe_cell, self._names))
+            table.writerow([safe_cell(_short(row[name])) for name in self._names])
         self._n_rows += 1
 
     def close(self) -> None:

@@ -26,19 +26,51 @@ from ferpipe.constraints import InvalidParameterError, validate_parameters
 from ferpipe.networks.pretrained import pretrained
 from ferpipe.protocols import PROTOCOLS
 from ferpipe.registry import SPLITTERS, estimator_classes
+from ferpipe.terminal import printable
 
-__all__ = ["Spec", "SpecError", "compile_spec", "override", "read_mapping", "suggest"]
+__all__ = [
+    "Spec",
+    "SpecError",
+    "check_inside",
+    "compile_spec",
+    "override",
+    "read_mapping",
+    "suggest",
+]
 
 # an experiment has some hundred bytes; parsing a hundred thousand takes seconds
 _LARGEST_FILE = 2**18
 _MOST_GRIDS = 10_000
 _DEEPEST = 100
+# values of an experiment, and how deep they and its estimators lie in each other
+_MOST_VALUES = 20_000
+_DEEPEST_VALUE = 24
+_DEEPEST_PIPELINE = 6
+_LARGEST_NUMBER = 2**63
+_LONGEST_NAME = 100
+_MOST_SEEDS = 100
+# search -> the most candidates among which it may choose
+_MOST_CANDIDATES = {"grid": 100_000, "random": 2**31 - 1, "halving": 100_000}
+# highest values of the numbers that say how much is done before the first fit
+_MOST_FOLDS = 1000
+_SPLITTER_LIMITS = {
+    "n_splits": _MOST_FOLDS,
+    "n_repeats": _MOST_FOLDS,
+    "n_groups": 3,
+}
+_DATA_LIMITS = {"n_sequences": 5000, "n_images": 5000, "n_frames": 200, "size": 2048}
+# pixels that are drawn or read for one synthetic data set
+_MOST_PIXELS = 2**28
 _KEYS = ("name", "seed", "data", "pipeline", "evaluate", "search", "report")
 _EVALUATE_KEYS = (
     *("protocol", "folds", "inner", "scoring", "choose_by", "seeds", "allow_leak"),
 )
-# search -> its parameters: lowest value, and what is taken where none is given
-_SEARCHES = {"grid": {}, "random": {"n_iter": (1, 10)}, "halving": {"factor": (2, 3)}}
+# search -> its parameters: lowest and highest value, what is taken where none is given
+_SEARCHES = {
+    "grid": {},
+    "random": {"n_iter": (1, 100_000, 10)},
+    "halving": {"factor": (2, 1000, 3)},
+}
 _FOLDS = {"StratifiedKFold": {"n_splits": 5, "shuffle": True}}
 _INNER = {"StratifiedKFold": {"n_splits": 3, "shuffle": True}}
 
@@ -127,12 +159,18 @@ def read_mapping(path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     try:
-        if path.stat().st_size > _LARGEST_FILE:
+        # a pipe is waited for without end
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no ordinary file"
+            raise SpecError(f"{path}: this is {kind}; an experiment file was expected.")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
             raise SpecError(
                 f"{path}: the file is larger than the {_LARGEST_FILE:,} bytes that are "
                 "read; an experiment has some hundred."
             )
-        text = path.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file"
         raise SpecError(f"{path}: cannot read this experiment file: {reason}.") from error
@@ -141,6 +179,7 @@ def read_mapping(path) -> dict[str, Any]:
         raise SpecError(
             f"{path}: an experiment file is a mapping with the keys {_listing(_KEYS)}."
         )
+    _check_extent(mapping, f"{path}: ")
     return mapping
 
 
@@ -180,6 +219,7 @@ def override(mapping: Mapping, assignments: Iterable[str]) -> dict[str, Any]:
     SpecError
         If an assignment has no ``=`` or its path leads nowhere.
     """
+    _check_extent(mapping)
     result = deepcopy(dict(mapping))
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -191,13 +231,15 @@ def override(mapping: Mapping, assignments: Iterable[str]) -> dict[str, Any]:
     return result
 
 
-def compile_spec(mapping: Mapping) -> Spec:
+def compile_spec(mapping: Mapping, *, out=None) -> Spec:
     """Compile a mapping into estimators, a search space and folds.
 
     Parameters
     ----------
     mapping : dict
         An experiment as ``read_mapping`` gives it.
+    out : str or path, default=None
+        A folder in which the experiment may write, beside the working directory.
 
     Returns
     -------
@@ -206,21 +248,30 @@ def compile_spec(mapping: Mapping) -> Spec:
     Raises
     ------
     SpecError
-        With the path in the file and the nearest right word.
+        With the path in the file and the nearest right word. Also if a folder that the
+        experiment writes to (``report.to``, a network's ``checkpoint``) lies elsewhere
+        than in the working directory or ``out``, or the experiment is too large.
     """
+    _check_extent(mapping)
     _check_keys(mapping, _KEYS, "")
     for key in ("data", "pipeline"):
         if mapping.get(key) is None:
             raise SpecError(f"{key}: this key is missing; an experiment needs it.")
     name = mapping.get("name", "experiment")
-    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
-        raise SpecError(f"name: expected letters, digits, '_', '-' and '.', got {name!r}.")
+    # it becomes the name of a folder
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
+        raise SpecError(
+            "name: expected letters, digits, '_', '-' and '.', beginning with one of the "
+            f"first three, got {name!r}."
+        )
+    if len(name) > _LONGEST_NAME:
+        raise SpecError(f"name: at most {_LONGEST_NAME} characters, got {len(name)}.")
     evaluate = mapping.get("evaluate") or {}
     _check_keys(evaluate, _EVALUATE_KEYS, "evaluate")
     seeds = _compile_seeds(mapping, evaluate)
     seed = seeds[0]
     loader, data_parameters = _compile_data(mapping["data"])
-    builder = _Builder(seed)
+    builder = _Builder(seed, out)
     pipeline = builder.pipeline(mapping["pipeline"], "pipeline", "")
     grid = pipeline.grids or [{}]
     last = pipeline.value.steps[-1][0]
@@ -234,13 +285,21 @@ def compile_spec(mapping: Mapping) -> Spec:
     if not isinstance(allow_leak, bool):
         raise SpecError(f"evaluate.allow_leak: expected true or false, got {allow_leak!r}.")
     search = _compile_search(mapping.get("search", "grid"))
+    n_candidates = sum(math.prod(map(len, part.values())) for part in grid)
+    if n_candidates > _MOST_CANDIDATES[search[0]]:
+        raise SpecError(
+            f"search.{search[0]}: the pipeline has {n_candidates:,} candidates, more than "
+            f"{_MOST_CANDIDATES[search[0]]:,}: try fewer values."
+        )
     report = mapping.get("report") or {}
     _check_keys(report, ("to",), "report")
     to = report.get("to")
     if to is not None and not isinstance(to, str):
         raise SpecError(f"report.to: expected a folder, got {to!r}.")
+    if to is not None:
+        check_inside(to, "report.to", out)
     # Several seeds fill what is left unset here again, when this is run again.
-    written = builder if len(seeds) == 1 else _Builder(None)
+    written = builder if len(seeds) == 1 else _Builder(None, out)
     resolved = {
         "name": name,
         "seed": seed,
@@ -273,7 +332,9 @@ def compile_spec(mapping: Mapping) -> Spec:
         choose_by=choose_by,
         search=search,
         repeats=tuple(
-            compile_spec({**mapping, "seed": other, "evaluate": _without_seeds(evaluate)})
+            compile_spec(
+                {**mapping, "seed": other, "evaluate": _without_seeds(evaluate)}, out=out
+            )
             for other in seeds[1:]
         ),
         allow_leak=allow_leak,
@@ -314,6 +375,8 @@ def _compile_seeds(mapping, evaluate):
             f"evaluate.seeds: expected a list of seeds such as [0, 1, 2, 3, 4], got "
             f"{seeds!r}."
         )
+    if len(seeds) > _MOST_SEEDS:
+        raise SpecError(f"evaluate.seeds: at most {_MOST_SEEDS}, got {len(seeds)}.")
     for i, seed in enumerate(seeds):
         _check_seed(seed, f"evaluate.seeds[{i}]")
     if len(set(seeds)) < len(seeds):
@@ -347,12 +410,13 @@ def _compile_search(node):
         raise SpecError(f"search.{kind}: expected a map, got {parameters!r}.")
     _check_keys(parameters, _SEARCHES[kind], f"search.{kind}")
     found = {}
-    for name, (lowest, default) in _SEARCHES[kind].items():
+    for name, (lowest, highest, default) in _SEARCHES[kind].items():
         value = parameters.get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not lowest <= value <= highest:
             raise SpecError(
-                f"search.{kind}.{name}: expected a whole number from {lowest}, got "
-                f"{value!r}."
+                f"search.{kind}.{name}: expected a whole number from {lowest} to "
+                f"{highest:,}, got {value!r}."
             )
         found[name] = value
     return kind, found
@@ -381,7 +445,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_whole_number(self, node):
         value = self.construct_yaml_int(node)
-        if abs(value) >= 2**63:
+        if abs(value) >= _LARGEST_NUMBER:
             problem = "the number is too large"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return value
@@ -412,28 +476,32 @@ class _Built:
     grids: list[dict[str, list]] = field(default_factory=list)
     resolved: Any = None
     alternatives: list[Any] = field(default_factory=list)
+    # the class that keeps it from standing before another step; None if it can
+    blocks: str | None = None
 
 
 class _Builder:
     """Turns YAML nodes into values; ``prefix`` is the name that ``set_params`` takes."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, out=None):
         self.seed = seed
+        self.out = out
 
     def pipeline(self, node, path, prefix):
         """Build an ordered map of steps into a Pipeline."""
         built = self._steps(node, path, prefix)
-        for name, step in list(built.items())[:-1]:
-            for value in step.alternatives or [step.value]:
-                if value != "passthrough" and not hasattr(value, "transform"):
-                    raise SpecError(
-                        f"{path}.{name}: {type(value).__name__} has no transform, so it "
-                        "can only be the last step."
-                    )
+        *before, (_, last) = built.items()
+        for name, step in before:
+            if step.blocks is not None:
+                raise SpecError(
+                    f"{path}.{name}: {step.blocks} has no transform, so it can only be "
+                    "the last step."
+                )
         return _Built(
             Pipeline([(name, step.value) for name, step in built.items()]),
             _product(step.grids for step in built.values()),
             {name: step.resolved for name, step in built.items()},
+            blocks=last.blocks and "Pipeline",
         )
 
     def splitter(self, node, path):
@@ -447,6 +515,7 @@ class _Builder:
         for key in parameters:
             if key not in known:
                 _refuse(f"{path}.{name}", key, "parameter", known)
+        _check_limits(parameters, _SPLITTER_LIMITS, f"{path}.{name}")
         full = {
             key: parameter.default
             for key, parameter in known.items()
@@ -469,6 +538,16 @@ class _Builder:
         for name in node:
             if not isinstance(name, str) or "__" in name or name in ("memory", "steps"):
                 raise SpecError(f"{path}: {name!r} cannot be the name of a step.")
+            if printable(name) != name:
+                raise SpecError(
+                    f"{path}: {name!r} cannot be the name of a step: it holds control "
+                    "characters."
+                )
+        if path.count(".pipeline") + path.count(".union") > _DEEPEST_PIPELINE:
+            raise SpecError(
+                f"{path}: pipelines and unions lie more than {_DEEPEST_PIPELINE} deep in "
+                "each other."
+            )
         return {
             name: (build or self._step)(step, f"{path}.{name}", _join(prefix, name))
             for name, step in node.items()
@@ -574,6 +653,7 @@ class _Builder:
             grids,
             {"try": [b.resolved for b in built]},
             [b.value for b in built],
+            next((b.blocks for b in built if b.blocks is not None), None),
         )
 
     def _estimator(self, node, path, prefix):
@@ -590,6 +670,11 @@ class _Builder:
             key: self._parameter(value, f"{path}.{key}", _join(prefix, key))
             for key, value in parameters.items()
         }
+        if name == "Training" and "checkpoint" in built:
+            folders = built["checkpoint"].alternatives or [built["checkpoint"].value]
+            for folder in folders:
+                if isinstance(folder, str):
+                    check_inside(folder, f"{path}.checkpoint", self.out)
         for key, b in built.items():
             if isinstance(known[key].default, tuple):
                 b.value, *b.alternatives = map(_as_tuple, [b.value, *b.alternatives])
@@ -612,7 +697,10 @@ class _Builder:
             if key in built or _is_plain(value)
         }
         return _Built(
-            estimator, _product(b.grids for b in built.values()), {name: resolved}
+            estimator,
+            _product(b.grids for b in built.values()),
+            {name: resolved},
+            blocks=None if hasattr(estimator, "transform") else name,
         )
 
 
@@ -633,7 +721,91 @@ def _compile_data(node):
     name, parameters = _name_and_parameters(node)
     if not isinstance(name, str) or not isinstance(parameters, dict):
         raise SpecError("data: expected {loader: {parameter: value}}.")
+    _check_data_limits(parameters, f"data.{name}")
     return name, parameters
+
+
+def _check_data_limits(parameters, path):
+    """Refuse numbers by which loading alone takes hours, here or in joined data sets."""
+    _check_limits(parameters, _DATA_LIMITS, path)
+    drawn = [parameters.get(name) for name in ("n_sequences", "n_images", "n_frames")]
+    size = parameters.get("size", 48)
+    sides = size if isinstance(size, list) else [size, size]
+    numbers = [value for value in [*drawn, *sides] if isinstance(value, int)]
+    if any(drawn) and math.prod(numbers) > _MOST_PIXELS:
+        raise SpecError(
+            f"{path}: this makes {math.prod(numbers):,} pixels, more than "
+            f"{_MOST_PIXELS:,}: take fewer or smaller frames."
+        )
+    sets = parameters.get("sets")
+    for name, own in sets.items() if isinstance(sets, dict) else ():
+        if isinstance(own, dict):
+            _check_data_limits(own, f"{path}.sets.{name}")
+
+
+def _check_limits(parameters, limits, path):
+    """Refuse numbers that are too high; what is no number is left to what takes it."""
+    for name, highest in limits.items():
+        value = parameters.get(name)
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not number <= highest:
+                raise SpecError(f"{path}.{name}: at most {highest:,}, got {number!r}.")
+
+
+def check_inside(folder, path: str, out=None) -> None:
+    """Refuse a folder that an experiment must not write to.
+
+    Parameters
+    ----------
+    folder : str or path
+        What the experiment names.
+    path : str
+        Where it names it.
+    out : str or path, default=None
+        A folder in which it may write, beside the working directory.
+
+    Raises
+    ------
+    SpecError
+        If the folder lies in neither, links followed.
+    """
+    roots = [Path.cwd()] + ([] if out is None else [Path(out).expanduser()])
+    try:
+        place = Path(folder).expanduser().resolve()
+        inside = any(place.is_relative_to(root.resolve()) for root in roots)
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte
+        raise SpecError(f"{path}: {folder!r} is no folder: {error}.") from error
+    if not inside:
+        raise SpecError(
+            f"{path}: {folder!r} lies outside the working directory; an experiment file "
+            "writes there only if the command line allows it with --out FOLDER."
+        )
+
+
+def _check_extent(mapping, place=""):
+    """Refuse what has too many values, or lies too deep: every step below stays short."""
+    level, n_values = [mapping], 0
+    for _ in range(_DEEPEST_VALUE):
+        below = []
+        for value in level:
+            if isinstance(value, Mapping):
+                below += [*value.keys(), *value.values()]
+            elif isinstance(value, list | tuple):
+                below += value
+            elif isinstance(value, int) and abs(value) >= _LARGEST_NUMBER:
+                raise SpecError(f"{place}a number in the experiment is too large.")
+        n_values += len(below)
+        if n_values > _MOST_VALUES:
+            raise SpecError(
+                f"{place}the experiment has more than {_MOST_VALUES:,} names and values."
+            )
+        level = below
+        if not level:
+            return
+    raise SpecError(
+        f"{place}the experiment's lists and maps lie more than {_DEEPEST_VALUE} deep in "
+        "each other."
+    )
 
 
 def _compile_scoring(evaluate):

@@ -1,10 +1,8 @@
 """What is seen of the faces of one video while its frames come in."""
 
-import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,6 +17,7 @@ from ferpipe.images import as_uint8, read_image
 from ferpipe.landmarks.points import N_POINTS
 from ferpipe.landmarks.predictor import central_face
 from ferpipe.networks.stream import SequenceStream
+from ferpipe.threads import at_most, n_cores
 from ferpipe.tracking import Tracker
 
 __all__ = ["Sighting", "Stream"]
@@ -157,9 +156,10 @@ class Stream:
             What :meth:`step` returns.
         """
         looks_ahead = self.recognizer.detect_every == 1 and self.recognizer.every is None
-        spared = _one_core_spared if looks_ahead else nullcontext
+        # threads that share a core with the detector's wait for it
+        n_threads = max(1, n_cores() - looks_ahead)
         for some in _batches(self._detected_ahead(frames) if looks_ahead else frames):
-            with spared():
+            with at_most(n_threads):
                 answers = self._say([self._look(frame, time) for time, frame in some])
             yield from zip([frame for _, frame in some], answers, strict=True)
 
@@ -217,8 +217,7 @@ class Stream:
             pairs = zip(readers, samples, strict=True)
             scores = [memory.read(sample) for memory, sample in pairs]
         elif samples:
-            as_list = model_input.sequences or model_input.raw
-            scores = _decide(model_input.model, samples if as_list else np.stack(samples))
+            scores = _decide(model_input.model, model_input.batch(samples))
         else:
             scores = []
         rows = iter(_in_columns(scores))
@@ -328,21 +327,6 @@ def _batches(frames):
     frames = iter(frames)
     while some := list(islice(frames, _AT_ONCE)):
         yield some
-
-
-@contextmanager
-def _one_core_spared():
-    """Keep torch, if it is in use, off one core: threads that share a core wait for it."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, n_threads - 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _in_columns(scores):

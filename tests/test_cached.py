@@ -1,3 +1,4 @@
+import shutil
 import time
 from pathlib import Path
 
@@ -8,17 +9,29 @@ import sklearn
 from joblib import Parallel, delayed
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import get_tags
 
 import ferpipe
-from ferpipe import HOGFeatures, PerFrame
-from ferpipe.cached import Cached, KeptPipeline, StepMemory, put_cache, take_cache
+from ferpipe import HOGFeatures, PerFrame, PoolFrames
+from ferpipe.cached import (
+    Cached,
+    KeptPipeline,
+    StepMemory,
+    put_cache,
+    take_cache,
+    without_cache,
+)
 from ferpipe.journal import Journal
 from ferpipe.store import RowStore, Store
 
@@ -497,3 +510,75 @@ def test_read_only_samples_are_hashed_once(monkeypatch):
     n_known = len(cached._REMEMBERED)
     del view, views
     assert len(cached._REMEMBERED) == n_known - 3
+
+
+# Without a cache
+
+
+def models_with_cached():
+    """Return {name: (model, its samples)}, each fitted, with Cached in another place."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (24, 12, 12), dtype=np.uint8)
+    y = np.array(["a", "b"] * 12)
+    X[y == "a", :6] //= 4
+    clips = [X[start : start + 2] for start in range(0, 24, 2)]
+
+    def cached():
+        return Cached(HOGFeatures(pixels_per_cell=(4, 4)))
+
+    def classifier():
+        return make_pipeline(cached(), LogisticRegression())
+
+    named = [("one", classifier()), ("other", classifier())]
+    frozen = FrozenEstimator(cached().fit(X))
+    in_pandas = cached().set_output(transform="pandas")
+    columns = ColumnTransformer([("some", "passthrough", slice(0, 9))])
+    made = {
+        "pipeline": make_pipeline(cached(), StandardScaler(), LogisticRegression()),
+        "nested pipeline": make_pipeline(make_pipeline(cached()), LogisticRegression()),
+        "union": make_pipeline(
+            FeatureUnion([("a", cached()), ("b", cached())]), LogisticRegression()
+        ),
+        "voting": VotingClassifier(named, voting="soft"),
+        "stacking": StackingClassifier(named, cv=2),
+        "calibrated": CalibratedClassifierCV(classifier(), cv=2),
+        "frozen": make_pipeline(frozen, LogisticRegression()),
+        "frozen whole": make_pipeline(FrozenEstimator(classifier().fit(X, y))),
+        "one of many": OneVsRestClassifier(classifier()),
+        "search": GridSearchCV(
+            classifier(), {"logisticregression__C": [0.1, 1.0]}, cv=2, refit=True
+        ),
+        "cached twice": make_pipeline(Cached(cached()), LogisticRegression()),
+        "pandas": make_pipeline(in_pandas, columns, LogisticRegression()),
+    }
+    fitted = {name: (model.fit(X, y), X) for name, model in made.items()}
+    per_frame = make_pipeline(PerFrame(cached()), PoolFrames(), LogisticRegression())
+    fitted["per frame"] = per_frame.fit(clips, y[:12]), clips
+    whole = make_pipeline(Cached(PerFrame(cached())), PoolFrames(), LogisticRegression())
+    fitted["whole clips"] = whole.fit(clips, y[:12]), clips
+    return fitted
+
+
+def test_without_cache_nothing_is_kept_and_predictions_are_the_same(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("FERPIPE_CACHE", str(folder))
+    for name, (model, X) in models_with_cached().items():
+        before = repr(model)
+        expected = model.predict_proba(X)
+        assert any(folder.rglob("*")), name  # it does keep them
+        shutil.rmtree(folder)
+        plain = without_cache(model)
+        np.testing.assert_array_equal(plain.predict_proba(X), expected, err_msg=name)
+        assert not folder.exists(), name
+        assert "Cached" not in repr(plain), name
+        assert repr(model) == before, name
+        model.predict_proba(X)
+        assert any(folder.rglob("*")), name  # the model given is not changed
+        shutil.rmtree(folder)
+
+
+def test_a_model_without_cached_is_itself():
+    model = make_pipeline(HOGFeatures(pixels_per_cell=(2, 2)), StandardScaler()).fit(IMAGES)
+    assert without_cache(model) is model
+    around = make_pipeline(Cached(HOGFeatures(pixels_per_cell=(2, 2))), *model[1:])
+    assert without_cache(around)[1] is model[1]

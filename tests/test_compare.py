@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -139,6 +142,111 @@ def test_mistakes_are_one_sentence_and_status_2(runs, tmp_path, capsys):
     newer = write_run(tmp_path / "newer", 0.5, format=99)
     assert "has the format 99" in error([runs[0], newer], capsys)
     assert "named twice" in error([runs[0], runs[0]], capsys)
+
+
+def test_runs_that_are_alike_are_said_to_share_their_folds(tmp_path, capsys):
+    first = write_run(tmp_path / "one", 0.6)
+    second = write_run(tmp_path / "two", 0.6)
+    assert main([first, second, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "p; 4 shared folds" in printed
+    assert "two: every fold differs by +0.0 points, so that the t-test is not" in printed
+    assert rows(printed)["two"][-1] == "\N{EN DASH}"
+    content = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    found = content["comparisons"]["two"]["t_test"]
+    assert found == {"n_folds": 4, "t": None, "p": None}
+
+
+FOLD = {"split": "by_subject", "n_train": 30, "test": [0, 1], "predicted": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": 7},
+        {"synthetic": None},
+        {"headline": ["by_subject"]},
+        {"headline": "by_moon"},
+        {"data": []},
+        {"data": {"loader": {}}},
+        {"target": []},
+        {"target": 5},
+        {"target": [["anger"]] * N},
+        {"groups": ["s"]},
+        {"groups": [1.5] * N},
+        {"folds": {}},
+        {"folds": []},
+        {"folds": [None]},
+        {"folds": [{}]},
+        {"folds": [{**FOLD, "split": "plain"}]},
+        {"folds": [{**FOLD, "n_train": 0}]},
+        {"folds": [{**FOLD, "n_train": float("nan")}]},
+        {"folds": [{**FOLD, "test": [0, N]}]},
+        {"folds": [{**FOLD, "test": [0, -1]}]},
+        {"folds": [{**FOLD, "test": [0, 0]}]},
+        {"folds": [{**FOLD, "test": [0, 10**30]}]},
+        {"folds": [{**FOLD, "test": [True, 1]}]},
+        {"folds": [{**FOLD, "test": []}]},
+        {"folds": [{**FOLD, "predicted": ["a"]}]},
+        {"folds": [{**FOLD, "predicted": [{}, []]}]},
+    ],
+)
+def test_a_damaged_file_is_one_sentence(runs, tmp_path, capsys, changes):
+    broken = write_run(tmp_path / "broken", 0.5, **changes)
+    for order in ([runs[0], broken], [broken, runs[0]]):
+        message = error(order, capsys)
+        assert "broken/results.json is damaged: " in message
+        assert "run the experiment again" in message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[" * 100_000, b"\xff\xfe", b"null", b'{"format": NaN}', b"7"]
+)
+def test_what_is_no_report_is_one_sentence(runs, tmp_path, capsys, content):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "results.json").write_bytes(content)
+    assert "none/results.json" in error([runs[0], tmp_path / "none"], capsys)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "loop"])
+def test_what_is_no_file_is_one_sentence(runs, tmp_path, capsys, kind):
+    folder = tmp_path / kind
+    folder.mkdir()
+    path = folder / "results.json"
+    if kind == "link":
+        path.symlink_to(tmp_path / "nowhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path)
+    assert "has no results.json" in error([runs[0], folder], capsys)
+    assert error([runs[0], path], capsys)  # it in the place of a folder
+    assert error([runs[0], "~nobody-of-this-name"], capsys)
+
+
+def test_names_are_printed_as_text(runs, tmp_path, capsys):
+    hostile = write_run(tmp_path / "a\x1b[2Jb$\\frac{$", 0.5)
+    assert main([runs[0], hostile, "--plot", str(tmp_path / "a.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert r"a\x1b[2Jb" in printed
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_narrow_encoding_loses_nothing(runs, tmp_path, encoding):
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-m", "ferpipe.compare", *runs, "--out", str(out)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert len(list(out.iterdir())) == 2
+    assert done.stdout.decode(encoding).startswith("accuracy by subject")
 
 
 def test_one_folder_is_not_enough(runs, capsys):

@@ -62,6 +62,21 @@ def test_groups_come_from_the_path(images):
     assert bunch.groups.tolist() == (["anna"] * 3 + ["ben"] * 3) * 2
 
 
+def test_sequences_come_from_the_path(images):
+    bunch = load_image_folder(images, sequences="(?P<sequence>.+)/", population="ours")
+    assert bunch.groups is None
+    assert bunch.population == "ours"
+    assert bunch.sequences.tolist() == [
+        f"{label}/{name}"
+        for label in ("Happy", "sleepy")
+        for name in ["anna"] * 3 + ["ben"] * 3
+    ]
+    with pytest.raises(ValueError, match=r"sequences=.* finds no sequence in this path"):
+        load_image_folder(images, sequences=r"/(S\d+)")
+    with pytest.raises(ValueError, match=r"finds no subject in this path"):
+        load_image_folder(images, groups=r"(S\d+)?/")
+
+
 @pytest.mark.parametrize(
     ("groups", "message"),
     [

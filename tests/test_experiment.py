@@ -260,15 +260,17 @@ def test_data_that_cannot_be_used_is_refused(bunch, message):
 
 
 def test_folds_without_a_twin_are_never_called_by_subject():
-    spec = make_spec(
-        evaluate={
-            "folds": {"KFold": {"n_splits": 3, "shuffle": True}},
-            "inner": {"KFold": {"n_splits": 2, "shuffle": True}},
-        }
-    )
+    folds = {"RepeatedStratifiedKFold": {"n_splits": 3, "n_repeats": 2}}
+    inner = {"KFold": {"n_splits": 2, "shuffle": True}}
+    with pytest.raises(
+        DataError, match=r"RepeatedStratifiedKFold divides samples whatever"
+    ):
+        make_plan(make_spec(evaluate={"folds": folds, "inner": inner}), make_bunch())
+    spec = make_spec(evaluate={"folds": folds, "inner": inner, "allow_leak": True})
     results = run_experiment(spec, make_bunch())
     assert results.headline == "plain"
-    assert [fold.split for fold in results.folds] == ["plain"] * 3
+    assert [fold.split for fold in results.folds] == ["plain"] * 6
+    assert "samples of subject" in results.leak
 
 
 def test_folds_by_group_need_groups():

@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
@@ -7,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ferpipe import FaceAligner
+from ferpipe.detect import detect_faces, find_face
 from ferpipe.images import as_uint8, read_frames, read_image
 
 LUMA = [0.299, 0.587, 0.114]
@@ -234,7 +238,7 @@ def png_start(width, height):
 def test_a_header_that_claims_too_much_is_refused_before_decoding(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_start(20_000, 20_000))
-    with pytest.raises(ValueError, match=r"bomb\.png: .*20000 x 20000 .* the 100,000,000"):
+    with pytest.raises(ValueError, match=r"bomb\.png: .*20000 x 20000 .* the 50,000,000"):
         read_image(path)
 
 
@@ -248,6 +252,69 @@ def test_the_pixel_limit_can_be_set(tmp_path, colours):
     with pytest.raises(ValueError, match="a broken one"):  # read on: there are no pixels
         read_image(path, max_pixels=400_000_000)
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_webp_is_measured_before_its_decoder_is_made(tmp_path, monkeypatch, lossless):
+    """The decoder takes memory for all pixels at once."""
+    path = tmp_path / "bomb.webp"
+    Image.new("RGB", (5000, 4000)).save(path, lossless=lossless)
+    assert path.stat().st_size < 40_000
+    animated = tmp_path / "animated.webp"
+    frames = [Image.new("RGB", (5000, 4000), color) for color in ("white", "black")]
+    frames[0].save(animated, save_all=True, append_images=frames[1:])
+    monkeypatch.setattr(Image, "open", lambda *args, **kwargs: pytest.fail("opened"))
+    for file in (path, animated):
+        with pytest.raises(ValueError, match="5000 x 4000 pixels, more than"):
+            read_image(file, max_pixels=9_000_000)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures in /proc")
+def test_decoding_takes_little_more_memory_than_the_pixels(tmp_path):
+    """Of 1 kB of WebP, which took 1.4 GB: 58 bytes a pixel."""
+    path = tmp_path / "bomb.webp"
+    Image.new("RGBA", (3000, 3000), (9, 9, 9, 9)).save(path, lossless=True)
+    code = f"""if True:
+        import resource
+        from ferpipe import read_image
+        from PIL import _webp, WebPImagePlugin
+        with open("/proc/self/status") as file:
+            now = next(line for line in file if line.startswith("VmSize:"))
+        most = int(now.split()[1]) * 1024 + 30 * 3000**2
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        print(read_image({str(path)!r}).shape)
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "(3000, 3000)\n", done.stderr
+
+
+def test_without_memory_for_the_pixels_it_is_said(tmp_path, colours, monkeypatch):
+    def load(picture):
+        raise MemoryError
+
+    path = write(tmp_path / "a.png", colours)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    with pytest.raises(ValueError, match=r"a\.png: there is not enough memory"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("shape", [(2, 32_767), (32_767, 2), (1, 40_000, 3)])
+def test_a_side_that_opencv_cannot_warp_is_refused(tmp_path, shape):
+    image = np.full(shape, 120, np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    sides = f"{shape[1]} x {shape[0]} pixels, but no side may have more than 32,766"
+    with pytest.raises(ValueError, match=rf"a\.png: .*{sides}"):
+        read_image(tmp_path / "a.png")
+    for take in (read_image, lambda image: find_face(image), FaceAligner().fit_transform):
+        with pytest.raises(ValueError, match=sides):
+            take([image] if "fit" in str(take) else image)
+
+
+@pytest.mark.parametrize("shape", [(2, 32_766), (32_766, 2)])
+def test_the_longest_side_is_worked_with(shape):
+    image = read_image(np.full(shape, 120, np.uint8))
+    assert find_face(image) is None
+    assert detect_faces(image) == []
 
 
 def test_values_without_a_known_range_are_refused(tmp_path):

@@ -1,10 +1,13 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ferpipe import (
+    ActionUnitRules,
     CandideFitter,
     FaceAligner,
     HOGFeatures,
@@ -127,15 +130,79 @@ def test_sigma_is_the_mean_of_the_frames_until_then(frames, tracks):
     np.testing.assert_allclose(joined[:, 6:20], np.tile(means[-1], (4, 1)), atol=1e-12)
 
 
-def test_parameters_alone_are_told_by_their_number(frames, tracks):
-    rng = np.random.default_rng(0)
-    for output in OUTPUTS:
-        (expected,) = CandideFitter(output).fit_transform([frames])
-        model = LogisticRegression().fit(
-            rng.normal(size=(4, expected.shape[1])), list("abab")
-        )
-        found = seen(input_of(model, "fer2013"), frames, tracks)
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_numbers_without_a_record_are_those_that_the_caller_names(frames, tracks, output):
+    (expected,) = CandideFitter(output).fit_transform([frames])
+    rows = np.random.default_rng(0).normal(size=(4, expected.shape[1]))
+    clips = [rows, rows] * 2
+    of_clips = make_pipeline(PoolFrames(), DummyClassifier()).fit(clips, list("abab"))
+    for model in (LogisticRegression().fit(rows, list("abab")), of_clips):
+        with pytest.raises(ValueError, match=r"not on record.*set input='candide'"):
+            input_of(model, "fer2013")
+        model_input = input_of(model, "fer2013", "candide")
+        found = seen(model_input, frames, tracks)
+        if model_input.sequences:
+            found = model_input.join(found)
         np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_columns_are_known_by_the_names_that_fit_saw(frames, tracks):
+    fitter = CandideFitter("units").set_output(transform="pandas")
+    table = fitter.fit_transform(frames[:4])
+    some = ["AU12_left", "AU12_right", *table.columns[:2]]
+    vertices = CandideFitter("vertices").set_output(transform="pandas")
+    places = vertices.fit_transform(frames[:4])
+    for columns in (table, table[some], table[table.columns[::-1]], places):
+        model = make_pipeline(StandardScaler(), LogisticRegression())
+        model.fit(columns, list("abab"))
+        model_input = input_of(model, "fer2013")
+        batch = model_input.batch(seen(model_input, frames, tracks))
+        expected = table if columns is not places else places
+        output = "units" if columns is not places else "vertices"
+        (rows,) = CandideFitter(output).fit_transform([frames])
+        index = [expected.columns.get_loc(name) for name in columns.columns]
+        np.testing.assert_allclose(batch, rows[:, index], atol=1e-9)
+        assert model.predict_proba(batch).shape == (5, 2)  # and no warning of names
+    whole = make_pipeline(fitter, StandardScaler(), LogisticRegression())
+    model_input = input_of(whole.fit(frames[:4], list("abab")), "fer2013")
+    batch = model_input.batch(seen(model_input, frames, tracks))
+    assert model_input.model.predict_proba(batch).shape == (5, 2)
+
+
+def test_what_is_on_record_is_not_taken_for_something_else(frames):
+    """OpenFace's action units, pixels and landmarks are as long as some of ours, or not."""
+    rng = np.random.default_rng(0)
+    openface = [f"AU{unit:02d}_r" for unit in range(65)]
+    table = pd.DataFrame(rng.normal(size=(4, 65)), columns=openface)
+    model = LogisticRegression().fit(table, list("abab"))
+    for said in (None, "candide"):
+        with pytest.raises(ValueError, match="columns named AU00_r, AU01_r"):
+            input_of(model, "fer2013", said)
+    for n_columns in (17, 48 * 48, 68 * 2):
+        rows = rng.normal(size=(4, n_columns))
+        with pytest.raises(ValueError, match=f"takes {n_columns} features, which"):
+            input_of(LogisticRegression().fit(rows, list("abab")), "fer2013", "candide")
+    images = rng.integers(0, 256, (4, 48, 48), dtype=np.uint8)
+    of_images = fitted(HOGFeatures(), X=images)
+    with pytest.raises(ValueError, match="this one takes images: leave input out"):
+        input_of(of_images, "fer2013", "candide")
+    with pytest.raises(ValueError, match="input must be 'candide' or None, got 'units'"):
+        input_of(of_images, "fer2013", "units")
+    # an array of images looks like sequences of features, and the other way round
+    with pytest.raises(ValueError, match="takes 48 features, which"):
+        input_of(fitted(PoolFrames(), X=images), "fer2013", "candide")
+    with pytest.raises(ValueError, match="images of 60 x 65 pixels"):
+        input_of(fitted(HOGFeatures(), X=rng.normal(size=(4, 60, 65))), "fer2013")
+    landmarks = rng.normal(size=(4, 68, 2))
+    with pytest.raises(ValueError, match="takes 2 features, which"):
+        input_of(fitted(PoolFrames(), X=landmarks), "fer2013", "candide")
+
+
+def test_rules_of_action_units_take_nothing_else(frames, tracks):
+    rules = ActionUnitRules().fit(np.zeros((2, 65)), ["anger", "happiness"])
+    (expected,) = CandideFitter("actions").fit_transform([frames])
+    found = seen(input_of(rules, "fer2013"), frames, tracks)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import HalvingGridSearchCV
 from sklearn.utils import Bunch
 
-from ferpipe.plan import _halving_rounds, make_plan
+from ferpipe.plan import DataError, _halving_rounds, make_plan
 from ferpipe.spec import compile_spec
 
 
@@ -79,3 +79,64 @@ def test_one_part_that_is_judged_leaves_one_model():
     assert plan.fits == 13
     assert plan.curve == []
     assert not plan_of(folds=FOLDS).saves_judged
+
+
+def scored(classifier, *scoring, target=None, **evaluate):
+    mapping = {
+        "name": "test",
+        "data": {"image_folder": {"path": "nowhere"}},
+        "pipeline": {"pixels": "PixelFeatures", "classify": classifier},
+        "evaluate": {"scoring": list(scoring), **evaluate},
+    }
+    bunch = noise()
+    if target is not None:
+        bunch.target = np.array(target)
+    return make_plan(compile_spec(mapping), bunch)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "scorer"),
+    [
+        ("LinearSVC", "roc_auc_ovr"),
+        ("RidgeClassifier", "neg_log_loss"),
+        ({"SVC": {"C": {"try": [1, 2]}}}, "roc_auc_ovo_weighted"),
+        ({"try": ["LogisticRegression", "LinearSVC"]}, "neg_brier_score"),
+        ({"SGDClassifier": {"loss": {"try": ["log_loss", "hinge"]}}}, "d2_log_loss_score"),
+        ({"VotingClassifier": {"estimators": {"a": "SVC"}, "voting": "hard"}}, "roc_auc"),
+    ],
+)
+def test_a_scorer_that_the_classifier_cannot_serve_is_refused(classifier, scorer):
+    with pytest.raises(DataError, match=f"{scorer} needs .* CalibratedClassifierCV"):
+        scored(classifier, "accuracy", scorer)
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        {"CalibratedClassifierCV": {"estimator": "LinearSVC"}},
+        {"StackingClassifier": {"estimators": {"a": "SVC"}}},
+        "LogisticRegression",
+        {"SGDClassifier": {"loss": {"try": ["log_loss", "modified_huber"]}}},
+    ],
+)
+def test_a_scorer_that_the_classifier_can_serve_is_taken(classifier):
+    scored(classifier, "accuracy", "roc_auc", "neg_log_loss", "roc_auc_ovr")
+
+
+@pytest.mark.parametrize("scorer", ["r2", "f1", "jaccard_samples", "roc_auc"])
+def test_a_scorer_that_cannot_take_such_labels_is_refused(scorer):
+    three = np.array(["anger", "fear", "joy"])[np.arange(60) % 3]
+    with pytest.raises(DataError, match=f"evaluate.scoring: {scorer} cannot score this"):
+        scored("LogisticRegression", scorer, target=three)
+
+
+def test_a_part_that_lacks_a_class_is_found_before_the_run():
+    # the third class is the last subject's alone
+    target = ["anger", "fear"] * 27 + ["joy"] * 6
+    with pytest.raises(DataError, match=r"neg_log_loss cannot .* 3 classes, .* part 2"):
+        scored(
+            "LogisticRegression",
+            "neg_log_loss",
+            target=target,
+            folds={"GroupKFold": {"n_splits": 5}},
+        )

@@ -2,9 +2,11 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import wave
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -323,3 +325,45 @@ def test_the_guide_runs(capsys):
     options = set(re.findall(r"^\| `(-[-a-z]+)", guide.read_text("utf-8"), re.MULTILINE))
     known = {word for action in _parser()._actions for word in action.option_strings}
     assert options == known - {"-h", "--help", "--out"}
+
+
+@pytest.mark.parametrize("number", ["100000000000000000000", "9" * 5000, "70000"])
+def test_a_camera_of_an_endless_number(folder, number, capsys):
+    assert main([str(folder / "model.joblib"), number]) == 2
+    error = capsys.readouterr().err
+    assert "there is no camera of this number" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("name", ["a.png", "12", "clip.mp4"])
+def test_what_is_no_file_is_one_sentence(folder, tmp_path, monkeypatch, capsys, kind, name):
+    monkeypatch.chdir(tmp_path)
+    make = os.mkfifo if kind == "pipe" else partial(os.symlink, "nowhere")
+    make(name)
+    assert main([str(folder / "model.joblib"), name]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {name}: this is no file that can be read, but a link to nowhere, a pipe "
+        "or the like.\n"
+    )
+    picture = str(next((folder / "pictures").glob("*.png")))
+    make("out.csv")
+    assert main([str(folder / "model.joblib"), picture, "-o", "out.csv"]) == 2
+    assert "this is no file, but a pipe or a link" in capsys.readouterr().err
+    assert os.path.lexists("out.csv")
+
+
+def test_names_of_files_neither_steer_the_terminal_nor_the_spreadsheet(
+    folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    picture = next((folder / "pictures").glob("*.png"))
+    shutil.copy(picture, "=HYPERLINK(1).png")
+    Path("a\x1b[2J.png").write_bytes(b"no picture")
+    words = ["=HYPERLINK(1).png", "a\x1b[2J.png", "-o", "out.csv"]
+    assert main([str(folder / "model.joblib"), *words]) == 1
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert r"a\x1b[2J.png" in printed.err
+    rows = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
+    assert {row["input"] for row in rows} == {"'=HYPERLINK(1).png"}

@@ -1,10 +1,13 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import (
+    GroupKFold,
     LeaveOneGroupOut,
+    PredefinedSplit,
     StratifiedGroupKFold,
     StratifiedKFold,
     train_test_split,
@@ -14,6 +17,7 @@ from sklearn.utils import Bunch
 from ferpipe.experiment import run_experiment
 from ferpipe.plan import DataError, make_plan
 from ferpipe.protocols import PROTOCOLS, identical_images, judged_part
+from ferpipe.registry import SPLITTERS
 from ferpipe.report import text_table, write_report
 from ferpipe.spec import SpecError, compile_spec
 from ferpipe.statistics import summarise
@@ -428,3 +432,107 @@ def test_copies_on_both_sides_of_fer2013_are_told():
     plan = make_plan(spec(KNN), fer2013())
     assert plan.leak is None
     assert "samples 4 and 82 are identical (and 0 more groups are)" in plan.declared
+
+
+def by(folds=None, inner=None, **evaluate):
+    """An experiment on CK+48 whose search tries two values."""
+    given = {"folds": folds, "inner": inner or {"StratifiedKFold": {"n_splits": 2}}}
+    mapping = on("ck48", "random-80-20", tried={"try": [1, 3]}).resolved
+    del mapping["evaluate"]["protocol"]
+    mapping["evaluate"] |= {k: v for k, v in given.items() if v} | evaluate
+    return compile_spec(mapping)
+
+
+def shared(folds, groups):
+    """Count the groups on both sides of the worst fold."""
+    return max(len(set(groups[train]) & set(groups[test])) for train, test in folds)
+
+
+SPLITTED = {
+    "GroupKFold": {"n_splits": 3},
+    "GroupShuffleSplit": {"n_splits": 3},
+    "KFold": {"n_splits": 3, "shuffle": True},
+    "LeaveOneGroupOut": {},
+    "LeavePGroupsOut": {"n_groups": 1},
+    "RepeatedStratifiedKFold": {"n_splits": 3, "n_repeats": 2},
+    "ShuffleSplit": {"n_splits": 3},
+    "StratifiedGroupKFold": {"n_splits": 3},
+    "StratifiedKFold": {"n_splits": 3},
+    "StratifiedShuffleSplit": {"n_splits": 3},
+}
+
+
+@pytest.mark.parametrize("name", SPLITTERS)
+@pytest.mark.parametrize("place", ["folds", "inner"])
+def test_known_subjects_are_kept_apart_by_every_splitter_or_it_is_refused(place, name):
+    bunch, node = ck48(), {name: SPLITTED[name]}
+    if name in ("RepeatedStratifiedKFold", "StratifiedShuffleSplit"):
+        with pytest.raises(DataError, match=rf"{name} divides samples .*allow_leak: true"):
+            make_plan(by(**{place: node}), bunch)
+        plan = make_plan(by(**{place: node}, allow_leak=True), bunch)
+        assert ("subject 'S0" if place == "folds" else f"inner folds ({name})") in plan.leak
+        return
+    plan = make_plan(by(**{place: node}), bunch)
+    assert next(iter(plan.split.folds)) == "by_subject"
+    assert shared(plan.headline, bunch.groups) == 0
+    train, _ = plan.headline[0]
+    y, groups = bunch.target[train], bunch.groups[train]
+    assert shared(plan.inner.split(y, y, groups), groups) == 0
+    assert plan.leak is None
+
+
+class Promises(GroupKFold):
+    """Asks for groups and divides samples nevertheless."""
+
+    def split(self, X, y=None, groups=None):
+        return StratifiedKFold(self.n_splits).split(X, y)
+
+
+@pytest.mark.parametrize(
+    "folds",
+    [
+        [(np.arange(40), np.arange(40, 84))],
+        iter([(np.arange(40), np.arange(40, 84))]),
+        Promises(3),
+        PredefinedSplit(np.arange(84) % 3),
+    ],
+    ids=["list", "iterator", "own", "predefined"],
+)
+def test_own_folds_are_judged_by_what_they_do(folds):
+    bunch = ck48()
+    with pytest.raises(DataError, match="subjects are known, but the outer folds have"):
+        make_plan(replace(by(), folds=folds), bunch)
+
+
+def test_own_folds_that_keep_subjects_apart_are_taken():
+    bunch = ck48()
+    first = np.isin(bunch.groups, np.unique(bunch.groups)[::2])
+    halves = [(np.flatnonzero(first), np.flatnonzero(~first))]
+    plan = make_plan(replace(by(), folds=halves), bunch)
+    assert_same_folds(plan.split.folds["by_subject"], halves)
+    assert list(make_plan(replace(by(), folds=4), bunch).split.folds) == [
+        "by_subject",
+        "plain",
+    ]
+
+
+@pytest.mark.parametrize("inner", [Promises(2), [(np.arange(20), np.arange(20, 40))]])
+def test_own_inner_folds_are_judged_by_what_they_do(inner):
+    with pytest.raises(DataError, match=r"(inner has samples of one|A list of folds)"):
+        make_plan(replace(by(), inner=inner), ck48())
+    assert isinstance(make_plan(replace(by(), inner=3), ck48()).inner, StratifiedGroupKFold)
+
+
+def test_sequences_are_the_groups_where_subjects_are_not_known():
+    rng = np.random.default_rng(0)
+    bunch = ck48()
+    bunch.groups, bunch.kind = None, "images"
+    bunch.data = rng.integers(0, 256, (84, 12, 12), dtype=np.uint8)
+    bunch.sequences = np.array([f"clip{i // 3}" for i in range(84)])
+    spec = compile_spec(
+        {**by().resolved, "pipeline": {"pixels": "PixelFeatures", "classify": "LinearSVC"}}
+    )
+    plan = make_plan(spec, bunch)
+    assert list(plan.split.folds) == ["by_sequence"]
+    assert shared(plan.headline, bunch.sequences) == 0
+    assert isinstance(plan.inner, StratifiedGroupKFold)

@@ -6,8 +6,9 @@ import pytest
 from sightings import CLASSES, beginnings, crop, scores_of
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 import ferpipe
 from ferpipe import (
@@ -122,7 +123,7 @@ def test_models_of_the_wireframe_get_its_parameters(frames, output, part):
     model = LogisticRegression().fit(
         rng.normal(size=(9, {"units": 79, "pose": 6}[output])), CLASSES * 3
     )
-    (row,) = Recognizer(model).predict_image(frames[3])
+    (row,) = Recognizer(model, input="candide").predict_image(frames[3])
     expected = model.predict_proba(row.parameters[None, part])
     np.testing.assert_allclose(scores_of([row]), expected, atol=1e-6)
     fitter = CandideFitter(output)
@@ -237,6 +238,13 @@ def test_wrong_models(tmp_path):
         Recognizer(LogisticRegression().fit(np.eye(5), list("ababa")))
     with pytest.raises(NotFittedError):
         Recognizer(LogisticRegression())
+    rng = np.random.default_rng(0)
+    of_pairs = SVC(decision_function_shape="ovo").fit(rng.normal(size=(9, 65)), CLASSES * 3)
+    with pytest.raises(ValueError, match="scores pairs of classes"):
+        Recognizer(of_pairs, input="candide")
+    of_several = KNeighborsClassifier().fit(np.eye(6), np.eye(6, dtype=int)[:, :2])
+    with pytest.raises(TypeError, match="a classifier of one label"):
+        Recognizer(of_several, input="candide")
 
 
 @needs_media

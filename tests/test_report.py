@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 
 from ferpipe import report
 from ferpipe.figures import DARK, LIGHT
-from ferpipe.report import text_table, write_report
+from ferpipe.report import check_folder, text_table, write_report
 from ferpipe.results import Fold, Results
 from ferpipe.statistics import summarise
 from ferpipe.wording import mean_spread, mean_spread_percent, percent, range_percent
@@ -500,7 +500,8 @@ def test_learning_curve_over_samples_without_networks(results, tmp_path):
 
 
 def test_without_curves_the_report_says_why(results, tmp_path):
-    (tmp_path / "learning_curves.png").write_bytes(b"of an older run")
+    write_report(results, tmp_path)
+    assert (tmp_path / "learning_curves.png").exists()
     results = replace(results, history={}, learning_curve=None)
     paths = write_report(results, tmp_path)
     assert "learning_curves.png" not in paths
@@ -566,10 +567,59 @@ def test_failure_while_moving_files_leaves_each_whole(
     for path in tmp_path.iterdir():
         if path not in moved:
             assert path.read_bytes() == (folder / path.name).read_bytes()
-    assert [path.name for path in moved] == ["report.html", "results.json"]
-    assert "other (synthetic data)" in moved[0].read_text()
-    assert moved[0].read_text().endswith("</html>")
-    assert json.loads(moved[1].read_text())["name"] == "other"
+    assert [path.name for path in moved] == ["results.json", "report.html"]
+    assert json.loads(moved[0].read_text())["name"] == "other"
+    assert "other (synthetic data)" in moved[1].read_text()
+    assert moved[1].read_text().endswith("</html>")
+
+
+def test_files_that_are_no_reports_are_neither_replaced_nor_removed(results, tmp_path):
+    victims = ["model.joblib", "cv_results.csv", "report.html", "results.json"]
+    for name in victims:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_bytes(b"of somebody else")
+        with pytest.raises(FileExistsError, match=f"holds {name} and no report"):
+            write_report(replace(results, cv_results={}), folder)
+        assert (folder / name).read_bytes() == b"of somebody else"
+        assert list(folder.iterdir()) == [folder / name]
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError, match="a folder was expected"):
+        write_report(results, link)
+
+
+def test_a_folder_that_the_file_names_holds_a_report_or_nothing_else(results, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / f"{'a' * 32}.pt").touch()
+    check_folder(tmp_path, named=False)
+    (tmp_path / "notes.txt").touch()
+    check_folder(tmp_path, named=True)
+    with pytest.raises(FileExistsError, match=r"holds notes\.txt .* --out"):
+        check_folder(tmp_path, named=False)
+    write_report(results, tmp_path)
+    check_folder(tmp_path, named=False)
+
+
+def test_names_with_control_characters_and_halves_of_characters(results, tmp_path):
+    old = results.classes[0]
+    hostile = "a\x1b[2J\u202e$\\frac{\udcff"
+
+    def renamed(values):
+        return np.array([hostile if value == old else value for value in values], object)
+
+    folds = tuple(replace(f, predicted=renamed(f.predicted)) for f in results.folds)
+    changed = replace(
+        results,
+        classes=(hostile, *results.classes[1:]),
+        target=renamed(results.target),
+        folds=folds,
+    )
+    paths = write_report(changed, tmp_path)
+    page = paths["report.html"].read_text()
+    assert r"a\x1b[2J\u202e$\frac{\udcff" in page
+    assert not set("\x1b\u202e") & set(page)
+    assert json.loads(paths["results.json"].read_text())["classes"][0] == hostile
 
 
 def test_importing_the_report_loads_no_plotting_library():

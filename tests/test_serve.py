@@ -29,6 +29,7 @@ from ferpipe import HOGFeatures, Recognizer, datasets
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.serve import __main__ as program
 from ferpipe.serve.app import make_app
+from ferpipe.serve.connections import config_of
 from ferpipe.serve.limits import Limits
 
 CLASSES = ["anger", "happiness"]
@@ -74,9 +75,9 @@ def png(picture):
 @contextmanager
 def serving(recognizer, *, limits=None, **options):
     """Run a server on a free port; yield a client of it."""
-    app = make_app(recognizer, limits=limits or Limits(**PATIENT), **options)
-    config = uvicorn.Config(app, log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
+    limits = limits or Limits(**PATIENT)
+    app = make_app(recognizer, limits=limits, **options)
+    server = uvicorn.Server(config_of(app, limits))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(
             target=asyncio.run, args=(server.serve(sockets=[listener]),)
@@ -174,7 +175,7 @@ def test_no_face_is_an_empty_list(client):
         (b"", "image/png", 422, "the file is empty"),
         (b"notes", "text/plain", 415, "got 'text/plain'"),
         (b"a=b", "application/x-www-form-urlencoded", 415, "must be an image"),
-        (b"notes", "multipart/form-data", 422, "form in the body is broken"),
+        (b"notes", "multipart/form-data", 422, "has no boundary"),
         (b"notes", "multipart/form-data; boundary=b", 422, "form in the body is broken"),
         (
             b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx',

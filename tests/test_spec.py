@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import yaml
@@ -217,7 +219,7 @@ def test_a_map_of_values_stays_a_map():
         ),
         (
             with_pipeline({"c": "SVC"}) | {"search": {"random": {"n_iter": 0}}},
-            r"search\.random\.n_iter: expected a whole number from 1, got 0",
+            r"search\.random\.n_iter: expected a whole number from 1 to",
         ),
         (with_evaluate({"seeds": 5}), r"evaluate\.seeds: expected a list of seeds"),
         (with_evaluate({"seeds": [0, -1]}), r"evaluate\.seeds\[1\]: expected a whole"),
@@ -428,3 +430,178 @@ def test_a_network_that_ships_is_no_step_by_itself():
         compile_spec(
             with_pipeline({"describe": {"pretrained": {"name": "fer2013"}}, "c": "SVC"})
         )
+
+
+# what a file from a stranger must not do
+
+
+def writing_to(folder):
+    training = {"Training": {"checkpoint": folder}}
+    return with_pipeline({"classify": {"ImageNetwork": {"training": training}}})
+
+
+def reporting_to(folder):
+    return with_pipeline({"classify": "SVC"}) | {"report": {"to": folder}}
+
+
+@pytest.mark.parametrize("make", [writing_to, reporting_to])
+@pytest.mark.parametrize(
+    "folder", ["..", "../victim", "a/../../victim", "/", "~", "link", "link/inside", "a\0b"]
+)
+def test_folders_outside_the_working_directory_are_refused(
+    make, folder, tmp_path, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "victim").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "victim")
+    with pytest.raises(SpecError, match=r"outside .*--out FOLDER|is no folder"):
+        compile_spec(make(folder))
+    for inside in ("reports/example", "a/../b", str(tmp_path / "here" / "c")):
+        compile_spec(make(inside))
+
+
+@pytest.mark.parametrize("make", [writing_to, reporting_to])
+def test_the_command_line_allows_another_folder(make, tmp_path):
+    spec = make(str(tmp_path / "out" / "checkpoints"))
+    compile_spec(spec, out=tmp_path / "out")
+    with pytest.raises(SpecError, match=r"lies outside the working directory.*--out"):
+        compile_spec(spec, out=tmp_path / "other")
+
+
+def test_every_folder_that_is_tried_is_checked():
+    with pytest.raises(SpecError, match=r"Training\.checkpoint: '/b' lies outside"):
+        compile_spec(writing_to({"try": ["a", "/b"]}))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "-rf", ".hidden", "a/b", "a" * 101, "a\n"])
+def test_names_that_are_no_names_of_folders_are_refused(name, mapping):
+    with pytest.raises(SpecError, match=r"^name: "):
+        compile_spec(mapping | {"name": name})
+
+
+def test_pipelines_within_pipelines_are_bounded():
+    def nested(kind, depth):
+        steps = {"scale": "StandardScaler"}
+        for _ in range(depth):
+            steps = {"inner": {kind: steps}}
+        return with_pipeline({**steps, "classify": "SVC"})
+
+    for kind in ("pipeline", "union"):
+        compile_spec(nested(kind, 6))
+        with pytest.raises(SpecError, match="more than 6 deep in each other"):
+            compile_spec(nested(kind, 8))
+        # each level took three times as long as the one within it
+        with pytest.raises(SpecError, match="more than 24 deep in each other"):
+            compile_spec(nested(kind, 20))
+
+
+def test_a_nested_pipeline_is_asked_once_whether_it_transforms(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Pipeline, "transform", property(lambda self: asked.append(self)), raising=True
+    )
+    steps = {"scale": "StandardScaler"}
+    for _ in range(6):
+        steps = {"inner": {"pipeline": steps}}
+    compile_spec(with_pipeline({**steps, "classify": "SVC"}))
+    assert len(asked) <= 2 * 6
+
+
+def test_a_pipeline_that_classifies_stands_last_only():
+    inner = {"pipeline": {"scale": "StandardScaler", "classify": "SVC"}}
+    compile_spec(with_pipeline({"all": inner}))
+    for step in (inner, {"try": ["PCA", inner]}):
+        with pytest.raises(SpecError, match=r"pipeline\.all: Pipeline has no transform"):
+            compile_spec(with_pipeline({"all": step, "classify": "SVC"}))
+
+
+def test_what_is_too_deep_or_too_much_is_refused():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    wide = {"SVC": {"C": {"try": list(range(30_000))}}}
+    itself = {}
+    itself["again"] = itself
+    for value, message in (
+        (deep, "more than 24 deep"),
+        (itself, "more than 24 deep"),
+        (wide, "more than 20,000 names and values"),
+        ({"SVC": {"C": 10**400}}, "a number in the experiment is too large"),
+    ):
+        for take in (compile_spec, lambda mapping: override(mapping, ["seed=1"])):
+            with pytest.raises(SpecError, match=message):
+                take(with_pipeline({"classify": value}))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (
+            with_evaluate({"folds": {"KFold": {"n_splits": 10**9}}}),
+            r"evaluate\.folds\.KFold\.n_splits: at most 1,000",
+        ),
+        (
+            with_evaluate({"inner": {"RepeatedStratifiedKFold": {"n_repeats": 10**9}}}),
+            r"evaluate\.inner\.RepeatedStratifiedKFold\.n_repeats: at most",
+        ),
+        (
+            with_evaluate({"folds": {"LeavePGroupsOut": {"n_groups": 50}}}),
+            r"n_groups: at most 3",
+        ),
+        (with_evaluate({"seeds": list(range(101))}), r"evaluate\.seeds: at most 100"),
+        (
+            with_evaluate({}) | {"search": {"random": {"n_iter": 10**12}}},
+            r"search\.random\.n_iter: expected a whole number from 1 to 100,000",
+        ),
+        (
+            with_evaluate({}) | {"search": {"halving": {"factor": 10**12}}},
+            r"search\.halving\.factor: expected a whole number from 2 to 1,000",
+        ),
+        (
+            with_pipeline(
+                {
+                    "classify": {
+                        "SVC": {
+                            name: {"try": list(range(1, 51))}
+                            for name in ("C", "degree", "coef0", "max_iter")
+                        }
+                    }
+                }
+            ),
+            r"search\.grid: the pipeline has 6,250,000 candidates, more than 100,000",
+        ),
+        *(
+            (with_evaluate({}) | {"data": {"expression_sequences": data}}, message)
+            for data, message in (
+                ({"n_sequences": 10**9}, r"n_sequences: at most 5,000, got 1000000000"),
+                ({"n_frames": 10**9}, r"n_frames: at most 200"),
+                ({"size": [48, 10**9]}, r"size: at most 2,048"),
+                ({"n_sequences": float("inf")}, r"n_sequences: at most"),
+                ({"n_sequences": 5000, "n_frames": 200}, r"pixels, more than 268,435,456"),
+            )
+        ),
+        (
+            with_evaluate({})
+            | {"data": {"joined": {"sets": {"a": {"n_sequences": 10**9}, "b": {}}}}},
+            r"data\.joined\.sets\.a\.n_sequences: at most",
+        ),
+        (with_pipeline({"a\x1b[31m": "PCA", "classify": "SVC"}), "control characters"),
+    ],
+)
+def test_counts_without_bound_are_refused(mapping, message):
+    with pytest.raises(SpecError, match=message):
+        compile_spec(mapping)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "endless"])
+def test_only_ordinary_files_are_read(kind, tmp_path):
+    path = tmp_path / "experiment.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(SpecError, match=r"this is (a folder|no ordinary file)"):
+        read_mapping(path)

@@ -12,7 +12,8 @@ CODES = (0, 3, 6)
 
 
 @pytest.fixture
-def experiment(tmp_path):
+def experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the report goes below it
     """An experiment, and a file as FER2013's whose classes differ in a bright row."""
     rng = np.random.default_rng(0)
     with (tmp_path / "fer2013.csv").open("w", newline="") as file:

@@ -204,5 +204,5 @@ def test_program_writes_networks_and_card(folder, tmp_path, capsys):
 
 
 def test_program_names_wrong_input(tmp_path, capsys):
-    assert main(["landmarks", str(tmp_path / "none")]) == 2
+    assert main(["landmarks", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
     assert "found no .pts file" in capsys.readouterr().err

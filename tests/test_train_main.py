@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ferpipe.landmarks.predictor import load_model
+from ferpipe.train.__main__ import main
 
 
 @pytest.fixture
@@ -47,6 +48,23 @@ def wait_until(condition, seconds):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["landmarks", "FOLDER"],
+        ["candide", "FOLDER"],
+        ["objective", "FOLDER"],
+        ["fitter", "FOLDER"],
+        ["expressions", "FILE"],
+    ],
+)
+def test_nothing_is_written_into_the_package_by_itself(words, capsys):
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: --out FOLDER is missing")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")

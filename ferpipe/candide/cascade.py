@@ -9,7 +9,6 @@ parameters. Where the last frame's parameters are known, they take the place of 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from ferpipe.candide.model import POSE_NAMES, CandideModel
 from ferpipe.candide.point_fit import visible_points
 from ferpipe.candide.quality import FitJudge, load_judge
 from ferpipe.geometry import invert, transform_points, warp
-from ferpipe.landmarks.cascade import CropPlacer, PointCascade, open_network
+from ferpipe.landmarks.cascade import CropPlacer, OpenNetwork, PointCascade
 from ferpipe.landmarks.predictor import load_model
 
 __all__ = [
@@ -63,7 +62,7 @@ class WireframeCascade:
     ----------
     landmarks : PointCascade
         Its coarse network looks first; it judges doubtful finds.
-    session : onnxruntime.InferenceSession
+    network : OpenNetwork
         From one crop, uint8 of shape (1, 1, size, size), to parameters (1, n_parameters)
         and points (1, k, 2).
     model : CandideModel
@@ -77,7 +76,7 @@ class WireframeCascade:
     """
 
     landmarks: PointCascade
-    session: Any
+    network: OpenNetwork
     model: CandideModel
     vertices: np.ndarray
     mean_points: np.ndarray
@@ -168,7 +167,7 @@ class WireframeCascade:
     def _look(self, image, points):
         to_crop = self._place(points)
         crop = warp(image, to_crop, self._size)
-        (found,) = self.session.run(["parameters"], {"crop": crop[None, None]})
+        (found,) = self.network.run(["parameters"], crop)
         parameters = found[0].astype(np.float64)
         quality = self.quality(crop, self._shown(parameters))
         return parameters_in(invert(to_crop), parameters), quality
@@ -183,7 +182,7 @@ class WireframeCascade:
         flat = units[:, self.vertices].reshape(len(units), -1)
         object.__setattr__(self, "_rest", self.model.vertices[self.vertices].ravel())
         object.__setattr__(self, "_units", flat)
-        size = self.session.get_inputs()[0].shape[-1]
+        size = self.network.size
         placer = CropPlacer(self.mean_points, self.landmarks.mean_shape, size)
         object.__setattr__(self, "_size", (size, size))
         object.__setattr__(self, "_place", placer)
@@ -205,7 +204,7 @@ def load_wireframe_cascade(folder, landmarks, model) -> WireframeCascade:
     path = Path(folder) / "wireframe.onnx"
     return WireframeCascade(
         landmarks,
-        open_network(path),
+        OpenNetwork(path),
         model,
         vertices,
         mean_points,

@@ -12,6 +12,7 @@ def as_bunch(
     *,
     kind,
     groups=None,
+    population=None,
     filenames=None,
     target_names=None,
     description="data of your own",
@@ -32,6 +33,9 @@ def as_bunch(
         What a sample is.
     groups : sequence of str, default=None
         Subject of each sample, where subjects are known.
+    population : str, default=None
+        From which people the subjects come: in data sets of one population, the same name
+        is the same person. None if no other data set has them.
     filenames : list, default=None
         The file of each sample, or the list of the files of its frames; None for data
         that has none.
@@ -49,8 +53,8 @@ def as_bunch(
     Returns
     -------
     bunch : Bunch or (data, target)
-        ``data``, ``target``, ``groups``, ``target_names``, ``filenames``, ``kind``,
-        ``synthetic``, ``DESCR`` and the further entries.
+        ``data``, ``target``, ``groups``, ``population``, ``target_names``, ``filenames``,
+        ``kind``, ``synthetic``, ``DESCR`` and the further entries.
     """
     if target is None:
         target_names = []
@@ -63,6 +67,7 @@ def as_bunch(
         data=data,
         target=target,
         groups=None if groups is None else np.asarray(groups, dtype=str),
+        population=population,
         target_names=target_names,
         filenames=filenames,
         kind=kind,

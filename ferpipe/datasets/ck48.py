@@ -49,7 +49,8 @@ def load_ck48(path, *, classes=7, as_sequences=True, on_error="raise", return_X_
         ``data`` : list of ndarray of shape (T_i, 48, 48), or ndarray of shape
         (n, 48, 48), uint8, in the order of subject, sequence and frame.
         ``target`` : ndarray of shape (n,), canonical names.
-        ``groups`` : ndarray of shape (n,), subjects such as ``"S010"``.
+        ``groups`` : ndarray of shape (n,), subjects such as ``"S010"``; they are people
+        of CK+ under the same names (``population``).
         ``sequences`` : ndarray of shape (n,), such as ``"S010_004"``.
         ``filenames`` : list of the files of each sample.
         ``target_names``, ``kind``, ``synthetic``, ``DESCR``.
@@ -99,6 +100,7 @@ def load_ck48(path, *, classes=7, as_sequences=True, on_error="raise", return_X_
         target,
         kind=kind,
         groups=[sequence.partition("_")[0] for sequence in sequences],
+        population="Cohn-Kanade",
         sequences=np.array(sequences),
         filenames=filenames,
         description=(
@@ -135,7 +137,7 @@ def _find_sequences(folder, names):
         for file in visible_files(class_folder):
             match = _NAME.fullmatch(file.name)
             if match:
-                numbered.append((match["sequence"], int(match["frame"]), file))
+                numbered.append((match["sequence"].upper(), int(match["frame"]), file))
             else:
                 unexpected.append(f"{file}: unexpected file")
         if not numbered:

@@ -192,6 +192,7 @@ def _as_bunch(columns, target, as_sequences, landmarks, return_X_y):
         labels,
         kind=kind,
         groups=[sequence.partition("_")[0] for sequence in sequences],
+        population="Cohn-Kanade",
         filenames=[
             [str(file) for file in files] if as_sequences else str(files)
             for files in filenames

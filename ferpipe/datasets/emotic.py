@@ -135,6 +135,7 @@ def load_emotic(path, *, usage=None, grey=True, on_error="raise", return_X_y=Fal
         [person["expression"] for person in samples],
         kind="images",
         groups=[person["photograph"] for person in samples],
+        population="EMOTIC",
         filenames=[str(person["file"]) for person in samples],
         description=(
             f"EMOTIC, {usage or 'all splits'}, 26 categories taken as 7 expressions\n\n"

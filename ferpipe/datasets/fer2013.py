@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ferpipe.datasets.bunch import as_bunch
-from ferpipe.datasets.files import existing_path
+from ferpipe.datasets.files import existing_path, file_state
 from ferpipe.datasets.labels import FER2013_CODES, FERPLUS_VOTES, nearest_words
 from ferpipe.mapped import map_images
 from ferpipe.store import Store
@@ -84,8 +84,7 @@ def load_fer2013(path, *, usage=None, labels="official", lazy=False, return_X_y=
     if usage is not None and usage not in _USAGES:
         raise ValueError(f"{usage!r} is not a known usage. {nearest_words(usage, _USAGES)}")
     file = _find_file(existing_path(path, _LAYOUT))
-    status = file.stat()
-    state = (str(file.resolve()), status.st_size, status.st_mtime_ns)
+    state = (str(file.resolve()), *file_state(file))
     if lazy:
         images, notes = map_images(state, lambda append: _parse_into(file, append))
         codes, usages = notes["codes"], notes["usages"]

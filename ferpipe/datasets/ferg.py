@@ -92,6 +92,7 @@ def load_ferg(
         target,
         kind="images",
         groups=groups,
+        population="FERG",
         filenames=[str(file) for file in filenames],
         description=(
             f"{folder.name}, {len(set(target))} classes\n\nRendered faces of "

@@ -1,5 +1,6 @@
 """Features that py-feat wrote: Fex csv files, one row a face."""
 
+from ferpipe.cells import plain_cell
 from ferpipe.datasets.openface import load_csv_features, read_csv
 
 __all__ = ["load_fex_csv"]
@@ -76,4 +77,6 @@ def _read_clips(file):
         return [(str(file), table)]
     if table["input"].isna().any():
         raise ValueError(f"{file}: a row is cut off, its input is missing")
-    return [(str(name), rows) for name, rows in table.groupby("input", sort=False)]
+    return [
+        (plain_cell(str(name)), rows) for name, rows in table.groupby("input", sort=False)
+    ]

@@ -14,6 +14,7 @@ __all__ = [
     "class_folders",
     "columns_read",
     "existing_path",
+    "file_state",
     "read_images",
     "read_samples",
     "stack_alike",
@@ -56,7 +57,8 @@ def existing_path(path, layout):
             f"set: export {name}=FOLDER, or give the path itself."
         )
     if not resolved.exists():
-        raise FileNotFoundError(f"{resolved}: no such file or folder. Expected: {layout}.")
+        # not what a variable holds: a file from a stranger may name any
+        raise FileNotFoundError(f"{path}: no such file or folder. Expected: {layout}.")
     return resolved
 
 
@@ -236,7 +238,7 @@ def read_images(
         values = read_samples(files, labels, read_into, **options)
         return {"places": np.flatnonzero(values)}
 
-    states = [(str(file.resolve()), *_state(file)) for file in files]
+    states = [(str(file.resolve()), *file_state(file)) for file in files]
     parts = (states, labels, unexpected, on_error, settings)
     images, notes = map_images(parts, write)
     places = notes["places"].tolist()
@@ -270,9 +272,11 @@ def _report(problems, n_samples, layout, on_error):
     warnings.warn(f"Left out {len(problems)}: {'; '.join(problems)}.", stacklevel=4)
 
 
-def _state(file):
+def file_state(file):
+    """Return by which a file is known again: size, times, place on the disk."""
+    # a file that was replaced may have the size and time of the one before
     status = file.stat()
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _natural_order(path):

@@ -1,7 +1,5 @@
 """Any data set that lies in folders: class/image, class/clip/frame or class/clip.mp4."""
 
-import re
-
 import numpy as np
 
 from ferpipe.datasets.bunch import as_bunch
@@ -15,6 +13,7 @@ from ferpipe.datasets.files import (
 )
 from ferpipe.datasets.labels import canonical_label
 from ferpipe.images import read_frames, read_image
+from ferpipe.patterns import safe_pattern
 from ferpipe.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = ["load_image_folder", "load_sequence_folder"]
@@ -32,6 +31,8 @@ def load_image_folder(
     size=None,
     grey=True,
     groups=None,
+    sequences=None,
+    population=None,
     lazy=False,
     on_error="raise",
     return_X_y=False,
@@ -51,6 +52,14 @@ def load_image_folder(
         Regular expression that finds the subject in a file's path within ``path``, such
         as ``"anger/S010_004.png"``: what its first group matches. ``r"/(S\d+)_"`` suits
         that name, ``"[^/]+/([^/]+)/"`` suits class/subject/image.
+    sequences : str, default=None
+        Regular expression that finds in the same way the sequence whose frame an image is:
+        ``r"/(S\d+_\d+)_"`` suits that name, ``"(.+)/"`` takes the folder that holds the
+        image. Frames of one sequence look alike: they are kept on one side of every
+        split, also where subjects are not known.
+    population : str, default=None
+        From which people the subjects come, such as ``"Cohn-Kanade"``: when data sets of
+        one population are joined, the same name is the same person.
     lazy : bool, default=False
         Map the images into memory from a file of the cache, which is written at first;
         for data larger than memory. They must have one size: see ``size``.
@@ -67,17 +76,21 @@ def load_image_folder(
         ``target`` : ndarray of shape (n,), canonical names for folders that are named by
         an expression, the folder's name otherwise.
         ``groups`` : ndarray of shape (n,), or None.
-        ``filenames``, ``target_names``, ``kind``, ``synthetic``, ``DESCR``.
+        ``sequences`` : ndarray of shape (n,), with ``sequences``.
+        ``filenames``, ``population``, ``target_names``, ``kind``, ``synthetic``,
+        ``DESCR``.
 
     Raises
     ------
     FileNotFoundError
         If the folder is missing.
     ValueError
-        If a file is unexpected or broken, a class is empty, or ``groups`` does not match.
+        If a file is unexpected or broken, a class is empty, or ``groups`` or ``sequences``
+        does not match.
     """
     folder = existing_path(path, _IMAGE_LAYOUT)
     pattern, shape = check_pattern(groups), check_size(size)
+    of_sequence = check_pattern(sequences, "sequences", "sequence")
     folders, unexpected = class_folders(folder, _IMAGE_LAYOUT)
     samples = []
     for class_folder in folders:
@@ -96,19 +109,37 @@ def load_image_folder(
         lazy=lazy,
         settings=(shape, grey),
     )
+    files = [files[place] for place in places]
+    extra = {}
+    if of_sequence is not None:
+        extra["sequences"] = np.array(
+            [
+                find_group(of_sequence, folder, file, "sequences", "sequence")
+                for file in files
+            ]
+        )
     return _as_bunch(
         data,
         [labels[place] for place in places],
-        [files[place] for place in places],
+        files,
         kind="images",
         folder=folder,
         pattern=pattern,
+        population=population,
         return_X_y=return_X_y,
+        **extra,
     )
 
 
 def load_sequence_folder(
-    path, *, size=None, grey=True, groups=None, on_error="raise", return_X_y=False
+    path,
+    *,
+    size=None,
+    grey=True,
+    groups=None,
+    population=None,
+    on_error="raise",
+    return_X_y=False,
 ):
     """Load clips, as folders of frames or as videos, from one folder a class.
 
@@ -124,6 +155,8 @@ def load_sequence_folder(
     groups : str, default=None
         Regular expression that finds the subject in a clip's path within ``path``, such
         as ``"anger/S010_004.mp4"``: what its first group matches.
+    population : str, default=None
+        As :func:`load_image_folder` has it.
     on_error : {"raise", "warn"}, default="raise"
         "warn" leaves out clips with a broken file, if they are few, and names them.
     return_X_y : bool, default=False
@@ -174,21 +207,26 @@ def load_sequence_folder(
         kind="sequences",
         folder=folder,
         pattern=pattern,
+        population=population,
         return_X_y=return_X_y,
     )
 
 
-def _as_bunch(data, target, files, *, kind, folder, pattern, return_X_y):
+def _as_bunch(
+    data, target, files, *, kind, folder, pattern, population, return_X_y, **extra
+):
     return as_bunch(
         data,
         target,
         kind=kind,
         groups=pattern and [find_group(pattern, folder, file) for file in files],
+        population=population,
         filenames=[str(file) for file in files],
         description=(
             f"{folder.name}, {len(data)} {kind} in folders\n\nOne folder a class."
         ),
         return_X_y=return_X_y,
+        **extra,
     )
 
 
@@ -254,28 +292,23 @@ def check_size(size):
     return shape
 
 
-def check_pattern(groups):
+def check_pattern(text, parameter="groups", marked="subject"):
     """Return a compiled pattern with a group that marks the subject; None stays."""
-    if groups is None:
+    if text is None:
         return None
-    try:
-        pattern = re.compile(groups)
-    except re.error as error:
-        raise ValueError(
-            f"groups={groups!r} is not a regular expression: {error}."
-        ) from error
+    pattern = safe_pattern(text, parameter)
     if not pattern.groups:
         raise ValueError(
-            f"groups={groups!r} has no group in parentheses that marks the subject."
+            f"{parameter}={text!r} has no group in parentheses that marks the {marked}."
         )
     return pattern
 
 
-def find_group(pattern, folder, file):
+def find_group(pattern, folder, file, parameter="groups", marked="subject"):
     """Return the subject that the pattern finds in a file's path below the folder."""
     match = pattern.search(file.relative_to(folder).as_posix())
-    if match is None:
+    if match is None or match[1] is None:
         raise ValueError(
-            f"{file}: groups={pattern.pattern!r} finds no subject in this path."
+            f"{file}: {parameter}={pattern.pattern!r} finds no {marked} in this path."
         )
     return match[1]

@@ -84,6 +84,7 @@ def load_jaffe(path, *, on_error="raise", return_X_y=False):
         target,
         kind="images",
         groups=groups,
+        population="JAFFE",
         filenames=[str(file) for file in filenames],
         description=(
             "JAFFE, 7 classes\n\nTen Japanese women who pose six expressions and a neutral "

@@ -1,5 +1,8 @@
 """Several data sets as one, with the classes that all of them have."""
 
+import itertools
+import warnings
+
 import numpy as np
 
 from ferpipe.datasets.bunch import as_bunch
@@ -25,10 +28,12 @@ def join_data_sets(bunches, *, size=None):
         ``data``, ``target``, ``filenames``, ``target_names``, ``kind``, ``synthetic``
         (whether any of them is) and ``DESCR`` as every loader returns them. Samples of
         classes that not all of the data sets have are left out.
-        ``groups`` : ndarray of shape (n,), such as ``"ck48/S010"``; None if one of the
-        data sets does not know its subjects.
-        ``sequences`` : ndarray of shape (n,), where one of the data sets has them; a
-        sample of another is a sequence of its own.
+        ``groups`` : ndarray of shape (n,), such as ``"Cohn-Kanade/S010"``: population and
+        subject, so that people whom several data sets show are one group; a data set
+        without a population takes its own name instead. None if one of the data sets does
+        not know its subjects.
+        ``sequences`` : ndarray of shape (n,), named in the same way, where one of the data
+        sets has them; a sample of another is a sequence of its own.
         ``data_set`` : ndarray of shape (n,), the name of the data set of each sample.
 
     Raises
@@ -36,6 +41,12 @@ def join_data_sets(bunches, *, size=None):
     ValueError
         If there are fewer than two data sets or shared classes, a data set has no labels,
         or kinds, sizes or colours differ.
+
+    Warns
+    -----
+    UserWarning
+        If data sets that do not declare their population name the same subjects: they are
+        taken for different people.
     """
     if len(bunches) < 2:
         raise ValueError(f"at least two data sets can be joined, got {len(bunches)}.")
@@ -64,12 +75,14 @@ def join_data_sets(bunches, *, size=None):
 
     def gather(key):
         return [
-            f"{name}/{f'sample {i}' if bunch.get(key) is None else bunch[key][i]}"
+            f"{name}/sample {i}" if bunch.get(key) is None else _full(name, bunch, key, i)
             for name, bunch in bunches.items()
             for i in kept[name]
         ]
 
     all_known = all(bunch.groups is not None for bunch in bunches.values())
+    if all_known:
+        _warn_of_same_names(bunches)
     extra = {"data_set": np.repeat(list(kept), [len(rows) for rows in kept.values()])}
     if any(bunch.get("sequences") is not None for bunch in bunches.values()):
         extra["sequences"] = np.array(gather("sequences"))
@@ -95,6 +108,32 @@ def join_data_sets(bunches, *, size=None):
         ),
         **extra,
     )
+
+
+def _full(name, bunch, key, place):
+    """Name a subject or a sequence as no other data set names one by chance."""
+    if bunch.get("data_set") is not None:
+        # a joined data set has such names already
+        return str(bunch[key][place])
+    return f"{bunch.get('population') or name}/{bunch[key][place]}"
+
+
+def _warn_of_same_names(bunches):
+    for (name, one), (other, two) in itertools.combinations(bunches.items(), 2):
+        populations = {one.get("population"), two.get("population")}
+        if None not in populations or any(
+            bunch.get("data_set") is not None for bunch in (one, two)
+        ):
+            continue
+        same = sorted(set(map(str, one.groups)) & set(map(str, two.groups)))
+        if same:
+            warnings.warn(
+                f"{name} and {other} have {len(same)} names of subjects in common, such as "
+                f"{same[0]!r}, and are taken for different people. If they are the same, "
+                "give both data sets one population (a parameter of the loaders of folders "
+                "and of as_bunch; CK, CK+ and CK+48 are 'Cohn-Kanade').",
+                stacklevel=3,
+            )
 
 
 def _samples(bunches, kept, kind, shape):

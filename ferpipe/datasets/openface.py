@@ -4,6 +4,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from ferpipe.cells import plain_cell
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
     class_folders,
@@ -179,6 +180,7 @@ def read_csv(file, required):
         table = pd.read_csv(file, skipinitialspace=True)
     except ValueError as error:  # pandas' own errors and wrong bytes are ValueErrors
         raise ValueError(f"{file}: this is not a whole csv file ({error})") from error
+    table.columns = [plain_cell(name) for name in table.columns]
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise ValueError(f"{file}: there is no column {', '.join(missing)}")

@@ -95,6 +95,7 @@ def load_rafd(path, *, angles=(90,), grey=True, on_error="raise", return_X_y=Fal
         target,
         kind="images",
         groups=groups,
+        population="RaFD",
         filenames=[str(file) for file in filenames],
         description=(
             f"RaFD, 8 classes, angles {', '.join(map(str, sorted(set(seen_from))))}\n\n"

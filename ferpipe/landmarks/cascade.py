@@ -28,10 +28,10 @@ from ferpipe.landmarks.points import outer_eye_distance
 __all__ = [
     "CropPlacer",
     "CROP_SIDE",
+    "OpenNetwork",
     "PointCascade",
     "crop_transform",
     "load_cascade",
-    "open_network",
     "place_in_box",
     "read_facts",
 ]
@@ -147,7 +147,7 @@ class PointCascade:
 
     Attributes
     ----------
-    coarse, fine : onnxruntime.InferenceSession
+    coarse, fine : OpenNetwork
         From one crop, uint8 of shape (1, 1, size, size), to points (1, 68, 2).
     mean_shape : ndarray of shape (68, 2)
         Points of the mean face; its outer eye distance is 1.
@@ -268,7 +268,7 @@ class PointCascade:
 
     def _passes(self, image, box, angle):
         """Find the points by the coarse network and then by the fine one, twice."""
-        size = self.fine.get_inputs()[0].shape[-1]
+        size = self.fine.size
         times = max(1, round(CROP_SIDE * box[2] / self.box_width / size))
         # smaller once rather than for each of the three crops
         x, y, width, height = box
@@ -281,11 +281,11 @@ class PointCascade:
         again = self.refine(small, first)
         return transform_points(from_small, first), transform_points(from_small, again)
 
-    def _look(self, session, image, placement):
-        size = session.get_inputs()[0].shape[-1]
+    def _look(self, network, image, placement):
+        size = network.size
         to_crop = crop_transform(placement, self.mean_shape, size)
         crop = warp(image, to_crop, (size, size))
-        (points,) = session.run(None, {"crop": crop[None, None]})
+        (points,) = network.run(None, crop)
         return transform_points(invert(to_crop), points[0].astype(np.float64))
 
 
@@ -300,8 +300,8 @@ def load_cascade(folder) -> PointCascade:
     coarse, fine = Path(folder) / "coarse.onnx", Path(folder) / "fine.onnx"
     facts = read_facts(coarse)
     return PointCascade(
-        open_network(coarse),
-        open_network(fine),
+        OpenNetwork(coarse),
+        OpenNetwork(fine),
         np.array(facts["mean_shape"]),
         facts["box_width"],
         np.array(facts["box_centre"]),
@@ -316,15 +316,36 @@ def read_facts(path) -> dict:
     path : path
         The file.
     """
-    written = open_network(path).get_modelmeta().custom_metadata_map
+    written = OpenNetwork(path).session.get_modelmeta().custom_metadata_map
     return {name: json.loads(value) for name, value in written.items()}
 
 
-def open_network(path):
-    """Open the file of a network, to be run by one thread."""
-    import onnxruntime
+class OpenNetwork:
+    """A network of a file, run by one thread.
 
-    options = onnxruntime.SessionOptions()
-    # one level of parallelism, the outermost
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    Copies and pickles hold the path: the file is opened again where they arrive.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; it takes ``crop``, uint8 of shape (1, 1, size, size).
+    """
+
+    def __init__(self, path):
+        import onnxruntime
+
+        self.path = Path(path)
+        options = onnxruntime.SessionOptions()
+        # one level of parallelism, the outermost
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            self.path, options, providers=["CPUExecutionProvider"]
+        )
+        self.size = self.session.get_inputs()[0].shape[-1]
+
+    def run(self, outputs, crop):
+        """Return the named outputs, or all for None, of a crop (size, size)."""
+        return self.session.run(outputs, {"crop": crop[None, None]})
+
+    def __reduce__(self):
+        return OpenNetwork, (self.path,)

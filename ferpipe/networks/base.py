@@ -1,7 +1,10 @@
 """What ImageNetwork and SequenceNetwork share: fit, predict, encode, pickle."""
 
+import os
+import threading
 from contextlib import contextmanager
 from os import PathLike
+from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -88,6 +91,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         from ferpipe.networks import loop
         from ferpipe.networks.modules import initialize
+        from ferpipe.networks.training_images import images_seen
         from ferpipe.networks.weights import read_partner
 
         training = Training() if self.training is None else self.training
@@ -105,21 +109,22 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             X, target, groups, training, seed
         )
         device = loop.find_device(training.device)
-        with _seeded(seed, device):
+        with _drawing(device, seed) as draws:
             module = initialize(self._make_module())
-            if self.weights is not None:
-                self._start_from_weights(module)
-            partner = None
-            if training.average_with is not None:
-                partner = read_partner(
-                    training.average_with, module, self.classes_, self.activation
-                )
-            # after all that may be refused: teachers take minutes or hours
-            answers = []
-            if training.teacher is not None:
-                answers = self._teach(dataset, groups, training, seed)
-            self._learn_scale(module, dataset)
-            vars(self).pop("_folded", None)
+        if self.weights is not None:
+            self._start_from_weights(module)
+        partner = None
+        if training.average_with is not None:
+            partner = read_partner(
+                training.average_with, module, self.classes_, self.activation
+            )
+        # after all that may be refused: teachers take minutes or hours
+        answers = []
+        if training.teacher is not None:
+            answers = self._teach(dataset, groups, training, seed)
+        self._learn_scale(module, dataset)
+        vars(self).pop("_folded", None)
+        with _drawing(device, seed, draws):
             self._net = loop.train(
                 module,
                 dataset,
@@ -137,6 +142,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         self.weights_ = {
             name: value.cpu().numpy().copy() for name, value in module.state_dict().items()
         }
+        self.training_images_ = images_seen(self, X)
         self.temperature_ = self._find_temperature(valid) if training.calibrate else 1.0
         self.n_parameters_ = sum(p.numel() for p in module.parameters() if p.requires_grad)
         return self
@@ -293,8 +299,10 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         training = Training() if self.training is None else self.training
         device = loop.find_device(training.device)
-        with _seeded(0, device):
+        # no weight is drawn: another thread may be at its training
+        with torch.device("meta"):
             module = self._make_module()
+        module.to_empty(device="cpu")
         module.load_state_dict({name: torch.tensor(w) for name, w in self.weights_.items()})
         return loop.make_net(module, device)
 
@@ -428,14 +436,33 @@ def _encode_labels(network, X, y):
     return classes, target
 
 
+# torch has one generator for all threads. By process: a lock that was held when a process
+# was forked is never released in it.
+_LOCKS: dict[int, Any] = {}
+
+
 @contextmanager
-def _seeded(seed, device):
-    """Seed torch inside a block and leave the caller's random state as it was."""
+def _drawing(device, seed, draws=None):
+    """Let one thread at a time draw from torch's generator; put it back as it was.
+
+    First weights and dropout draw from it. ``draws`` is where an earlier block stopped, a
+    list that this one yields and fills when it ends.
+    """
     import torch
 
     devices = [torch.cuda.current_device()] if device == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
+    stopped = []
+    lock = _LOCKS.setdefault(os.getpid(), threading.RLock())
+    with lock, torch.random.fork_rng(devices=devices):
+        if draws is None:
+            torch.default_generator.manual_seed(seed)
+            if devices:
+                torch.cuda.manual_seed(seed)
+        else:
+            torch.set_rng_state(draws[0])
+            if devices:
+                torch.cuda.set_rng_state(draws[1])
+        yield stopped
+        stopped.append(torch.get_rng_state())
         if devices:
-            torch.cuda.manual_seed(seed)
-        yield
+            stopped.append(torch.cuda.get_rng_state())

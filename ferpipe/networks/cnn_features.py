@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from ferpipe.constraints import Interval, StrOptions
 from ferpipe.features.extractor import ImageExtractor, to_grey
 from ferpipe.networks.weights import read_weights
+from ferpipe.threads import at_most, guard_forks
 
 __all__ = ["CNNFeatures"]
 
@@ -172,7 +173,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
             images = to_grey(images)[..., None]
         elif images.ndim == 3:
             images = np.repeat(images[..., None], 3, axis=3)
-        with torch.inference_mode():
+        with torch.inference_mode(), at_most(n_values=images.size):
             frames = torch.from_numpy(np.asarray(images, np.float32)).permute(0, 3, 1, 2)
             size = self.network_shape_[:2]
             if frames.shape[2:] != size:
@@ -188,6 +189,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
 
         from ferpipe.networks.folding import fold_batch_norms
 
+        guard_forks()
         if "_layers" not in vars(self):
             layers = self._layers_without_weights()
             layers.load_state_dict(

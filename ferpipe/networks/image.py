@@ -81,6 +81,9 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         ``seconds``.
     temperature_ : float
         By which scores are divided; 1 without ``Training(calibrate=True)``.
+    training_images_ : ndarray of shape (m,), uint64
+        Fingerprints of the images that the network and those that it was started from or
+        taught by were trained on; the leak guard compares them with the tested images.
     weights_ : dict of str to ndarray
         Weights and buffers of the network.
     net_ : skorch.NeuralNet

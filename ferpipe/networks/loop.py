@@ -22,6 +22,7 @@ from ferpipe.networks.averaging import AverageWeights
 from ferpipe.networks.batches import Batches, count_batches
 from ferpipe.networks.checkpoint import Checkpoint, training_key
 from ferpipe.networks.modules import TrainingLoss, decide
+from ferpipe.threads import at_most, guard_forks
 
 __all__ = [
     "apply",
@@ -87,6 +88,10 @@ class Net(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         """Forward and backward pass over one batch."""
+        with at_most(n_values=batch[0].frames.numel()):
+            return self._forward_and_backward(batch)
+
+    def _forward_and_backward(self, batch):
         self._set_training(True)
         inputs, target = batch
         lengths = inputs.lengths
@@ -267,6 +272,7 @@ def make_net(module, device):
     -------
     net : Net
     """
+    guard_forks()
     net = Net(
         module,
         TrainingLoss,
@@ -326,6 +332,7 @@ def train(
     MemoryError
         If torch finds too little memory.
     """
+    guard_forks()
     optimizer, settings = _OPTIMIZERS[training.optimizer]
     checkpoint = None
     if training.checkpoint is not None:
@@ -412,7 +419,8 @@ def apply(module, dataset, method):
     rows = []
     with torch.inference_mode():
         for batch, _ in Batches(dataset, _APPLY_BATCH):
-            result = method(module, batch.frames.to(device), batch.lengths)
+            with at_most(n_values=batch.frames.numel()):
+                result = method(module, batch.frames.to(device), batch.lengths)
             rows.append(result.cpu().numpy())
     return np.concatenate(rows)
 

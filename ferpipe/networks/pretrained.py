@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ferpipe.fingerprints import write_fingerprints
 from ferpipe.networks.image import ImageNetwork
-from ferpipe.networks.weights import FILE, OWN, build_network
+from ferpipe.networks.weights import FILE, OWN, build_network, fingerprints_beside
 
 __all__ = ["load_network", "pretrained", "save_network"]
 
@@ -56,6 +57,9 @@ def pretrained(name=None):
 def save_network(network, path):
     """Write the weights of an ImageNetwork, in half precision, and what they belong to.
 
+    ``NAME.fingerprints.npz`` beside it holds the fingerprints of the training images, 7
+    bytes each, by which the leak guard recognizes them. Move the two files together.
+
     Parameters
     ----------
     network : ImageNetwork
@@ -92,6 +96,12 @@ def save_network(network, path):
     }
     path = Path(path)
     save_file(tensors, path, metadata={"image_network": json.dumps(facts)})
+    beside = fingerprints_beside(path)
+    if hasattr(network, "training_images_"):
+        write_fingerprints(beside, network.training_images_)
+    else:
+        # those of other weights that were here before
+        beside.unlink(missing_ok=True)
     return path
 
 

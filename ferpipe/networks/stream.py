@@ -7,6 +7,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ferpipe.sequences import FrameDeltas, PerFrame
+from ferpipe.threads import at_most
 
 __all__ = ["SequenceStream", "read_next", "why_not_streamed"]
 
@@ -168,7 +169,7 @@ class SequenceStream:
         network, module = self._network, self._module
         (sequence,) = network._check_frames([frame[None]], reset=False)
         features = torch.from_numpy(np.asarray(sequence, np.float32))
-        with torch.inference_mode():
+        with torch.inference_mode(), at_most(1):
             row = module.frames(features.to(network.net_.device))[0]
             if len(module.recurrent):
                 row, self._states = read_next(module.recurrent, row, self._states)

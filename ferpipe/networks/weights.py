@@ -6,20 +6,34 @@ from pathlib import Path
 import numpy as np
 
 import ferpipe
+from ferpipe.fingerprints import read_fingerprints
 
 __all__ = [
     "FILE",
     "OWN",
     "build_network",
     "check_classes",
+    "fingerprints_beside",
     "load_frames",
     "read_partner",
     "read_weights",
+    "weights_file",
 ]
 
 # those that ship, and what the file of each is called
 OWN = Path(ferpipe.__file__).parent / "pretrained"
 FILE = "network.safetensors"
+
+
+def weights_file(name):
+    """Return the file of a network that ships, by its name, or the path that was given."""
+    own = OWN / str(name) / FILE
+    return own if own.is_file() else Path(name).expanduser()
+
+
+def fingerprints_beside(file):
+    """Return the file of the training images' fingerprints, beside a file of weights."""
+    return Path(file).with_suffix(".fingerprints.npz")
 
 
 def read_weights(path):
@@ -46,8 +60,7 @@ def read_weights(path):
     """
     from safetensors import SafetensorError, safe_open
 
-    own = OWN / str(path) / FILE
-    path = own if own.is_file() else Path(path).expanduser()
+    path = weights_file(path)
     if not path.is_file():
         names = ", ".join(found.parent.name for found in OWN.glob(f"*/{FILE}"))
         raise FileNotFoundError(
@@ -199,6 +212,9 @@ def build_network(kind, path):
     network.temperature_ = float(facts["temperature"])
     network.weights_ = weights
     network.history_ = []
+    beside = fingerprints_beside(weights_file(path))
+    if beside.is_file():
+        network.training_images_ = read_fingerprints(beside)
     counted = [weights[name] for name in weights if not _is_buffer(name)]
     network.n_parameters_ = sum(value.size for value in counted)
     try:

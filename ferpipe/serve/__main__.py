@@ -12,12 +12,15 @@ from urllib.parse import quote
 
 from ferpipe import __version__
 from ferpipe.allocator import share_freed_memory
+from ferpipe.images import LARGEST_IMAGE
 from ferpipe.networks.pretrained import pretrained
 from ferpipe.persistence import card_path
 from ferpipe.recognizer import Recognizer
+from ferpipe.serve.limits import Limits
 
 __all__ = ["main"]
 
+_PIXELS = Limits.pixels
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -46,13 +49,13 @@ def _serve(options):
     import uvicorn
 
     from ferpipe.serve.app import make_app
-    from ferpipe.serve.limits import Limits
+    from ferpipe.serve.connections import config_of
 
     local = _is_local(options.host)
     token = options.token or (None if local else secrets.token_urlsafe(16))
     with _listen(options.host, options.port) as listener:
-        recognizer = Recognizer(options.model, trusted=options.trusted)
-        limits = Limits()
+        recognizer = Recognizer(options.model, trusted=options.trusted, input=options.input)
+        limits = Limits(pixels=options.max_pixels)
         name, card = _card_of(options.model)
         app = make_app(
             recognizer,
@@ -62,20 +65,9 @@ def _serve(options):
             hosts={*_LOCAL, options.host.lower()} if local else None,
             limits=limits,
         )
-        config = uvicorn.Config(
-            app,
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            limit_concurrency=limits.connections,
-            timeout_graceful_shutdown=3,
-            # below it a frame that is too large is answered; at it the stream is cut
-            ws_max_size=2 * limits.body_bytes,
-            ws_per_message_deflate=False,
-        )
         print(f"ferpipe {__version__} serves {name}: {', '.join(recognizer.classes)}")
         print(f"{_address(options.host, listener, token)}   (Ctrl-C stops it)", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config_of(app, limits)).run(sockets=[listener])
 
 
 def _is_local(host):
@@ -101,7 +93,8 @@ def _card_of(model):
     """Return the name of a model and what its card says."""
     path = Path(model).expanduser()
     if path.is_file():
-        return path.stem, json.loads(card_path(path).read_text("utf-8"))
+        name = os.fsencode(path.stem).decode("utf-8", "replace")
+        return name, json.loads(card_path(path).read_text("utf-8"))
     return model, pretrained()[model]
 
 
@@ -144,12 +137,32 @@ def _parser():
         help="a class, function or file that the model file may use although it is not on "
         "the list, such as mypackage.MyTransformer; may be given more than once",
     )
+    parser.add_argument(
+        "--max-pixels",
+        type=_pixels,
+        default=_PIXELS,
+        help=f"images with more are refused (default: {_PIXELS:,})",
+    )
+    parser.add_argument(
+        "--input",
+        choices=("candide",),
+        help="what a model of numbers was fitted on, if that is not on record: those of "
+        "CandideFitter",
+    )
     return parser
 
 
 def _port(text: str) -> int:
     if not (text.isdecimal() and int(text) < 2**16):
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 65535, got {text!r}")
+    return int(text)
+
+
+def _pixels(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) <= LARGEST_IMAGE):
+        raise argparse.ArgumentTypeError(
+            f"expected a number from 1 to {LARGEST_IMAGE}, got {text!r}"
+        )
     return int(text)
 
 

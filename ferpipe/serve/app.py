@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from ferpipe.datasets.synthetic import make_expression_sequences
 from ferpipe.persistence import describe_input
 from ferpipe.recognizer import Recognizer
 from ferpipe.serve.answers import Answer, FrameAnswer, ModelFacts, Refusal, face_of
+from ferpipe.serve.decoder import Decoder
+from ferpipe.serve.facts import as_json, check_names
 from ferpipe.serve.guard import Guard
 from ferpipe.serve.limits import Limits, Refused
-from ferpipe.serve.uploads import read_body, read_upload
+from ferpipe.serve.uploads import Uploads, check_size, file_in
 from ferpipe.serve.work import Worker
 
 __all__ = ["make_app"]
@@ -40,10 +43,10 @@ _GUARDED = {
 _PREDICTING = {
     **_GUARDED,
     408: "The body did not arrive in time.",
-    413: "The file is too large.",
+    413: "The file is too large, or the form has too many fields.",
     415: "The body is neither an image nor a form.",
     422: "There is no image that can be read, or it has too many pixels.",
-    429: "Too many images are waiting.",
+    429: "Too many images are waiting, or arriving.",
     503: "It took too long, or there are too many connections.",
 }
 _BODY = {
@@ -61,6 +64,8 @@ _BODY = {
 }
 # of WebSocket closes: try again later, and gone
 _BUSY, _GONE = 1013, 1001
+# of a text message: of the time of a frame; more is no such message
+_LONGEST_TEXT = 1000
 
 
 def make_app(
@@ -96,22 +101,49 @@ def make_app(
     Raises
     ------
     ValueError
-        If the recognizer leaves out frames.
+        If the recognizer leaves out frames, or a name of a class or the card cannot be
+        written as JSON.
     """
     if recognizer.every is not None:
         raise ValueError(
             f"The recognizer must have every=None, got {recognizer.every}: clients choose "
             "the frames that they send."
         )
-    worker = Worker(limits)
+    check_names(recognizer.classes)
+    facts = _facts(recognizer, name, card, limits)
+    uploads, decoder = Uploads(limits), Decoder(limits)
+    decoding, recognizing = Worker(limits, "decode"), Worker(limits, "recognize")
+    n_streams = 0
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # what is loaded when a thread first needs it is loaded before the first request
+        # what is loaded when it is first needed is loaded before the first request
+        decoder.start()
         with suppress(Refused):
-            await worker.run(recognizer.predict_image, _drawn_face())
+            await recognizing.run(recognizer.predict_image, _drawn_face())
         yield
-        worker.close()
+        decoding.close()
+        recognizing.close()
+        decoder.close()
+
+    async def answer(recognize, client, content_of, *arguments):
+        """Decode an image and recognize the faces in it, in time; return JSON."""
+        read = partial(_read, decoder, content_of, *arguments, grey=not recognizer.colour)
+        try:
+            async with asyncio.timeout(limits.seconds):
+                image, seconds = await decoding.run(
+                    read, client=client, size=len(arguments[0])
+                )
+                size = image.shape[0] * image.shape[1]
+                return await recognizing.run(
+                    recognize, image, seconds, client=client, size=size
+                )
+        except TimeoutError as error:
+            raise Refused(
+                503,
+                f"No answer was found in {limits.seconds:g} s: try again later, or send a "
+                "smaller image.",
+            ) from error
 
     # the usual pages on the schema fetch scripts from elsewhere
     app = FastAPI(
@@ -124,8 +156,6 @@ def make_app(
     )
     # Guard looks at the token; this tells of it in the schema
     needs = [Depends(HTTPBearer(auto_error=False))] if token else []
-    facts = _facts(recognizer, name, card, limits)
-    n_streams = 0
 
     @app.exception_handler(Refused)
     async def refuse(request: Request, refusal: Refused) -> Response:
@@ -145,14 +175,26 @@ def make_app(
     )
     async def predict(request: Request) -> Response:
         """Recognise the faces in an image, the surest first."""
-        content = await read_body(request, limits)
-        answer = await worker.run(_answer, recognizer, content, limits)
-        return Response(answer, media_type="application/json")
+        body = await uploads.receive(request)
+        found = await answer(
+            partial(_recognize, recognizer),
+            _client_of(request),
+            file_in,
+            body,
+            request.headers["content-type"],
+            limits,
+        )
+        return Response(found, media_type="application/json")
 
-    @app.get("/v1/model", responses=_documented(_GUARDED), dependencies=needs)
-    async def model() -> ModelFacts:
+    @app.get(
+        "/v1/model",
+        response_model=ModelFacts,
+        responses=_documented(_GUARDED),
+        dependencies=needs,
+    )
+    async def model() -> Response:
         """Tell what answers, and what is taken."""
-        return facts
+        return Response(facts, media_type="application/json")
 
     @app.get("/healthz", responses=_documented({403: _GUARDED[403]}))
     async def health() -> dict[str, str]:
@@ -170,7 +212,7 @@ def make_app(
             return
         n_streams += 1
         try:
-            await _serve_stream(socket, recognizer, worker, limits)
+            await _serve_stream(socket, recognizer.stream(), answer, limits)
         finally:
             n_streams -= 1
 
@@ -199,31 +241,42 @@ def _documented(statuses) -> dict[int | str, dict[str, Any]]:
 
 def _facts(recognizer, name, card, limits):
     wireframe, _ = load_calibrated()
-    return ModelFacts(
-        name=name,
-        version=ferpipe.__version__,
-        classes=recognizer.classes,
-        gives=recognizer.gives,
-        takes=describe_input(recognizer.model),
-        card=card or {},
-        action_units=list(wireframe.animation_names),
-        triangles=wireframe.triangles.tolist(),
-        limits=asdict(limits),
+    return as_json(
+        {
+            "name": name,
+            "version": ferpipe.__version__,
+            "classes": recognizer.classes,
+            "gives": recognizer.gives,
+            "takes": describe_input(recognizer.model),
+            "card": card or {},
+            "action_units": wireframe.animation_names,
+            "triangles": wireframe.triangles.tolist(),
+            "limits": asdict(limits),
+        }
     )
 
 
-def _answer(recognizer, content, limits):
-    """Recognise the faces in an image file; return the answer as JSON."""
+def _client_of(connection):
+    return connection.client.host if connection.client else ""
+
+
+def _read(decoder, content_of, *arguments, grey):
+    """Decode an image; return it and the seconds that it took."""
     start = time.perf_counter()
-    image = read_upload(content, limits, grey=not recognizer.colour)
+    image = decoder.read(content_of(*arguments), grey=grey)
+    return image, time.perf_counter() - start
+
+
+def _recognize(recognizer, image, seconds):
+    """Recognize the faces in an image; return the answer as JSON."""
+    start = time.perf_counter() - seconds
     sightings = recognizer.predict_image(image)
     return Answer(**_seen(image, sightings, recognizer, start)).model_dump_json()
 
 
-def _answer_frame(stream, content, moment, limits):
-    """Recognise the faces in the next frame of a stream; return the answer as JSON."""
-    start = time.perf_counter()
-    image = read_upload(content, limits, grey=not stream.recognizer.colour)
+def _recognize_frame(stream, moment, image, seconds):
+    """Recognize the faces in the next frame of a stream; return the answer as JSON."""
+    start = time.perf_counter() - seconds
     sightings = stream.step(image, moment)
     return FrameAnswer(
         frame=sightings[0].frame,
@@ -242,15 +295,16 @@ def _seen(image, sightings, recognizer, start):
     }
 
 
-async def _serve_stream(socket, recognizer, worker, limits):
+async def _serve_stream(socket, stream, answer, limits):
     """Answer the frames of one stream, until the client has enough."""
-    stream = recognizer.stream()
+    loop = asyncio.get_running_loop()
     start = time.monotonic()
     given, last = None, -math.inf
+    until = loop.time() + limits.idle_seconds
     with suppress(WebSocketDisconnect):
         while True:
             try:
-                async with asyncio.timeout(limits.idle_seconds):
+                async with asyncio.timeout_at(until):
                     message = await socket.receive()
             except TimeoutError:
                 reason = f"No frame came for {limits.idle_seconds:g} s."
@@ -258,30 +312,43 @@ async def _serve_stream(socket, recognizer, worker, limits):
                 return
             if message["type"] == "websocket.disconnect":
                 return
+            frame = message.get("bytes")
             try:
-                if message.get("text") is not None:
+                if frame is None:
                     given = _time_in(message["text"], last)
                     continue
                 moment = time.monotonic() - start if given is None else given
                 if moment <= last:
                     raise Refused(422, "A time must be given with each frame, or none.")
-                work = _answer_frame, stream, message["bytes"], moment, limits
-                answer = await worker.run(*work)
+                check_size(frame, limits)
+                work = partial(_recognize_frame, stream, moment)
+                text = await answer(work, _client_of(socket), bytes, frame)
                 given, last = None, moment
             except Refused as refusal:
                 given = None
-                answer = Refusal(detail=refusal.sentence).model_dump_json()
-            await socket.send_text(answer)
+                text = Refusal(detail=refusal.sentence).model_dump_json()
+            if frame is not None:
+                until = loop.time() + limits.idle_seconds
+            try:
+                async with asyncio.timeout(limits.seconds):
+                    await socket.send_text(text)
+            except TimeoutError:
+                await socket.close(_GONE, f"No answer was taken for {limits.seconds:g} s.")
+                return
 
 
 def _time_in(text, last):
     """Read the message that gives the time of the next frame."""
     try:
+        if len(text) > _LONGEST_TEXT:
+            raise ValueError
         moment = json.loads(text)["time"]
-        if not (isinstance(moment, int | float) and last < moment < math.inf):
+        if isinstance(moment, bool) or not isinstance(moment, int | float):
+            raise TypeError
+        if not last < moment < math.inf:
             raise ValueError
         return float(moment)
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise Refused(
             422,
             'A text message must be {"time": SECONDS}, the time of the frame that follows, '

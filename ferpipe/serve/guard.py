@@ -23,6 +23,8 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+# what needs no token
+_OPEN = frozenset({"/", "/page.css", "/page.js", "/healthz", "/openapi.json"})
 
 
 class Guard:
@@ -33,8 +35,8 @@ class Guard:
     app : ASGI application
         What is guarded.
     token : str or None
-        Needed for everything under ``/v1/``; None for no token. The page itself and
-        ``/healthz`` tell nothing, and need none.
+        Needed for everything but the page with its files, ``/healthz`` and
+        ``/openapi.json``, which tell nothing about the model; None for no token.
     hosts : collection of str or None
         Names under which the server is known; None for any.
 
@@ -72,14 +74,14 @@ class Guard:
             names = ", ".join(sorted(self._hosts))
             return _answer(403, f"This server is not {host!r} but one of {names}.")
         origin = connection.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _place_in(origin) != host.lower():
             return _answer(403, f"Pages of {origin!r} may not use this server.")
-        if self._token is None or not connection.url.path.startswith("/v1/"):
+        if self._token is None or _is_open(connection.scope):
             return None
         scheme, _, given = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             given = connection.query_params.get("token", "")
-        if hmac.compare_digest(given.strip().encode(), self._token.encode()):
+        if hmac.compare_digest(_bytes_of(given.strip()), _bytes_of(self._token)):
             return None
         sentence = (
             "The token is missing or wrong: send 'Authorization: Bearer TOKEN', or add "
@@ -88,10 +90,34 @@ class Guard:
         return _answer(401, sentence, {"WWW-Authenticate": "Bearer"})
 
 
+def _is_open(scope):
+    """Tell whether a request needs no token, by the path that is routed.
+
+    The URL of a request is no help: it is put together from what the client claims in the
+    header Host.
+    """
+    path, mounted_at = scope["path"], scope.get("root_path", "")
+    if mounted_at and path.startswith(f"{mounted_at}/"):
+        path = path.removeprefix(mounted_at)
+    return scope["type"] == "http" and path in _OPEN
+
+
+def _bytes_of(token):
+    return token.encode("utf-8", "surrogatepass")
+
+
 def _name_in(host):
     """Return the name in a Host header, without its port."""
     try:
         return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _place_in(origin):
+    """Return host and port of an Origin header."""
+    try:
+        return urlsplit(origin).netloc.lower()
     except ValueError:
         return None
 

@@ -12,23 +12,37 @@ class Limits:
     Attributes
     ----------
     body_bytes : int
-        Of an image file or a frame.
+        Of an image file or a frame; of a form, with all that it holds.
+    arriving_bytes : int
+        Of all bodies that arrive at the same time, from all clients.
+    parts : int
+        Fields of a form.
+    part_header_bytes : int
+        Of the headers of one of them.
     pixels : int
         Of an image, whatever the size of its file.
+    decoding_seconds : float
+        Of processor time, to decode an image.
     waiting : int
-        Images and frames that are worked on or wait for it, from all clients.
+        Images and frames that are worked on or wait for it, from all clients: so many to
+        be decoded, and so many to be recognized.
     streams : int
         Streams that are open at the same time.
     connections : int
         Connections, idle ones among them.
     seconds : float
-        For a body to arrive; and again for the answer.
+        For the head of a request to arrive; again for its body; again for the answer to
+        be found; and again for it to be taken.
     idle_seconds : float
         Without a frame, after which a stream is closed.
     """
 
     body_bytes: int = 20_000_000
+    arriving_bytes: int = 200_000_000
+    parts: int = 100
+    part_header_bytes: int = 8192
     pixels: int = 25_000_000
+    decoding_seconds: float = 5.0
     waiting: int = 16
     streams: int = 8
     connections: int = 100

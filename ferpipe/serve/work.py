@@ -1,14 +1,27 @@
-"""The thread that recognises, and the queue before it."""
+"""The thread that works, and the queue before it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Semaphore
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ferpipe.serve.limits import Limits, Refused
 
 __all__ = ["Worker"]
+
+
+@dataclass(eq=False)
+class _Job:
+    """What is to be done, for whom, and how much it is."""
+
+    work: Callable[[], Any]
+    client: str
+    size: int
+    number: int
+    answer: asyncio.Future = field(default_factory=asyncio.Future)
 
 
 class Worker:
@@ -17,46 +30,103 @@ class Worker:
     Parameters
     ----------
     limits : Limits
-        How many may wait, and how long.
+        How many may wait.
+    name : str
+        Of the thread.
 
     Notes
     -----
     One thread is enough: the networks use all cores by themselves, and a stream must not
-    see two of its frames at once.
+    meet two of its frames at once.
+
+    The client with the fewest that wait is served first, of those the smallest, of those
+    the first. If there is no room, the client with the most that wait gives way, with its
+    largest: many images of one client, or large ones, do not keep out the others.
     """
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, name: str):
         self._limits = limits
-        self._places = Semaphore(limits.waiting)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recognise")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._waiting: list[_Job] = []
+        self._work: asyncio.Future | None = None
+        self._n_jobs = 0
 
-    async def run(self, function: Callable, *arguments) -> Any:
+    async def run(self, function: Callable, *arguments, client: str = "", size=0) -> Any:
         """Call a function in the thread, when its turn comes.
+
+        Parameters
+        ----------
+        function : callable
+        *arguments
+            Of the function.
+        client : str, default=""
+            Who wants it.
+        size : int, default=0
+            How much work it is, on any scale.
 
         Raises
         ------
         Refused
-            With 429 if too many wait already, with 503 if it takes too long: what has not
-            begun by then is not begun any more.
+            With 429 if too many wait already.
+
+        Notes
+        -----
+        Who does not wait any longer is left out, unless it has begun already.
         """
-        if not self._places.acquire(blocking=False):
-            raise Refused(
-                429,
-                f"{self._limits.waiting} images are waiting already: try again in a "
-                "second, or send fewer at a time.",
-            )
-        future = self._thread.submit(function, *arguments)
-        future.add_done_callback(lambda _: self._places.release())
+        self._n_jobs += 1
+        job = _Job(partial(function, *arguments), client, size, self._n_jobs)
+        self._waiting.append(job)
+        if len(self._waiting) + (self._work is not None) > self._limits.waiting:
+            self._give_way()
+        self._start_next()
         try:
-            async with asyncio.timeout(self._limits.seconds):
-                return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            raise Refused(
-                503,
-                f"No answer was found in {self._limits.seconds:g} s: try again later, or "
-                "send a smaller image.",
-            ) from error
+            return await job.answer
+        finally:
+            if job in self._waiting:
+                self._waiting.remove(job)
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more; who waits is refused, with 503."""
+        for job in self._waiting:
+            job.answer.set_exception(Refused(503, "The server stops."))
+        self._waiting.clear()
+        if self._work is not None:
+            self._work.cancel()  # who ends later than the event loop must not call it
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _give_way(self):
+        counts = Counter(job.client for job in self._waiting)
+        last = max(
+            self._waiting, key=lambda job: (counts[job.client], job.size, job.number)
+        )
+        self._waiting.remove(last)
+        last.answer.set_exception(
+            Refused(
+                429,
+                f"{self._limits.waiting} images are waiting already: try again in a "
+                "second, or send fewer at a time, or smaller ones.",
+            )
+        )
+
+    def _start_next(self):
+        if self._work is not None or not self._waiting:
+            return
+        counts = Counter(job.client for job in self._waiting)
+        job = min(self._waiting, key=lambda job: (counts[job.client], job.size, job.number))
+        self._waiting.remove(job)
+        loop = asyncio.get_running_loop()
+        self._work = loop.run_in_executor(self._thread, job.work)
+        self._work.add_done_callback(partial(self._finish, job))
+
+    def _finish(self, job, work):
+        self._work = None
+        error = None if work.cancelled() else work.exception()
+        if job.answer.done():
+            pass  # nobody waits for it any more
+        elif work.cancelled():
+            job.answer.set_exception(Refused(503, "The server stops."))
+        elif error is not None:
+            job.answer.set_exception(error)
+        else:
+            job.answer.set_result(work.result())
+        self._start_next()

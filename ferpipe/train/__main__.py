@@ -8,10 +8,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import joblib
-
-import ferpipe
 from ferpipe.allocator import keep_freed_memory
+from ferpipe.terminal import careful_output, error_line
+from ferpipe.threads import n_cores
 
 __all__ = ["main"]
 
@@ -34,27 +33,40 @@ def main(arguments=None) -> int:
     status : int
         0, or 2 for wrong input and 130 after an interrupt.
     """
-    options = _parser().parse_args(arguments)
-    keep_freed_memory()
-    try:
-        _run(options)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
-        return 130
+    with careful_output():
+        options = _parser().parse_args(arguments)
+        keep_freed_memory()
+        try:
+            _run(options)
+        except (OSError, ValueError) as error:
+            error_line(error)
+            return 2
+        except KeyboardInterrupt:
+            print("stopped.", file=sys.stderr)
+            return 130
     return 0
 
 
 def _run(options):
     from ferpipe.train.card import write_card
 
+    if options.out is None:
+        raise ValueError(
+            "--out FOLDER is missing: name the folder for what is trained and its card. "
+            "(The package's own folder is not written to by itself: whatever is cached "
+            "would be computed anew.)"
+        )
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.asset == "fingerprints":
+        from ferpipe.train.expressions import add_fingerprints
+
+        print(add_fingerprints(options.folder, options.out))
+        return
     card = options.train(options)
+    path = write_card(options.out, **card)
     for name, value in card["scores"].items():
         print(f"  {name:<38} {value}")
-    print(write_card(options.out, **card))
+    print(path)
 
 
 def _on_faces(train, options):
@@ -64,7 +76,7 @@ def _on_faces(train, options):
     faces = read_annotated_faces(options.folder)
     n_photos = len(set(faces.photos))
     print(f"{len(faces.images)} faces of {n_photos} photos")
-    command = ["python", "-m", "ferpipe.train", options.asset, "FOLDER"]
+    command = ["python", "-m", "ferpipe.train", options.asset, "FOLDER", "--out", "OUT"]
     for name in ("epochs", "rounds", "networks", "folds", "seed"):
         value = getattr(options, name, None)
         if value is not None:
@@ -83,7 +95,7 @@ def _train_expressions(options):
 
     trained = train_expressions(options.experiment, options.out)
     return {
-        "files": ["network.safetensors"],
+        "files": ["network.safetensors", "network.fingerprints.npz"],
         "what": "one of seven expressions from a grey crop of a face, for ImageNetwork",
         "data": "FER2013, the part Training with its official labels: 48x48 grey faces "
         "collected by image search (Goodfellow et al. 2013); no other images",
@@ -91,7 +103,7 @@ def _train_expressions(options):
         "protocol": trained.protocol,
         "scores": trained.scores,
         "recipe": trained.recipe,
-        "command": f"python -m ferpipe.train expressions {options.experiment}",
+        "command": f"python -m ferpipe.train expressions {options.experiment} --out OUT",
         "packages": ["torch", "skorch", "numpy"],
     }
 
@@ -241,17 +253,16 @@ def _parser():
         prog="python -m ferpipe.train", description="Train what the package ships."
     )
     assets = parser.add_subparsers(dest="asset", required=True, metavar="ASSET")
-    pretrained = Path(ferpipe.__file__).parent / "pretrained"
     landmarks = assets.add_parser(
         "landmarks",
         help="the 68 points of a face",
         description="Train the networks that find 68 points, judge them by photo.",
     )
     landmarks.set_defaults(train=partial(_on_faces, _train_landmarks))
-    _add_common(landmarks, pretrained / "landmarks68")
+    _add_common(landmarks)
     landmarks.add_argument("--epochs", type=int, help="of both networks, for a quick look")
     landmarks.add_argument(
-        "--n-jobs", type=int, default=joblib.cpu_count(), help="trainings at a time"
+        "--n-jobs", type=int, default=n_cores(), help="trainings at a time"
     )
     landmarks.add_argument(
         "--keep-folds", action="store_true", help="keep the networks of the folds"
@@ -262,7 +273,7 @@ def _parser():
         description="Calibrate the wireframe on faces with 68 points, judge it by photo.",
     )
     candide.set_defaults(train=partial(_on_faces, _calibrate_candide))
-    _add_common(candide, pretrained / "candide")
+    _add_common(candide)
     candide.add_argument(
         "--rounds", type=int, default=4, help="of fitting the faces and then the model"
     )
@@ -272,7 +283,7 @@ def _parser():
         description="Train what says where the wireframe's points should go, by photo.",
     )
     objective.set_defaults(train=partial(_on_faces, _train_objective))
-    _add_common(objective, pretrained / "objective")
+    _add_common(objective)
     objective.add_argument(
         "--keep-folds", action="store_true", help="keep the objectives of the folds"
     )
@@ -282,16 +293,14 @@ def _parser():
         description="Train what gives the wireframe's parameters, judge it by photo.",
     )
     fitter.set_defaults(train=partial(_on_faces, _train_fitter))
-    _add_common(fitter, pretrained / "fitter", folds=False)
+    _add_common(fitter, folds=False)
     fitter.add_argument(
         "--networks",
         type=Path,
         help="what the landmarks' training wrote with --keep-folds, for the judgement",
     )
     fitter.add_argument("--epochs", type=int, help="for a quick look")
-    fitter.add_argument(
-        "--n-jobs", type=int, default=joblib.cpu_count(), help="trainings at a time"
-    )
+    fitter.add_argument("--n-jobs", type=int, default=n_cores(), help="trainings at a time")
     expressions = assets.add_parser(
         "expressions",
         help="the network that names expressions",
@@ -299,22 +308,29 @@ def _parser():
     )
     expressions.set_defaults(train=_train_expressions)
     expressions.add_argument("experiment", help="pipelines/fer2013_cnn.yaml")
-    _add_out(expressions, pretrained / "fer2013")
+    _add_out(expressions)
+    images = assets.add_parser(
+        "fingerprints",
+        help="the training images of a network that was trained before",
+        description="Write the fingerprints of FER2013's Training beside a network.",
+    )
+    images.add_argument("folder", help="of FER2013")
+    _add_out(images)
     return parser
 
 
-def _add_out(parser, out):
+def _add_out(parser):
     parser.add_argument(
         "--out",
         type=Path,
-        default=out,
-        help="folder of what is trained and its card (default: the package's own)",
+        metavar="FOLDER",
+        help="for what is trained and its card; it must be named",
     )
 
 
-def _add_common(parser, out, folds=True):
+def _add_common(parser, folds=True):
     parser.add_argument("folder", help="NAME.jpg with NAME.pts, one face each (300-W)")
-    _add_out(parser, out)
+    _add_out(parser)
     if folds:
         parser.add_argument(
             "--folds", type=int, default=5, help="folds of the judgement; 0 for none"

@@ -1,19 +1,23 @@
 """Train the network that names expressions, by its experiment file, for shipping."""
 
+import json
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
+from ferpipe.datasets.fer2013 import load_fer2013
 from ferpipe.experiment import load_data
+from ferpipe.fingerprints import fingerprints, write_fingerprints
 from ferpipe.grid import run
 from ferpipe.networks.image import ImageNetwork
 from ferpipe.networks.pretrained import load_network, save_network
-from ferpipe.networks.weights import FILE
+from ferpipe.networks.weights import FILE, fingerprints_beside
 from ferpipe.spec import compile_spec, read_mapping
 from ferpipe.statistics import summarise
 
-__all__ = ["Trained", "train_expressions"]
+__all__ = ["Trained", "add_fingerprints", "train_expressions"]
 
 # views beside those that the file asks for, by the ending of their name in the card
 _OTHER_VIEWS = {
@@ -53,7 +57,8 @@ def train_expressions(experiment, folder):
     experiment : str or path
         The file, with a protocol.
     folder : str or path
-        Where ``network.safetensors`` goes, in half precision.
+        Where ``network.safetensors`` goes, in half precision, and the fingerprints of the
+        training images.
 
     Returns
     -------
@@ -99,3 +104,38 @@ def train_expressions(experiment, folder):
         {name: round(value, 5) for name, value in scores.items()},
         spec.resolved["pipeline"],
     )
+
+
+def add_fingerprints(path, folder):
+    """Write the fingerprints of FER2013's Training beside a network that was trained on it.
+
+    For networks that were trained before training kept fingerprints.
+
+    Parameters
+    ----------
+    path : str or path
+        Folder of FER2013.
+    folder : str or path
+        Holds ``network.safetensors`` and its ``card.json``, which names the new file.
+
+    Returns
+    -------
+    path : Path
+        Of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the data, the network or its card is missing.
+    """
+    network, card_file = Path(folder) / FILE, Path(folder) / "card.json"
+    if not network.is_file():
+        raise FileNotFoundError(f"{network}: there is no network to add fingerprints to.")
+    card = json.loads(card_file.read_text("utf-8"))
+    images = load_fer2013(path, usage="Training").data
+    written = write_fingerprints(fingerprints_beside(network), fingerprints(images))
+    content = written.read_bytes()
+    card["bytes"][written.name] = len(content)
+    card["sha256"][written.name] = sha256(content).hexdigest()
+    card_file.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return written
