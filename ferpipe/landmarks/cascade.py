@@ -7,6 +7,7 @@ where its own points place the face.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,8 @@ def read_facts(path) -> dict:
 
 def open_network(path):
     """Open the file of a network, to be run by one thread."""
+    # else it writes an identifier of the computer to disk, and reports to its maker
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
