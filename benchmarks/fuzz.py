@@ -10,6 +10,8 @@ number: ``python benchmarks/fuzz.py 1 --only wfm --first 4711``. Address space i
 """
 
 import argparse
+import asyncio
+import atexit
 import gzip
 import hashlib
 import io
@@ -26,6 +28,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import ferpipe
 from ferpipe import datasets, read_image
@@ -34,6 +38,8 @@ from ferpipe.datasets import fer2013
 from ferpipe.datasets.labels import FERPLUS_VOTES
 from ferpipe.landmarks.points import read_pts
 from ferpipe.networks.weights import read_weights
+from ferpipe.serve.app import make_app
+from ferpipe.serve.limits import Limits
 from ferpipe.spec import SpecError, compile_spec, read_mapping
 
 # what is made here is there in the processes without being sent to them
@@ -123,6 +129,11 @@ WORDS = [
         b"b",
     ),
 ]
+FORM_WORDS = [
+    *WORDS,
+    *(b"\r\n--line\r\n", b"--line--", b"\r\n\r\n", b"\r\n--line\r\n\r\n" * 3000),
+    *(b'; name="file"', b"boundary=", b"\r\nContent-Disposition: form-data; name=file"),
+]
 
 
 @dataclass
@@ -141,6 +152,10 @@ class Reader:
         Whether each error names the file.
     error : type
         The kind of its errors.
+    raised_in : Path
+        Where its errors are raised.
+    words : tuple of bytes
+        Hostile words that are put in.
     """
 
     name: str
@@ -148,6 +163,8 @@ class Reader:
     read: object
     names_file: bool = True
     error: type = ValueError
+    raised_in: Path = PACKAGE
+    words: tuple = tuple(WORDS)
 
 
 def pictures():
@@ -220,6 +237,112 @@ def read_card(path):
     return ferpipe.load(model)
 
 
+class RefusedForm(Exception):
+    """The server refuses a form, as it should: with 4xx and a sentence."""
+
+
+class FormServer:
+    """The server, in this process, with a recognizer that finds no face.
+
+    A file holds the header Content-Type of a request in its first line, then the body.
+    """
+
+    def __init__(self):
+        self._app = None
+
+    def _start(self):
+        self._loop = asyncio.new_event_loop()
+        self._app = make_app(NobodyRecognizer(), limits=Limits(body_bytes=2**20))
+        framework = self._app.app
+        life = framework.router.lifespan_context(framework)
+        self._loop.run_until_complete(life.__aenter__())
+        atexit.register(self._stop, life)
+
+    def _stop(self, life):
+        self._loop.run_until_complete(life.__aexit__(None, None, None))
+        self._loop.close()
+
+    def read(self, path):
+        """Send a form; return the faces, or raise RefusedForm."""
+        if self._app is None:  # not before the process is there that reads
+            self._start()
+        kind, _, body = path.read_bytes().partition(b"\n")
+        messages = [{"type": "http.request", "body": body}]
+        answers = []
+
+        async def receive():
+            return messages.pop() if messages else await asyncio.sleep(60)
+
+        async def send(message):
+            answers.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "scheme": "http",
+            "http_version": "1.1",
+            "path": "/v1/predict",
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"host", b"localhost"), (b"content-type", kind)],
+        }
+        self._loop.run_until_complete(self._app(scope, receive, send))
+        answer = json.loads(b"".join(message.get("body", b"") for message in answers))
+        status = answers[0]["status"]
+        if status == 200:
+            return answer["faces"]
+        if (
+            400 <= status < 500
+            and list(answer) == ["detail"]
+            and answer["detail"][-1] == "."
+        ):
+            raise RefusedForm(answer["detail"])
+        raise AssertionError(f"status {status}: {answer}")
+
+
+class NobodyRecognizer:
+    """Stands in for a Recognizer: there is nobody in any image."""
+
+    every, gives, colour, classes = None, "probabilities", False, ("anger", "fear")
+    model = make_pipeline(StandardScaler())
+
+    def predict_image(self, image):
+        """Find no face."""
+        return []
+
+
+def forms():
+    """Return good forms in all the ways in which clients write them."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("L", (3, 2), 120).save(file, "png")
+    image = file.getvalue()
+
+    def part(head, content=b"text"):
+        return b"--line\r\n" + head + b"\r\n\r\n" + content + b"\r\n"
+
+    named = b'Content-Disposition: form-data; name="%s"'
+    file_part = part(named % b"file" + b'; filename="a.png"', image)
+    plain = b"multipart/form-data; boundary=line\n"
+    inner = plain + file_part + b"--line--\r\n"
+    nested = part(
+        named % b"set" + b"\r\nContent-Type: multipart/mixed; boundary=in",
+        b"--in\r\n" + named % b"file" + b"\r\n\r\n1\r\n--in--",
+    )
+    other = part(named % b'note\\"\x01\xc3\xbc' + b"; charset=utf-8\r\nX-A: b")
+    return [
+        inner,
+        plain + part(named % b"a") + file_part + other + b"--line--",
+        plain + nested + file_part + b"--line--\r\nafter",
+        plain + b"before\r\n" + file_part + part(named % b"b", b"") + b"--line--",
+        plain + 60 * part(named % b"c", b"") + file_part + b"--line--\r\n",
+        inner.replace(b"boundary=line", b'charset=x; Boundary="line" '),
+        inner.replace(b"name=", b"NAME=").replace(b'"file"', b"file"),
+        b"image/png\n" + image,
+    ]
+
+
 def readers():
     """Return {name: Reader}."""
     openface = (
@@ -267,11 +390,20 @@ def readers():
         ),
         "model": Reader("hostile.joblib", saved, read_model),
         "card": Reader("hostile.json", [card], read_card, names_file=False),
+        "form": Reader(
+            "hostile.form",
+            forms(),
+            FormServer().read,
+            names_file=False,
+            error=RefusedForm,
+            raised_in=Path(__file__),
+            words=tuple(FORM_WORDS),
+        ),
         "weights": Reader("hostile.safetensors", [network_file()], read_weights),
     }
 
 
-def change(rng, contents):
+def change(rng, contents, words=tuple(WORDS)):
     """Return one of the contents, changed at random in one way or a few."""
     data = bytearray(contents[rng.integers(len(contents))])
     for _ in range(rng.geometric(0.6)):
@@ -292,12 +424,12 @@ def change(rng, contents):
             other = contents[rng.integers(len(contents))]
             data[start:] = other[int(rng.integers(len(other))) :]
         elif kind == 6:  # a hostile word
-            data[start : start + length] = WORDS[rng.integers(len(WORDS))]
+            data[start : start + length] = words[rng.integers(len(words))]
         else:  # a hostile word in the place of a number or word
             found = list(re.finditer(rb"[\w.+-]+", data[start : start + 4000]))
             if found:
                 match = found[rng.integers(len(found))]
-                word = WORDS[rng.integers(len(WORDS))]
+                word = words[rng.integers(len(words))]
                 data[start + match.start() : start + match.end()] = word
     return bytes(data)
 
@@ -305,7 +437,7 @@ def change(rng, contents):
 def hostile_file(name, reader, seed, number):
     """Return the bytes of one input; the same for the same arguments."""
     key = int.from_bytes(hashlib.sha256(f"{name} {seed}".encode()).digest()[:8])
-    return change(np.random.default_rng([key, number]), reader.contents)
+    return change(np.random.default_rng([key, number]), reader.contents, reader.words)
 
 
 def fuzz(name, reader, folder, n, *, seed=0, first=0, at=None):
@@ -390,7 +522,7 @@ def what_is_wrong(error, reader, path):
     place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
     if not isinstance(error, reader.error) or isinstance(error, UnicodeError):
         return place
-    if not Path(frame.filename).is_relative_to(PACKAGE):
+    if not Path(frame.filename).is_relative_to(reader.raised_in):
         return f"{place}, raised by another package"
     if reader.names_file and path.name not in str(error):
         return f"{place} does not name the file"

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ferpipe.annotate import Curves, draw_sightings
-from ferpipe.images import read_frames, read_image
+from ferpipe.images import LARGEST_IMAGE, read_frames, read_image
 from ferpipe.recognizer import Recognizer
 from ferpipe.rows import FORMATS, RowWriter, kind_of
 from ferpipe.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -183,7 +183,7 @@ def _run(options):
         )
         stack.callback(outputs.close)
         try:
-            if _recognise_all(recognizer, inputs, outputs):
+            if _recognise_all(recognizer, inputs, outputs, options.max_pixels):
                 status = 1
         except KeyboardInterrupt:
             print(f"\nstopped: {outputs.n_rows} rows were kept", file=sys.stderr)
@@ -202,12 +202,12 @@ def _run(options):
     return status
 
 
-def _recognise_all(recognizer, inputs, outputs):
+def _recognise_all(recognizer, inputs, outputs, max_pixels):
     """Go through the inputs; return how many could not be read."""
     failed = 0
     for source in inputs:
         try:
-            _recognise(recognizer, source, outputs)
+            _recognise(recognizer, source, outputs, max_pixels)
         except (ValueError, OSError) as error:
             if len(inputs) == 1:
                 raise
@@ -216,10 +216,10 @@ def _recognise_all(recognizer, inputs, outputs):
     return failed
 
 
-def _recognise(recognizer, source, outputs):
+def _recognise(recognizer, source, outputs, max_pixels):
     colour = recognizer.colour or outputs.video is not None
     if _is_image(source):
-        image = read_image(source, grey=not colour)
+        image = read_image(source, grey=not colour, max_pixels=max_pixels)
         outputs.add(source, image, recognizer.predict_image(image))
         return
     total, rate = _facts(source)
@@ -374,6 +374,13 @@ def _parser():
         type=_positive,
         metavar="SECONDS",
         help="average each face's scores over so much of its past",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=LARGEST_IMAGE,
+        metavar="N",
+        help=f"images with more are not read (default: {LARGEST_IMAGE:,})",
     )
     parser.add_argument(
         "--abstain",

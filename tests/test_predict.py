@@ -193,6 +193,17 @@ def test_one_broken_file_among_others_is_named(folder, tmp_path, capsys):
     assert len(read(table)) == 1
 
 
+def test_images_that_are_too_large_are_named(folder, tmp_path, capsys):
+    large, long = tmp_path / "large.png", tmp_path / "long.png"
+    Image.fromarray(np.full((200, 200), 120, np.uint8)).save(large)
+    Image.fromarray(np.full((2, 40_000), 120, np.uint8)).save(long)
+    assert run(folder, large, "--max-pixels", 39_999) == 2
+    refusal = f"{large}: the image has 200 x 200 pixels, more than the 39,999"
+    assert refusal in error_of(capsys)
+    assert run(folder, long) == 2
+    assert f"{long}: the image has 40000 x 2 pixels, but no side" in error_of(capsys)
+
+
 def test_a_missing_camera(folder, capsys):
     assert run(folder, "97") == 2
     assert "camera 97 cannot be opened" in error_of(capsys)

@@ -1,5 +1,6 @@
 import asyncio
 import io
+import os
 import re
 import signal
 import socket
@@ -25,9 +26,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 import ferpipe
-from ferpipe import HOGFeatures, Recognizer, datasets
+from ferpipe import Cached, HOGFeatures, Recognizer, datasets
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.serve import __main__ as program
+from ferpipe.serve.answers import ModelFacts
 from ferpipe.serve.app import make_app
 from ferpipe.serve.connections import config_of
 from ferpipe.serve.limits import Limits
@@ -195,20 +197,6 @@ def test_what_is_no_image_is_refused(client, content, kind, status, sentence):
     assert sentence in detail_of(post(client, content, kind), status)
 
 
-def test_images_are_never_written_to_disk(client, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("a temporary file")
-
-    for name in ("TemporaryFile", "NamedTemporaryFile", "SpooledTemporaryFile"):
-        monkeypatch.setattr(f"tempfile.{name}", refuse)
-    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", refuse)
-    file = io.BytesIO()
-    Image.fromarray(np.full((600, 900, 3), 120, np.uint8)).save(file, "bmp")
-    assert len(file.getvalue()) > 2**20  # from there on forms usually go to disk
-    answer = client.post("/v1/predict", files={"file": ("a.bmp", file.getvalue())})
-    assert answer.status_code == 200
-
-
 def test_many_clients_get_the_same_answer(client, frames):
     with ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(lambda _: post(client, frames[0]), range(16)))
@@ -251,6 +239,9 @@ def test_frames_without_a_time_get_that_of_their_arrival(client, frames):
         ('{"time": "2"}', "A text message must be"),
         ('{"time": NaN}', "A text message must be"),
         ("[]", "A text message must be"),
+        ("[" * 100_000, "A text message must be"),
+        ('{"time": true}', "A text message must be"),
+        ('{"time": ' + "9" * 900 + "}", "A text message must be"),
     ],
 )
 def test_a_stream_goes_on_after_a_mistake(client, frames, message, sentence):
@@ -372,6 +363,114 @@ def test_a_stream_without_frames_is_closed(recognizer):
         assert closed.value.rcvd.reason == "No frame came for 0.2 s."
 
 
+def test_text_messages_do_not_keep_a_stream_open(recognizer):
+    with (
+        serving(recognizer, limits=Limits(idle_seconds=1.0)) as client,
+        stream_of(client) as stream,
+    ):
+
+        def send_texts():
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                stream.send('{"time": 1}')
+                time.sleep(0.05)
+
+        with pytest.raises(ConnectionClosed) as closed:
+            send_texts()
+    assert closed.value.rcvd.reason == "No frame came for 1 s."
+
+
+def test_text_that_is_no_utf8_ends_the_stream_without_a_traceback(client, caplog):
+    with stream_of(client) as stream:
+        stream.socket.sendall(b"\x81\x82\0\0\0\0\xff\xfe")
+        with pytest.raises(ConnectionClosed) as closed:
+            stream.recv(timeout=60)
+    assert closed.value.rcvd.code == 1007
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_many_large_images_do_not_keep_out_a_small_one(recognizer, frames, monkeypatch):
+    held = Held()
+    large = png(np.full((1500, 1500), 120, np.uint8))
+    limits = Limits(**PATIENT, waiting=4)
+    with serving(recognizer, limits=limits) as client, ThreadPoolExecutor(9) as others:
+        monkeypatch.setattr(recognizer, "predict_image", held)
+        first = others.submit(post, client, frames[0])
+        assert held.begun.wait(60)
+        many = [others.submit(post, client, large) for _ in range(7)]
+        deadline = time.monotonic() + 60
+        while sum(one.done() for one in many) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        small = others.submit(post, client, frames[0])
+        while sum(one.done() for one in many) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        held.go.set()
+        assert [first.result().status_code, small.result().status_code] == [200, 200]
+        assert sorted(one.result().status_code for one in many) == 2 * [200] + 5 * [429]
+
+
+def test_what_arrives_from_all_is_limited(recognizer, frames):
+    limits = Limits(**PATIENT, arriving_bytes=len(frames[0]))
+    with serving(recognizer, limits=limits) as client:
+        for _ in range(2):
+            refusal = detail_of(post(client, frames[0] + b"0"), 429)
+            assert "bytes of images arrive at the same time" in refusal
+        assert post(client, frames[0]).status_code == 200
+
+
+def test_a_form_of_many_fields_is_refused(client, frames):
+    fields = {f"a{number}": ("a.png", frames[0]) for number in range(Limits().parts)}
+    form = {**fields, "file": ("a.png", frames[0])}
+    assert "100 fields" in detail_of(client.post("/v1/predict", files=form), 413)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET / HT",
+        b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n1",
+    ],
+)
+@pytest.mark.parametrize("rest", [b"", b"a"])
+def test_connections_on_which_no_request_comes_are_closed(recognizer, begun, rest):
+    """Also when single bytes come, of a head or of a body that nobody waits for."""
+    with serving(recognizer, limits=Limits(seconds=1.0)) as client:
+        host, port = client.base_url.host, client.base_url.port
+        with socket.create_connection((host, port), timeout=0.05) as slow:
+            slow.sendall(begun)
+            deadline = time.monotonic() + 60
+            closed = False
+            while not closed and time.monotonic() < deadline:
+                try:
+                    if rest:
+                        slow.sendall(rest)
+                    closed = slow.recv(1000) == b""
+                except TimeoutError:
+                    pass
+                except OSError:
+                    closed = True
+        assert closed
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_client_that_takes_no_answer_is_left(recognizer):
+    with serving(recognizer, limits=Limits(seconds=1.0)) as client:
+        host, port = client.base_url.host, client.base_url.port
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.settimeout(60)
+            deaf.connect((host, port))
+            ask_for_all = f"GET /page.js HTTP/1.1\r\nHost: {host}\r\n\r\n".encode() * 500
+
+            def send_without_end():
+                for _ in range(10_000):
+                    deaf.sendall(ask_for_all)
+
+            with pytest.raises(OSError, match=r"reset|Broken pipe"):
+                send_without_end()
+
+
 # Who may talk to it
 
 
@@ -423,6 +522,12 @@ def test_names_and_pages_of_others_are_refused(recognizer, frames):
         ):
             pass
         assert refused.value.response.status_code == 403
+        with (
+            pytest.raises(InvalidStatus) as refused,
+            connect(address, origin="http://[bad", open_timeout=60, proxy=None),
+        ):
+            pass
+        assert refused.value.response.status_code == 403
 
 
 def test_headers_of_all_answers(client, frames):
@@ -471,6 +576,15 @@ def test_facts_of_the_model(client):
     assert facts["card"] == {"data": "drawn faces"}
     assert facts["takes"] == {"kind": "images", "shape": [48, 48]}
     assert facts["limits"]["body_bytes"] == Limits().body_bytes
+
+
+def test_facts_are_json_whatever_the_card_says(recognizer):
+    card = {"score": float("nan"), "by": "\ud800"}
+    with serving(recognizer, name="\udcff", card=card) as client:
+        answer = client.get("/v1/model")
+    assert answer.status_code == 200
+    facts = ModelFacts.model_validate(answer.json())
+    assert facts.card == {"score": None, "by": "\ufffd\ufffd\ufffd"}
 
 
 def test_the_server_keeps_to_its_schema(client, frames):
@@ -535,6 +649,85 @@ def test_the_program_serves_until_it_is_stopped(path):
     assert error == "stopped\n"
 
 
+@pytest.fixture
+def watched(path, tmp_path):
+    """A program that serves a model with Cached, and the folders that it may write to."""
+    model = ferpipe.load(path)
+    around = make_pipeline(Cached(HOGFeatures()), model[-1])
+    around[0].transformer_ = model[0]
+    ferpipe.save(around, tmp_path / "cached.joblib")
+    folders = {
+        name: tmp_path / name for name in ("FERPIPE_CACHE", "TMPDIR", "HOME", "here")
+    }
+    for folder in folders.values():
+        folder.mkdir()
+    places = {name: str(folder) for name, folder in folders.items()}
+    words = [sys.executable, "-m", "ferpipe.serve", "../cached.joblib", "--port", "0"]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folders["here"],
+        env={
+            **os.environ,
+            **places,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+    ) as running:
+        running.stdout.readline()
+        address = running.stdout.readline().split()[0]
+        with httpx.Client(base_url=address, timeout=60) as client:
+            yield running, client, folders
+        running.kill()
+
+
+def test_nothing_is_written_to_disk(watched, frames, monkeypatch, tmp_path):
+    running, client, folders = watched
+    file = io.BytesIO()
+    Image.fromarray(np.full((600, 900, 3), 120, np.uint8)).save(file, "bmp")
+    assert len(file.getvalue()) > 2**20  # from there on forms usually go to disk
+    for content in (frames[0], file.getvalue()):
+        assert post(client, content).status_code == 200
+        form = {"file": ("a.bmp", content), "other": ("b", content)}
+        assert client.post("/v1/predict", files=form).status_code == 200
+    with stream_of(client) as stream:
+        assert len(ask(stream, frames[0], 0.0)["faces"]) == 1
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    written = [file for folder in folders.values() for file in folder.rglob("*")]
+    assert written == []
+    # the same model alone does keep what it is shown
+    monkeypatch.setenv("FERPIPE_CACHE", str(folders["FERPIPE_CACHE"]))
+    crop = np.zeros((1, 48, 48), np.uint8)
+    ferpipe.load(tmp_path / "cached.joblib").predict(crop)
+    assert any(folders["FERPIPE_CACHE"].rglob("*"))
+
+
+def test_what_outlasts_the_end_is_told_so(watched, frames):
+    running, client, _ = watched
+    host, port = client.base_url.host, client.base_url.port
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n"
+    with (
+        socket.create_connection((host, port), timeout=60) as slow,
+        stream_of(client) as stream,
+    ):
+        slow.sendall(f"{head}Content-Type: image/png\r\n\r\n1234".encode())
+        ask(stream, frames[0], 0.0)
+        running.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as closed:
+            stream.recv(timeout=60)
+        assert closed.value.rcvd.code == 1012
+        answer = b""
+        while more := slow.recv(1000):
+            answer += more
+        assert b" 503 " in answer
+        assert answer.endswith(b'{"detail":"The server stops."}')
+    _, error = running.communicate(timeout=60)
+    assert "Traceback" not in error
+
+
 def test_a_port_that_is_taken(path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -567,6 +760,21 @@ def test_other_addresses_get_a_token(path, apps, capsys):
             return [(await client.get(f"/v1/model{word}")).status_code for word in words]
 
     assert asyncio.run(statuses()) == [401, 200, 401]
+
+
+def test_the_limit_of_pixels_is_told(path, apps, capsys):
+    async def pixels_of(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            facts = await client.get("/v1/model", headers={"Host": "localhost"})
+            return facts.json()["limits"]["pixels"]
+
+    assert program.main([str(path), "--port", "0", "--max-pixels", "1234"]) == 0
+    assert asyncio.run(pixels_of(apps[0])) == 1234
+    for number in ("0", "-1", "x", "1" + "0" * 9):
+        with pytest.raises(SystemExit):
+            program.main([str(path), "--max-pixels", number])
+        assert "expected a number from 1 to 50000000" in capsys.readouterr().err
 
 
 def test_local_addresses_get_none(path, apps, capsys):

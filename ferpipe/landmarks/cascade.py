@@ -7,6 +7,7 @@ where its own points place the face.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,8 @@ class OpenNetwork:
     """
 
     def __init__(self, path):
+        # else it writes an identifier of the computer to disk, and reports to its maker
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         self.path = Path(path)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import tempfile
 import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -180,6 +181,9 @@ def export_network(network, path, crops, *, outputs=("points",), **facts):
 
 def _quantize(exact, clean, whole, crops):
     import onnx
+
+    # else it writes an identifier of the computer to disk, and reports to its maker
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

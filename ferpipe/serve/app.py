@@ -112,7 +112,9 @@ def make_app(
     check_names(recognizer.classes)
     facts = _facts(recognizer, name, card, limits)
     uploads, decoder = Uploads(limits), Decoder(limits)
-    decoding, recognizing = Worker(limits, "decode"), Worker(limits, "recognize")
+    decoding = Worker("decode", places=limits.waiting, room=limits.arriving_bytes)
+    room = limits.waiting_images * limits.pixels
+    recognizing = Worker("recognize", places=limits.waiting, room=room)
     n_streams = 0
 
     @asynccontextmanager

@@ -1,6 +1,7 @@
 """How uvicorn serves the application: connections that wait or do not read, and the end."""
 
 import asyncio
+import logging
 from typing import Any
 
 import uvicorn
@@ -15,9 +16,12 @@ __all__ = ["config_of"]
 
 def config_of(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     """Return how uvicorn is to serve an application within limits."""
+    logging.getLogger("uvicorn.error").addFilter(_without_place)
     return uvicorn.Config(
         _UntilTheEnd(app),
         http=_Connection,
+        # named, as what is taken by itself differs between versions
+        ws="websockets-sansio",
         access_log=False,
         log_level="warning",
         server_header=False,
@@ -28,6 +32,13 @@ def config_of(app: ASGIApp, limits: Limits) -> uvicorn.Config:
         ws_max_size=2 * limits.body_bytes,
         ws_per_message_deflate=False,
     )
+
+
+def _without_place(record: logging.LogRecord) -> bool:
+    """Leave out where a client's text that is no UTF-8 was noticed: it is no fault here."""
+    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+        record.exc_info = None
+    return True
 
 
 class _Connection(H11Protocol):

@@ -9,7 +9,7 @@ __all__ = ["field_of_form", "parse_header"]
 # RFC 2046, section 5.1.1
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _PARAMETER = re.compile(
-    r"""\s*;\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))""",
+    r"""\s*;\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))(?=[\s;]|\Z)""",
     re.ASCII | re.DOTALL,
 )
 

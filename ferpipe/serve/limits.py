@@ -26,6 +26,9 @@ class Limits:
     waiting : int
         Images and frames that are worked on or wait for it, from all clients: so many to
         be decoded, and so many to be recognized.
+    waiting_images : int
+        Decoded images that wait to be recognized, if all have ``pixels`` pixels; more of
+        smaller ones.
     streams : int
         Streams that are open at the same time.
     connections : int
@@ -44,6 +47,7 @@ class Limits:
     pixels: int = 25_000_000
     decoding_seconds: float = 5.0
     waiting: int = 16
+    waiting_images: int = 4
     streams: int = 8
     connections: int = 100
     seconds: float = 10.0

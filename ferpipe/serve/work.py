@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ferpipe.serve.limits import Limits, Refused
+from ferpipe.serve.limits import Refused
 
 __all__ = ["Worker"]
 
@@ -29,10 +29,12 @@ class Worker:
 
     Parameters
     ----------
-    limits : Limits
-        How many may wait.
     name : str
         Of the thread.
+    places : int
+        How many may be worked on or wait.
+    room : int
+        How large those that wait may be together.
 
     Notes
     -----
@@ -44,8 +46,9 @@ class Worker:
     largest: many images of one client, or large ones, do not keep out the others.
     """
 
-    def __init__(self, limits: Limits, name: str):
-        self._limits = limits
+    def __init__(self, name: str, *, places: int, room: int):
+        self._places = places
+        self._room = room
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._waiting: list[_Job] = []
         self._work: asyncio.Future | None = None
@@ -62,7 +65,7 @@ class Worker:
         client : str, default=""
             Who wants it.
         size : int, default=0
-            How much work it is, on any scale.
+            How much work it is, on the scale of ``room``.
 
         Raises
         ------
@@ -76,7 +79,7 @@ class Worker:
         self._n_jobs += 1
         job = _Job(partial(function, *arguments), client, size, self._n_jobs)
         self._waiting.append(job)
-        if len(self._waiting) + (self._work is not None) > self._limits.waiting:
+        while self._is_full():
             self._give_way()
         self._start_next()
         try:
@@ -94,6 +97,10 @@ class Worker:
             self._work.cancel()  # who ends later than the event loop must not call it
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    def _is_full(self):
+        n_jobs = len(self._waiting) + (self._work is not None)
+        return n_jobs > self._places or sum(job.size for job in self._waiting) > self._room
+
     def _give_way(self):
         counts = Counter(job.client for job in self._waiting)
         last = max(
@@ -103,7 +110,7 @@ class Worker:
         last.answer.set_exception(
             Refused(
                 429,
-                f"{self._limits.waiting} images are waiting already: try again in a "
+                f"{len(self._waiting) + 1} images are waiting already: try again in a "
                 "second, or send fewer at a time, or smaller ones.",
             )
         )
