@@ -163,7 +163,7 @@ def _connect(address, folder):
 @contextmanager
 def _ask(address):
     """Open the client of a scheduler that runs and has workers."""
-    from distributed import Client
+    from distributed import Client, Security
 
     if address.startswith("tcp:"):
         warnings.warn(
@@ -172,18 +172,20 @@ def _ask(address):
             "tls:// (docs/scaling.md).",
             stacklevel=2,
         )
-    try:
-        # the certificates are those of dask's own settings
-        client = Client(address, timeout=_PATIENCE, set_as_default=False)
-    except (OSError, TypeError, RuntimeError) as error:
-        wanted = (
-            " with the certificates that DASK_DISTRIBUTED__COMM__TLS__… names"
-            if address.startswith("tls:")
-            else ""
-        )
+    security = Security()  # as dask's own settings name the certificates
+    certified = security.get_connection_args("client").get("ssl_context") is not None
+    if address.startswith("tls:") and not certified:
         raise ConnectionError(
-            f"no dask scheduler answers at {address}{wanted} within {_PATIENCE} seconds: "
-            "start one with `dask scheduler`, or look at host, port and certificates."
+            f"{address} asks for certificates, and none is named: set "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and …__CLIENT__KEY "
+            "(docs/scaling.md)."
+        )
+    try:
+        client = Client(address, timeout=_PATIENCE, set_as_default=False, security=security)
+    except OSError as error:
+        raise ConnectionError(
+            f"no dask scheduler answers at {address} within {_PATIENCE} seconds: start one "
+            "with `dask scheduler`, or look at host, port and certificates."
         ) from error
     with client:
         try:
