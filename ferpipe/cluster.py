@@ -43,18 +43,19 @@ def check_address(address: str) -> None:
     Parameters
     ----------
     address : str
-        "local:4" for four processes of this machine, or "tcp://host:port" of a scheduler
-        that runs.
+        "local:4" for four processes of this machine, or "tls://host:port" (or "tcp://…",
+        unprotected) of a scheduler that runs.
 
     Raises
     ------
     ValueError
         If it is neither.
     """
-    if not re.fullmatch(r"local:[1-9]\d*|tcp://([^\s/:]+|\[[^\s/]+\]):\d+", str(address)):
+    known = r"local:[1-9]\d{0,3}|(tls|tcp)://([^\s/:]+|\[[^\s/]+\]):\d+"
+    if not re.fullmatch(known, str(address)):
         raise ValueError(
-            "expected local:N with a number of processes, or tcp://HOST:PORT of a dask "
-            f"scheduler, got {address!r}"
+            "expected local:N with a number of processes, or tls://HOST:PORT of a dask "
+            f"scheduler (tcp://HOST:PORT of an unprotected one), got {address!r}"
         )
 
 
@@ -94,9 +95,10 @@ def run_on_cluster(
     Raises
     ------
     ModuleNotFoundError
-        If dask is not installed, here or on a worker.
+        If dask or cryptography is not installed, here or on a worker.
     ConnectionError
-        If there is no scheduler or it is lost, or it has no workers.
+        If there is no scheduler or it is lost, it has no workers, or the certificates are
+        not those of the scheduler.
     ValueError, FileNotFoundError
         If the address is malformed, or a worker has several threads, other versions of
         packages or no sight of the file that the data is mapped from.
@@ -124,7 +126,7 @@ def run_on_cluster(
 def _connect(address, folder):
     """Open a cluster's client; processes of this machine end with it."""
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, Security
     from distributed.utils import silence_logging_cmgr
 
     from ferpipe.worker import IgnoreInterrupts
@@ -136,6 +138,10 @@ def _connect(address, folder):
         with (
             dask.config.set(alone),
             LocalCluster(
+                # a port is open to all users of a machine, and a message may hold code:
+                # certificates that only these processes have, and no other machine
+                security=Security.temporary(),
+                host="127.0.0.1",
                 n_workers=int(rest),
                 threads_per_worker=1,
                 memory_limit=0,  # as for any other process: what the machine has
@@ -157,14 +163,29 @@ def _connect(address, folder):
 @contextmanager
 def _ask(address):
     """Open the client of a scheduler that runs and has workers."""
-    from distributed import Client
+    from distributed import Client, Security
 
+    if address.startswith("tcp:"):
+        warnings.warn(
+            f"{address} is not protected: whoever reaches this port can run code as you, "
+            "here and on every worker. Start the scheduler with certificates and take "
+            "tls:// (docs/scaling.md).",
+            stacklevel=2,
+        )
+    security = Security()  # as dask's own settings name the certificates
+    certified = security.get_connection_args("client").get("ssl_context") is not None
+    if address.startswith("tls:") and not certified:
+        raise ConnectionError(
+            f"{address} asks for certificates, and none is named: set "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and …__CLIENT__KEY "
+            "(docs/scaling.md)."
+        )
     try:
-        client = Client(address, timeout=_PATIENCE, set_as_default=False)
+        client = Client(address, timeout=_PATIENCE, set_as_default=False, security=security)
     except OSError as error:
         raise ConnectionError(
             f"no dask scheduler answers at {address} within {_PATIENCE} seconds: start one "
-            "with `dask scheduler`, or look at host and port."
+            "with `dask scheduler`, or look at host, port and certificates."
         ) from error
     with client:
         try:

@@ -54,10 +54,10 @@ def read_run(folder) -> dict[str, Any]:
     """
     try:
         path = Path(folder).expanduser() / "results.json"
-        found = path.is_file()
+        is_there = path.is_file()
     except (RuntimeError, ValueError) as error:  # ~nobody, a null byte
         raise ValueError(f"{folder}: this is no name of a folder: {error}.") from error
-    if not found:
+    if not is_there:
         raise FileNotFoundError(
             f"{folder} has no results.json: name the folder that python -m ferpipe.grid "
             "wrote its report to."

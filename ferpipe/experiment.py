@@ -129,7 +129,7 @@ def run_experiment(
     n_jobs : int, default=1
         Processes.
     dask : str, default=None
-        "local:4" for four processes of a dask cluster on this machine, "tcp://host:port"
+        "local:4" for four processes of a dask cluster on this machine, "tls://host:port"
         for the workers of a scheduler that runs; ``n_jobs`` is not looked at then.
     progress : bool, default=False
         Show a progress bar over fits.

@@ -58,7 +58,7 @@ def run(
     n_jobs : int, default=1
         Processes, one fold each.
     dask : str, default=None
-        "local:4" for four processes of a dask cluster on this machine, "tcp://host:port"
+        "local:4" for four processes of a dask cluster on this machine, "tls://host:port"
         for the workers of a scheduler that runs; ``n_jobs`` is not looked at then.
     out : str or path, default=None
         Folder of the report; None takes ``report.to``, and writes nothing without it.
@@ -279,7 +279,7 @@ def _parser():
         metavar="WHERE",
         type=_address,
         help="spread candidates and folds over a dask cluster: local:N starts N processes "
-        "here, tcp://HOST:PORT takes the workers of a scheduler; instead of --n-jobs",
+        "here, tls://HOST:PORT takes the workers of a scheduler; instead of --n-jobs",
     )
     parser.add_argument(
         "--protocol",

@@ -6,6 +6,7 @@ networks take it as any other, and only the parts that they look at are read fro
 
 import os
 from collections.abc import Callable
+from hashlib import blake2b, file_digest
 from pathlib import Path
 
 import joblib
@@ -13,9 +14,12 @@ import numpy as np
 from filelock import FileLock
 
 import ferpipe
-from ferpipe.store import cache_folder
+from ferpipe.store import cache_folder, own_folder, warn_of_damage
 
 __all__ = ["ArrayWriter", "map_images"]
+
+# beside what the caller keeps, the checksum of the images
+_CHECKSUM = "checksum of the images"
 
 
 class ArrayWriter:
@@ -117,33 +121,75 @@ def map_images(
     Raises
     ------
     ValueError
-        If no image was written.
+        If no image was written, or others may write to the folder.
+
+    Warns
+    -----
+    UserWarning
+        If a file is damaged, cut or empty: it is named and written anew.
 
     Notes
     -----
     The files lie in ``$FERPIPE_CACHE/images`` (``~/.cache/ferpipe/images``) and stay until
-    somebody removes them.
+    somebody removes them. The images are read once from beginning to end at each call, to
+    be compared with the checksum that was kept when they were written.
     """
-    folder = cache_folder() / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{joblib.hash((ferpipe.__version__, *parts))}.npy"
-    beside = path.with_suffix(".npz")
+    folder = own_folder(own_folder(cache_folder()) / "images")
+    name = joblib.hash((ferpipe.__version__, *parts))
+    path = folder / f"{name}.npy"
     with FileLock(path.with_suffix(".lock")):
-        if not (path.is_file() and beside.is_file()):
-            # named by the key: what a killed process leaves is written over by the next
-            part, part_beside = path.with_suffix(".part"), beside.with_suffix(".notes")
-            try:
-                with ArrayWriter(part) as writer:
-                    found = write(writer.append)
-                if not part.stat().st_size:
-                    raise ValueError("There is no image to keep.")
-                with part_beside.open("wb") as file:
-                    np.savez(file, **found)
-                os.replace(part_beside, beside)
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
-                part_beside.unlink(missing_ok=True)
-    with np.load(beside, allow_pickle=False) as arrays:
-        notes = dict(arrays)
+        notes = _read_notes(folder, name)
+        if notes is None or not _is_whole(path, notes):
+            _write_files(folder, name, write)
+            notes = _read_notes(folder, name)
+            if notes is None:
+                raise OSError(f"{path}: what was written cannot be read again.")
+    del notes[_CHECKSUM]
     return np.load(path, mmap_mode="r", allow_pickle=False), notes
+
+
+def _write_files(folder, name, write):
+    # named by the key: what a killed process leaves is written over by the next
+    part, part_beside = folder / f"{name}.part", folder / f"{name}.notes"
+    try:
+        with ArrayWriter(part) as writer:
+            found = write(writer.append)
+        if not part.stat().st_size:
+            raise ValueError("There is no image to keep.")
+        with part_beside.open("wb") as file:
+            np.savez(file, **found, **{_CHECKSUM: np.frombuffer(_digest(part), np.uint8)})
+        for old in folder.glob(f"{name}-*.npz"):
+            old.unlink()
+        os.replace(part, folder / f"{name}.npy")
+        # its name is its own checksum
+        beside = folder / f"{name}-{_digest(part_beside).hex()}.npz"
+        os.replace(part_beside, beside)
+    finally:
+        part.unlink(missing_ok=True)
+        part_beside.unlink(missing_ok=True)
+
+
+def _read_notes(folder, name):
+    """Return what lies beside the images, None if there is nothing intact."""
+    for path in folder.glob(f"{name}-*.npz"):
+        if path.stem == f"{name}-{_digest(path).hex()}":
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        warn_of_damage(path)
+        path.unlink()
+    return None
+
+
+def _is_whole(path, notes):
+    """Whether the images are there as they were written."""
+    if not path.is_file():
+        return False
+    if _digest(path) == notes[_CHECKSUM].tobytes():
+        return True
+    warn_of_damage(path)
+    return False
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return file_digest(file, lambda: blake2b(digest_size=16)).digest()

@@ -1,13 +1,51 @@
 """Jobs in several processes, and what happens when one of these is killed."""
 
+import os
+import time
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
+from threading import Thread
 from typing import Any
 
-from joblib import Parallel
+from joblib import Parallel, delayed
 
-__all__ = ["in_processes"]
+__all__ = ["end_with_parent", "in_processes"]
+
+# seconds between two looks at whether the parent lives
+_BETWEEN = 1.0
+# parents that are watched in this process
+_WATCHED: set[int] = set()
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process soon after its parent has ended, however that came.
+
+    A killed parent cannot stop its children: they would go on with work that nobody
+    waits for.
+
+    Parameters
+    ----------
+    parent : int
+        Number of the process that started this one.
+    """
+    if parent in _WATCHED:
+        return
+    _WATCHED.add(parent)
+
+    def watch():
+        # another process becomes the parent of one that lost its own
+        while os.getppid() == parent:
+            time.sleep(_BETWEEN)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _call(parent, function, arguments, settings):
+    if os.getpid() != parent:
+        end_with_parent(parent)
+    return function(*arguments, **settings)
 
 
 def in_processes(jobs: Iterable, *, n_jobs: int) -> list[Any]:
@@ -35,8 +73,12 @@ def in_processes(jobs: Iterable, *, n_jobs: int) -> list[Any]:
     -----
     UserWarning
         If a process is killed, from outside or because memory ran out.
+
+    Notes
+    -----
+    Processes end by themselves when this one is killed.
     """
-    jobs = list(jobs)
+    jobs = [delayed(_call)(os.getpid(), *job) for job in jobs]
     try:
         return Parallel(n_jobs=n_jobs)(jobs)
     except BrokenExecutor:

@@ -2,17 +2,18 @@
 
 An entry is found by the hash of everything that it was computed from, the package's
 files and the versions of the libraries that compute included, and checked against the
-hash of its own bytes when it is read. Entries of other versions are never found again
-and leave as the oldest do.
+hash of its own bytes when it is read: a damaged one is computed anew, with a warning.
+Entries of other versions are never found again and leave as the oldest do. A folder that
+others may write to is refused, for entries are pickles.
 """
 
 import json
 import os
 import sqlite3
+import stat
 import tempfile
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import cache
@@ -27,7 +28,15 @@ from filelock import FileLock
 
 import ferpipe
 
-__all__ = ["RowStore", "Store", "cache_folder", "content_hash", "warn_of_lost"]
+__all__ = [
+    "RowStore",
+    "Store",
+    "cache_folder",
+    "content_hash",
+    "own_folder",
+    "warn_of_damage",
+    "warn_of_lost",
+]
 
 # rows asked for at a time; use is noted once an hour, so that reading seldom writes
 _ASKED = 500
@@ -73,6 +82,50 @@ def cache_folder(folder=None) -> Path:
     return Path(folder).expanduser()
 
 
+def own_folder(folder) -> Path:
+    """Make a folder that nobody else may write to, or refuse one that others may.
+
+    Parameters
+    ----------
+    folder : str or path
+        The folder; links are followed.
+
+    Returns
+    -------
+    folder : Path
+
+    Raises
+    ------
+    ValueError
+        If the folder belongs to somebody else, or its group or others may write to it:
+        what they put there would be run.
+    OSError
+        If it cannot be made.
+    """
+    folder = Path(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    others = _who_else(folder.stat())
+    if others is not None:
+        raise ValueError(
+            f"{folder}: this folder {others}, who could put files there that are run: "
+            f"take the right away (chmod go-w {folder}), or name another folder in "
+            "FERPIPE_CACHE."
+        )
+    return folder
+
+
+def _who_else(status):
+    """Say who but this user may write to a file or folder; None if nobody may."""
+    if not hasattr(os, "geteuid"):
+        return None
+    # the superuser may write everywhere
+    if status.st_uid not in (0, os.geteuid()):
+        return f"belongs to another user (number {status.st_uid})"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "may be written to by other users"
+    return None
+
+
 @cache
 def _package_digest():
     """Hash the package's code and weights: while it is worked on, its version stays."""
@@ -105,7 +158,7 @@ class Store:
     ----------
     folder : str or path, default=None
         Where the entries lie; ``$FERPIPE_CACHE`` or ``~/.cache/ferpipe`` when None.
-        It holds pickles, so it must be writable by nobody else.
+        It holds pickles, so a folder that others may write to is refused.
     size_limit : int, default=4 * 1024**3
         Bytes kept; beyond it the entries unused for longest are removed.
     """
@@ -137,19 +190,25 @@ class Store:
         -------
         value : object
 
+        Raises
+        ------
+        ValueError
+            If others may write to the folder.
+
         Warns
         -----
         UserWarning
-            If there is no room for the value, or the folder cannot be written to: it is
-            computed again the next time. A process says so once a folder, until something
-            could be kept there or another Store is made.
+            If an entry is damaged. If there is no room for the value, or the folder
+            cannot be written to: it is computed again the next time. A process says so
+            once a folder, until something could be kept there or another Store is made.
         """
         key = content_hash(*parts)
         folder = self.folder / key[:2]
         lock = FileLock(folder / f"{key}.lock")
         with ExitStack() as held:
             with suppress(OSError):  # what cannot be locked may still be read
-                folder.mkdir(parents=True, exist_ok=True)
+                own_folder(self.folder)
+                own_folder(folder)
                 held.enter_context(lock)
             found = _read_entry(folder, key)
             if on_access is not None:
@@ -158,7 +217,7 @@ class Store:
                 return found[0]
             value = compute()
             try:
-                folder.mkdir(parents=True, exist_ok=True)  # it may have been removed
+                own_folder(folder)  # it may have been removed
                 _write(value, folder, key)
             except OSError as error:
                 warn_of_lost(self.folder, error)
@@ -199,16 +258,30 @@ def warn_of_lost(folder, error):
     )
 
 
+def warn_of_damage(what, n=1):
+    """Warn that something in a store was damaged and is computed anew."""
+    some = "" if n == 1 else f"{n} entries of it are damaged: "
+    warnings.warn(
+        f"{what}: {some or 'this is damaged: '}its content is not what was written. It is "
+        "computed anew; if this comes again, the disk may be failing.",
+        stacklevel=3,
+    )
+
+
 def _read_entry(folder, key):
     """Return [value], or [] without an intact entry; a damaged one is removed."""
     for path in _paths(folder, f"{key}-*.joblib"):
         with suppress(OSError):  # another process may have made room just now
             with path.open("rb") as file:
+                # the file that is checked is the one that is read
+                owned = _who_else(os.fstat(file.fileno())) is None
                 digest = file_digest(file, "sha256").hexdigest()
-            if path.stem == f"{key}-{digest}":
-                with suppress(PermissionError):
-                    os.utime(path)
-                return [joblib.load(path)]
+                if owned and path.stem == f"{key}-{digest}":
+                    with suppress(PermissionError):
+                        os.utime(path)
+                    file.seek(0)
+                    return [joblib.load(file)]
+            warn_of_damage(path)
             path.unlink()
     return []
 
@@ -264,16 +337,24 @@ class RowStore:
         rows : dict of bytes to ndarray
             The arrays cannot be written to. Missing and damaged rows are left out.
 
+        Raises
+        ------
+        ValueError
+            If others may write to the folder.
+
         Warns
         -----
         UserWarning
-            If the folder cannot be used.
+            If rows are damaged, or the folder cannot be used.
         """
         try:
-            return self._with_database(_read, list(dict.fromkeys(keys)))
-        except (sqlite3.OperationalError, OSError) as error:
+            rows, n_damaged = self._with_database(_read, list(dict.fromkeys(keys)))
+        except (sqlite3.Error, OSError) as error:
             warn_of_lost(self.folder, error)
             return {}
+        if n_damaged:
+            warn_of_damage(self.folder / "rows.sqlite", n_damaged)
+        return rows
 
     def write(self, rows: Mapping[bytes, np.ndarray]) -> None:
         """Keep rows.
@@ -292,32 +373,65 @@ class RowStore:
         entries = []
         for key, row in rows.items():
             content = np.ascontiguousarray(row).tobytes()
-            form = json.dumps([row.dtype.str, row.shape])
-            entries.append((key, now, form, zlib.crc32(content), content))
+            form = json.dumps([row.dtype.str, row.shape]).encode()
+            entries.append((key, now, form, _checksum(key, form, content), content))
         try:
             self._with_database(_write_rows, entries, self.size_limit)
-        except (sqlite3.OperationalError, OSError) as error:
+        except (sqlite3.Error, OSError) as error:
             warn_of_lost(self.folder, error)
 
     def _with_database(self, function, *arguments):
         """Call a function with the database; begin anew when the file is damaged."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "rows.sqlite"
+        path = own_folder(self.folder) / "rows.sqlite"
         for last in (False, True):
             try:
                 with closing(sqlite3.connect(path, timeout=600)) as database:
+                    # a damaged text is found by its checksum
+                    database.text_factory = bytes
                     # SQLite does not wait by itself for another that sets up
                     with FileLock(path.with_suffix(".lock")):
                         _set_up(database)
                     return function(database, *arguments)
-            except sqlite3.OperationalError:  # locked, full or forbidden: not damaged
-                raise
-            except sqlite3.DatabaseError:
-                if last:
+            except sqlite3.Error as error:
+                if last or not _is_damage(error):
                     raise
+                warn_of_damage(path)
                 for ending in ("", "-wal", "-shm"):
                     Path(f"{path}{ending}").unlink(missing_ok=True)
-        return None
+        raise AssertionError  # the last one returns or raises
+
+
+# locked, full, forbidden or interrupted: the file is as it was
+_NOT_DAMAGED = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_ABORT,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_AUTH,
+}
+
+
+def _is_damage(error):
+    """Whether an error says that the file is no database as this module writes it."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return True
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
+    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF not in _NOT_DAMAGED
+
+
+def _checksum(key, form, content):
+    """Hash all of a row: an intact content under another key or shape is damage too."""
+    digest = blake2b(digest_size=16)
+    for part in (key, form, content):
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    return digest.digest()
 
 
 def _set_up(database):
@@ -326,30 +440,35 @@ def _set_up(database):
     database.execute("PRAGMA synchronous = OFF")
     # the content last: the others can be read without it
     database.execute(
-        "CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, used INTEGER, form TEXT, "
-        "checksum INTEGER, content BLOB)"
+        "CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, used INTEGER, form BLOB, "
+        "checksum BLOB, content BLOB)"
     )
 
 
 def _read(database, keys):
-    rows, stale = {}, []
+    """Return intact rows by their keys, and how many are damaged."""
+    rows, stale, n_damaged = {}, [], 0
     now = int(time.time())
     for start in range(0, len(keys), _ASKED):
         some = keys[start : start + _ASKED]
         marks = ",".join("?" * len(some))
-        for key, used, form, checksum, content in database.execute(
+        for key, used, *parts in database.execute(
             f"SELECT key, used, form, checksum, content FROM rows WHERE key IN ({marks})",
             some,
         ):
-            if zlib.crc32(content) == checksum:
-                dtype, shape = json.loads(form)
-                rows[key] = np.frombuffer(content, dtype).reshape(shape)
-                if used < now - _HOUR:
-                    stale.append((now, key))
+            form, checksum, content = parts
+            whole = all(isinstance(part, bytes) for part in (key, *parts))
+            if not whole or _checksum(key, form, content) != checksum:
+                n_damaged += 1
+                continue
+            dtype, shape = json.loads(form)
+            rows[key] = np.frombuffer(content, dtype).reshape(shape)
+            if not isinstance(used, int) or used < now - _HOUR:
+                stale.append((now, key))
     if stale:
         database.executemany("UPDATE rows SET used = ? WHERE key = ?", stale)
         database.commit()
-    return rows
+    return rows, n_damaged
 
 
 def _write_rows(database, entries, size_limit):

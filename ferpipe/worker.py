@@ -1,11 +1,12 @@
 """What a dask worker keeps of a run, and how it does one job."""
 
 import mmap
+import os
 import shutil
 import signal
 import warnings
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,6 @@ from ferpipe.store import Store
 
 __all__ = ["Done", "IgnoreInterrupts", "MappedData", "RunPlugin", "do"]
 
-# what is read at both ends of a file to know it again
-_END = 2**20
-
 
 @dataclass(frozen=True)
 class MappedData:
@@ -34,8 +32,10 @@ class MappedData:
     ----------
     path : str
         The file.
+    state : tuple of int
+        By which the same file is known on the same machine: disk, place, size and times.
     digest : str
-        Its size and both its ends, hashed.
+        Its content, hashed.
     dtype : dtype
         Of the array.
     shape : tuple of int
@@ -47,6 +47,7 @@ class MappedData:
     """
 
     path: str
+    state: tuple[int, ...]
     digest: str
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -60,11 +61,16 @@ class MappedData:
             return None
         order = "C" if data.flags.c_contiguous else "F"
         path = str(data.filename)
-        return cls(path, _digest(path), data.dtype, data.shape, data.offset, order)
+        known = _state(path), _digest(path)
+        return cls(path, *known, data.dtype, data.shape, data.offset, order)
 
     def open(self):
         """Map the file here; raises FileNotFoundError if it is not the same file."""
-        if not Path(self.path).is_file() or _digest(self.path) != self.digest:
+        # a copy on another machine is read once from beginning to end
+        same = Path(self.path).is_file() and (
+            _state(self.path) == self.state or _digest(self.path) == self.digest
+        )
+        if not same:
             raise FileNotFoundError(
                 f"the images are mapped from {self.path}, which is missing or another file "
                 "there: have it at the same place on all machines (a disk that they share, "
@@ -73,14 +79,17 @@ class MappedData:
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
 
 
+def _state(path):
+    found = os.stat(path)
+    return (
+        *(found.st_dev, found.st_ino, found.st_size),
+        *(found.st_mtime_ns, found.st_ctime_ns),
+    )
+
+
 def _digest(path):
     with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        digest = blake2b(str(size).encode(), digest_size=16)
-        for place in (0, max(0, size - _END)):
-            file.seek(place)
-            digest.update(file.read(_END))
-    return digest.hexdigest()
+        return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
 
 
 class RunPlugin(WorkerPlugin):

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 import os
@@ -6,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import dask
 import numpy as np
 import pytest
 import yaml
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
+from distributed.comm import CommClosedError, connect
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Bunch
@@ -29,6 +32,8 @@ from ferpipe.spec import compile_spec
 from ferpipe.store import Store
 from ferpipe.worker import MappedData, RunPlugin
 
+# the clusters of these tests are on this machine and live for a moment
+pytestmark = pytest.mark.filterwarnings("ignore:tcp.* is not protected")
 SEARCHED = {
     "name": "spread",
     "data": {"expression_sequences": {}},
@@ -283,10 +288,10 @@ def test_a_mapped_file_is_known_again(tmp_path, order):
 
 
 @pytest.mark.parametrize(
-    "text", ["local", "local:0", "local:two", "tcp://host", "host:8786", "tls://host:1", ""]
+    "text", ["local", "local:0", "local:two", "tcp://host", "host:8786", "ssh://host:1", ""]
 )
 def test_what_names_no_cluster_is_refused(text, capsys):
-    with pytest.raises(ValueError, match=r"expected local:N .* tcp://HOST:PORT .* got '"):
+    with pytest.raises(ValueError, match=r"expected local:N .* tls://HOST:PORT .* got '"):
         check_address(text)
     with pytest.raises(SystemExit) as caught:
         main(["file.yaml", "--dask", text])
@@ -295,7 +300,14 @@ def test_what_names_no_cluster_is_refused(text, capsys):
 
 
 @pytest.mark.parametrize(
-    "text", ["local:4", "tcp://scheduler:8786", "tcp://10.0.0.1:80", "tcp://[::1]:8786"]
+    "text",
+    [
+        "local:4",
+        "tls://scheduler:8786",
+        "tcp://scheduler:8786",
+        "tcp://10.0.0.1:80",
+        "tcp://[::1]:8786",
+    ],
 )
 def test_what_names_a_cluster_is_taken(text):
     check_address(text)
@@ -310,6 +322,75 @@ def file(tmp_path, monkeypatch):
     mapping = {**SEARCHED, **ONE_SEARCH, "data": images, "pipeline": pipeline}
     path.write_text(yaml.safe_dump(mapping, sort_keys=False))
     return path
+
+
+def test_processes_of_this_machine_refuse_who_has_no_certificate(tmp_path):
+    with ferpipe.cluster._connect("local:1", tmp_path) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+        information = client.scheduler_info()
+        (worker,) = information["workers"]
+        for address in (information["address"], worker):
+            assert address.startswith("tls://127.0.0.1:")
+            host, port = address.removeprefix("tls://").split(":")
+            plain, strange = f"tcp://{host}:{port}", Security.temporary()
+            with pytest.raises((OSError, CommClosedError)):
+                asyncio.run(ask(plain, {}))
+            with pytest.raises((OSError, CommClosedError)):
+                asyncio.run(ask(address, strange.get_connection_args("client")))
+        own = client.security.get_connection_args("client")
+        assert asyncio.run(ask(information["address"], own))
+
+
+async def ask(address, arguments):
+    """Ask a scheduler or worker who it is, as dask's own programs do."""
+    comm = await connect(address, timeout=2, **arguments)
+    try:
+        await comm.write({"op": "identity", "reply": True})
+        return await asyncio.wait_for(comm.read(), 2)
+    finally:
+        comm.abort()
+
+
+def test_an_unprotected_scheduler_is_told_of(address):
+    with (
+        warnings.catch_warnings(),
+        pytest.warns(UserWarning, match="is not protected: whoever reaches this port"),
+    ):
+        run_experiment(make_spec(**ONE_SEARCH), make_bunch(), dask=address)
+
+
+def write_certificates(security, folder):
+    """Write a temporary certificate to files, as those of several machines lie."""
+    paths = {}
+    for name, content in (
+        ("ca_file", security.tls_ca_file),
+        ("cert", security.tls_client_cert),
+        ("key", security.tls_client_key),
+    ):
+        paths[name] = folder / f"{name}.pem"
+        paths[name].write_text(content)
+    return paths
+
+
+def test_a_scheduler_with_certificates_is_used_by_who_has_them(tmp_path):
+    security = Security.temporary()
+    files = write_certificates(security, tmp_path)
+    spec, bunch = make_spec(**ONE_SEARCH), make_bunch()
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, security=security, **QUIET
+    ) as cluster:
+        address = cluster.scheduler_address
+        assert address.startswith("tls://")
+        with pytest.raises(ConnectionError, match=r"tls://.* asks for certificates"):
+            run_experiment(spec, bunch, dask=address)
+        settings = {
+            "distributed.comm.tls.ca-file": str(files["ca_file"]),
+            "distributed.comm.tls.client.cert": str(files["cert"]),
+            "distributed.comm.tls.client.key": str(files["key"]),
+        }
+        with dask.config.set(settings):
+            results = run_experiment(spec, bunch, dask=address)
+    assert_same(results, run_experiment(spec, bunch))
 
 
 def free_port():

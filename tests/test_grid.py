@@ -215,3 +215,112 @@ def test_a_protocol_of_another_data_set_names_both(file, capsys):
     assert "ck48-7-subject judges the data set ck48, not expression_sequences" in error
     assert main([str(file), "--protocol", "ck48-7"]) == 2
     assert "Did you mean ck48-7-" in capsys.readouterr().err
+
+
+HOG = {
+    "name": "hog",
+    "data": {"expression_sequences": {"n_sequences": 24, "classes": 2, "size": 32}},
+    "pipeline": {
+        "frames": {"PerFrame": {"transformer": "HOGFeatures"}},
+        "pool": "PoolFrames",
+        "classify": "LinearSVC",
+    },
+    "evaluate": {"folds": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}}},
+}
+
+
+@pytest.fixture
+def victim(tmp_path, monkeypatch):
+    """A folder of somebody else, beside the one in which the program runs."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "victim").mkdir()
+    for name in ("model.joblib", "cv_results.csv", "notes.txt"):
+        (tmp_path / "victim" / name).write_text("mine")
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "victim")
+    return tmp_path / "victim"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"report": {"to": "../victim"}},
+        {"report": {"to": "link"}},
+        {"report": {"to": "VICTIM"}},
+        {"name": ".."},
+    ],
+)
+def test_a_file_from_a_stranger_writes_nothing_elsewhere(file, victim, changes, capsys):
+    if changes.get("report") == {"to": "VICTIM"}:
+        changes = {"report": {"to": str(victim)}}
+    file.write_text(yaml.safe_dump(HOG | changes, sort_keys=False))
+    before = {path: path.read_bytes() for path in victim.iterdir()}
+    assert main([str(file), "--n-jobs", "1"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    if "report" in changes:
+        assert "--out FOLDER" in error
+        with pytest.raises(ValueError, match="--out FOLDER"):
+            ferpipe.run(HOG | changes, cache=False)
+    assert {path: path.read_bytes() for path in victim.iterdir()} == before
+
+
+def test_a_folder_that_is_no_report_is_refused_before_the_work(file, victim, capsys):
+    source = victim.parent / "here" / "source"
+    source.mkdir()
+    (source / "code.py").write_text("mine")
+    file.write_text(yaml.safe_dump(HOG | {"report": {"to": "source"}}, sort_keys=False))
+    assert main([str(file), "--n-jobs", "1"]) == 2
+    printed = capsys.readouterr()
+    assert "holds code.py and no report" in printed.err
+    assert printed.out == ""
+    # who runs the program may name such a folder, but not have a model replaced
+    assert main([str(file), "--n-jobs", "1", "--out", str(victim)]) == 2
+    assert "holds model.joblib and no report" in capsys.readouterr().err
+    with pytest.raises(FileExistsError, match=r"holds model\.joblib"):
+        ferpipe.run(HOG, out=victim, cache=False)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_narrow_terminal_costs_nothing(file, tmp_path, encoding):
+    file.write_text(yaml.safe_dump(HOG, sort_keys=False))
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    program = start(file, "--out", tmp_path / "out", "--n-jobs", "1", env=environment)
+    out, error = program.communicate(timeout=300)
+    assert program.returncode == 0, error
+    assert "Traceback" not in error
+    assert (tmp_path / "out" / "model.joblib").exists()
+    assert "wrote" in out
+
+
+def test_the_report_is_written_before_anything_is_printed(
+    file, tmp_path, monkeypatch, capsys
+):
+    file.write_text(yaml.safe_dump(HOG, sort_keys=False))
+
+    def broken(results):
+        raise ValueError("no table today")
+
+    monkeypatch.setattr(ferpipe.grid, "text_table", broken)
+    assert main([str(file), "--out", str(tmp_path / "out"), "--n-jobs", "1"]) == 2
+    assert "no table today" in capsys.readouterr().err
+    assert {"report.html", "model.joblib"} <= {p.name for p in (tmp_path / "out").iterdir()}
+
+
+def test_a_scorer_without_probabilities_is_found_in_a_dry_run(file, capsys):
+    changes = {"evaluate": {**HOG["evaluate"], "scoring": ["roc_auc_ovr"]}}
+    file.write_text(yaml.safe_dump(HOG | changes, sort_keys=False))
+    assert main([str(file), "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert "roc_auc_ovr needs predict_proba, which LinearSVC() does not give" in error
+    assert "CalibratedClassifierCV" in error
+
+
+def test_what_a_variable_holds_is_not_printed(file, monkeypatch, capsys):
+    monkeypatch.setenv("SECRET", "the secret")
+    changes = {"data": {"image_folder": {"path": "/nowhere/$SECRET"}}}
+    file.write_text(yaml.safe_dump(HOG | changes, sort_keys=False))
+    assert main([str(file), "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert "/nowhere/$SECRET: no such file" in error
+    assert "the secret" not in error

@@ -3,6 +3,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -182,3 +183,52 @@ def test_networks_do_not_copy_the_images(mapped, monkeypatch):
     training = Training(max_epochs=1, validation=0.25)
     ImageNetwork(training=training, random_state=0).fit(mapped, Y)
     assert all(np.shares_memory(dataset.X, mapped) for dataset in seen)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flip", "notes"])
+def test_damaged_images_are_named_and_written_anew(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("FERPIPE_CACHE", str(tmp_path))
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=np.uint8)
+
+    def write(append):
+        for image in images:
+            append(image)
+        return {"places": np.arange(5)}
+
+    map_images(("some",), write)
+    ending = "npz" if damage == "notes" else "npy"
+    (path,) = (tmp_path / "images").glob(f"*.{ending}")
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        del content[-100:]
+    elif damage == "empty":
+        content.clear()
+    else:
+        content[-20] ^= 1
+    status = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.warns(UserWarning, match=f"{path.name}: this is damaged"):
+        found, notes = map_images(("some",), write)
+    np.testing.assert_array_equal(found, images)
+    np.testing.assert_array_equal(notes["places"], np.arange(5))
+    assert list(notes) == ["places"]
+
+
+def test_other_images_of_the_same_size_and_time_are_read_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("FERPIPE_CACHE", str(tmp_path / "cache"))
+    files = []
+    for name, value in (("anger", 10), ("fear", 200)):
+        path = tmp_path / "faces" / name / "a.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), value, np.uint8)).save(path)
+        os.utime(path, ns=(1, 1))
+        files.append(path)
+    folder = tmp_path / "faces"
+    first = load_image_folder(folder, lazy=True).data
+    one, other = (path.read_bytes() for path in files)
+    assert len(one) == len(other)
+    files[0].write_bytes(other)
+    os.utime(files[0], ns=(1, 1))
+    again = load_image_folder(folder, lazy=True).data
+    assert (first[0, 0, 0], again[0, 0, 0]) == (10, 200)

@@ -113,9 +113,20 @@ def test_other_data_or_settings_do_not_take_up_a_training(faces, tmp_path, monke
     X, y = faces
     changed = network(tmp_path).fit(255 - X, y)
     assert same_weights(changed, network(None).fit(255 - X, y))
-    slower = network(tmp_path, lr=0.005).fit(*faces)
+    with pytest.warns(UserWarning, match="unfinished training on the same data"):
+        slower = network(tmp_path, lr=0.005).fit(*faces)
     assert same_weights(slower, network(None, lr=0.005).fit(*faces))
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["a" * 32, f"0.0.1-{'a' * 32}-{'b' * 32}"])
+def test_a_checkpoint_of_another_version_is_not_passed_over(faces, tmp_path, name):
+    (tmp_path / "notes.pt").touch()  # somebody's own
+    network(tmp_path).fit(*faces)
+    (tmp_path / f"{name}.pt").touch()
+    with pytest.raises(ValueError, match=r"ferpipe (0\.0\.1|an older).*remove it"):
+        network(tmp_path).fit(*faces)
+    assert (tmp_path / f"{name}.pt").exists()
 
 
 def test_training_killed_from_outside_goes_on(faces, tmp_path):

@@ -1,5 +1,8 @@
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,54 @@ def test_processes_that_are_killed_again_end_it_with_a_sentence(tmp_path):
     ):
         in_processes(jobs, n_jobs=2)
     assert (tmp_path / "log").read_text().count("killed") == 2
+
+
+PARENT = """
+import os, sys, time
+from joblib import delayed
+from ferpipe.processes import in_processes
+
+def work(path):
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(300)
+
+in_processes([delayed(work)(sys.argv[1]) for _ in range(2)], n_jobs=2)
+"""
+
+
+def alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_a_killed_parent_leaves_no_process_behind(tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, log])
+    workers = []
+    try:
+        deadline = time.monotonic() + 60
+        while len(workers) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            workers = [int(line) for line in log.read_text().split()]
+        assert all(map(alive, workers))
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 60
+        while any(map(alive, workers)):
+            assert time.monotonic() < deadline, "the workers go on without their parent"
+            time.sleep(0.1)
+    finally:
+        parent.kill()
+        parent.wait()
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

@@ -1,11 +1,12 @@
 import os
 import resource
+import runpy
 import shutil
 import sqlite3
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Barrier
 
@@ -18,6 +19,7 @@ from ferpipe import store as store_module
 from ferpipe.store import RowStore, Store
 
 X = np.random.default_rng(0).normal(size=(40, 3))
+FLIPS = runpy.run_path(str(Path(__file__).parent.parent / "benchmarks" / "flips.py"))
 
 
 def test_computes_once_and_finds_by_content(tmp_path):
@@ -83,7 +85,8 @@ def test_a_damaged_entry_is_computed_again(tmp_path, damage):
         content[len(content) // 2] ^= 1
     entry.write_bytes(content)
     found = []
-    value = store.get_or_compute(("a",), lambda: X, on_access=found.append)
+    with pytest.warns(UserWarning, match=f"{entry.name}: this is damaged"):
+        value = store.get_or_compute(("a",), lambda: X, on_access=found.append)
     assert found == [False]
     np.testing.assert_array_equal(value, X)
     assert len(list(tmp_path.glob("*/*.joblib"))) == 1
@@ -259,7 +262,11 @@ def test_a_damaged_entry_that_cannot_be_removed_is_not_taken(closed_folder):
     store.get_or_compute(("a",), lambda: 7)
     (entry,) = closed_folder.glob("*/*.joblib")
     entry.write_bytes(entry.read_bytes()[:-1])
-    with read_only(closed_folder), pytest.warns(UserWarning, match="nothing can be kept"):
+    with (
+        read_only(closed_folder),
+        pytest.warns(UserWarning, match="nothing can be kept"),
+        pytest.warns(UserWarning, match="this is damaged"),
+    ):
         assert store.get_or_compute(("a",), lambda: 8) == 8
 
 
@@ -389,7 +396,8 @@ def test_a_damaged_row_is_left_out(tmp_path):
     content = path.read_bytes()
     assert content.count(np.full(3, 7.0).tobytes()) == 1
     path.write_bytes(content.replace(np.full(3, 7.0).tobytes(), np.full(3, 8.0).tobytes()))
-    assert store.read([b"a", b"b"]).keys() == {b"a"}
+    with pytest.warns(UserWarning, match=r"rows\.sqlite: this is damaged"):
+        assert store.read([b"a", b"b"]).keys() == {b"a"}
     store.write({b"b": np.zeros(3)})
     np.testing.assert_array_equal(store.read([b"b"])[b"b"], np.zeros(3))
 
@@ -400,7 +408,8 @@ def test_a_damaged_file_of_rows_begins_anew(tmp_path, damage):
     store.write(rows_of(100))
     path = tmp_path / "rows.sqlite"
     path.write_bytes(b"x" * 5000 if damage == "no database" else path.read_bytes()[:9000])
-    assert store.read(rows_of(100)) == {}
+    with pytest.warns(UserWarning, match=r"rows\.sqlite: this is damaged"):
+        assert store.read(rows_of(100)) == {}
     store.write(rows_of(3))
     assert store.read(rows_of(100)).keys() == rows_of(3).keys()
 
@@ -437,3 +446,68 @@ def test_processes_write_rows_at_the_same_time(tmp_path):
     assert RowStore(tmp_path).read(keys) == {
         key: np.array([i]) for i, key in enumerate(keys)
     }
+
+
+@pytest.mark.parametrize("what", ["key", "form", "content", "checksum", "none"])
+def test_a_row_whose_parts_do_not_belong_together_is_left_out(tmp_path, what):
+    store = RowStore(tmp_path)
+    store.write({b"a" * 16: np.arange(6.0), b"b" * 16: np.arange(6, dtype="<i8")})
+    changes = {
+        "key": ("UPDATE rows SET key = ? WHERE key = ?", b"c" * 16),
+        "form": ("UPDATE rows SET form = ? WHERE key = ?", b'["<f8", [3, 2]]'),
+        "content": ("UPDATE rows SET content = ? WHERE key = ?", bytes(48)),
+        "checksum": ("UPDATE rows SET checksum = ? WHERE key = ?", 7),
+        "none": ("UPDATE rows SET form = ? WHERE key = ?", None),
+    }
+    with closing(sqlite3.connect(tmp_path / "rows.sqlite")) as database:
+        sentence, value = changes[what]
+        database.execute(sentence, (value, b"a" * 16))
+        database.commit()
+    keys = [letter * 16 for letter in (b"a", b"b", b"c")]
+    with pytest.warns(UserWarning, match="damaged"):
+        found = store.read(keys)
+    assert found.keys() == {b"b" * 16}
+
+
+@pytest.mark.parametrize("name", ["rows", "step", "images"])
+def test_flipped_bits_never_give_a_wrong_value_nor_an_error(name, tmp_path):
+    flip = FLIPS["flip"]
+    found = {flip(name, number, 1, tmp_path) for number in range(150)}
+    assert found <= {
+        "right from the disk",
+        "computed anew with a warning",
+        "computed anew without a warning",
+    }
+    assert "computed anew with a warning" in found
+
+
+@pytest.mark.parametrize("use", ["store", "rows", "part"])
+@pytest.mark.parametrize("others", ["group", "all", "owner"])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path, monkeypatch, use, others):
+    folder = tmp_path / "store"
+    Store(folder).get_or_compute(("a",), lambda: 7)
+    RowStore(folder).write({b"a": np.ones(3)})
+    place = next(path for path in folder.iterdir() if path.is_dir())
+    place = place if use == "part" else folder
+    if others == "owner":
+        if os.geteuid() != 0:
+            pytest.skip("only root may give files away")
+        os.chown(place, 12345, -1)
+    else:
+        place.chmod(0o770 if others == "group" else 0o707)
+    work = {
+        "rows": lambda: RowStore(folder).read([b"a"]),
+        "store": lambda: Store(folder).get_or_compute(("a",), lambda: 8),
+    }
+    with pytest.raises(ValueError, match=r"this folder (may be|belongs).*chmod go-w"):
+        work["rows" if use == "rows" else "store"]()
+
+
+def test_folders_are_made_for_the_owner_alone_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        Store(tmp_path / "store").get_or_compute(("a",), lambda: 7)
+    finally:
+        os.umask(before)
+    found = [p for p in (tmp_path / "store", *(tmp_path / "store").iterdir()) if p.is_dir()]
+    assert [path.stat().st_mode & 0o777 for path in found] == [0o700] * 2

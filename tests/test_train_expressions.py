@@ -59,7 +59,8 @@ def test_network_card_and_report(experiment, tmp_path, capsys):
     assert scores["accuracy_as_shipped_of_one_view"] == scores["accuracy_as_shipped"]
     assert scores["accuracy_as_shipped_of_ten_crops"] > 0.6
     assert scores["accuracy_as_shipped_of_ten_poses"] > 0.6
-    assert card["command"] == f"python -m ferpipe.train expressions {file}"
+    command = f"python -m ferpipe.train expressions {file} --out OUT"
+    assert card["command"] == command
     assert "PublicTest" in card["protocol"]
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert results["headline_scores"]["accuracy"] == pytest.approx(

@@ -1,6 +1,7 @@
 """Checkpoints: a training that is killed goes on where its last epoch ended."""
 
 import os
+import re
 import tempfile
 import warnings
 from contextlib import suppress
@@ -18,6 +19,9 @@ __all__ = ["Checkpoint", "replace_file", "training_key"]
 
 # settings that change where a training runs or what follows it, not its epochs
 _IRRELEVANT = {"average_with", "calibrate", "checkpoint", "device", "verbose"}
+_KEY = re.compile(r"(?P<version>.+)-(?P<data>[0-9a-f]{32})-[0-9a-f]{32}")
+# as versions named them that kept nothing but a hash
+_OLD_KEY = re.compile("[0-9a-f]{32}")
 # what these make is hashed instead
 _HASHED = {"validation", "teacher", "teacher_folds"}
 
@@ -43,7 +47,7 @@ def training_key(module, dataset, valid, training, augment, loss, generator):
     Returns
     -------
     key : str
-        32 hexadecimal digits.
+        The package's version, 32 hexadecimal digits of the data and 32 of all else.
     """
     weights = [value.cpu().numpy() for value in module.state_dict().values()]
     samples = [
@@ -53,8 +57,8 @@ def training_key(module, dataset, valid, training, augment, loss, generator):
     changes = None if augment is None else _not_default(augment)
     state = generator.get_state().numpy()
     taught = None if dataset.taught is None else dataset.taught.numpy()
-    parts = (str(module), weights, samples, settings, changes, loss, state, taught)
-    return joblib.hash((ferpipe.__version__, *parts))
+    rest = joblib.hash((str(module), weights, settings, changes, loss, state, taught))
+    return f"{ferpipe.__version__}-{joblib.hash(samples)}-{rest}"
 
 
 class Checkpoint(Callback):
@@ -71,6 +75,17 @@ class Checkpoint(Callback):
     key : str
         Of the training, as :func:`training_key` gives it: the file's name. A training
         with other data or settings has another file.
+
+    Raises
+    ------
+    ValueError
+        When a training begins whose checkpoint is not there while the folder holds some
+        of another version of ferpipe, or it cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        When the folder holds an unfinished training of the same data with other settings.
     """
 
     def __init__(self, folder, key):
@@ -81,6 +96,7 @@ class Checkpoint(Callback):
         """Take up the state of an earlier run of the same training."""
         self.path_ = Path(self.folder).expanduser() / f"{self.key}.pt"
         if not self.path_.is_file():
+            self._look_for_others()
             return
         try:
             state = torch.load(self.path_, map_location="cpu", weights_only=True)
@@ -98,6 +114,26 @@ class Checkpoint(Callback):
             torch.cuda.set_rng_state(state["random_cuda"])
         for name, callback in _with_state(net).items():
             _set_state(callback, state["callbacks"][name])
+
+    def _look_for_others(self):
+        """Tell of unfinished trainings which this one may have been meant to go on from."""
+        version, data = _KEY.fullmatch(self.key).group("version", "data")
+        for path in sorted(self.path_.parent.glob("*.pt")):
+            known = _KEY.fullmatch(path.stem)
+            other = known["version"] if known else "an older version"
+            if _OLD_KEY.fullmatch(path.stem) or (known and other != version):
+                raise ValueError(
+                    f"{path}: this checkpoint is of ferpipe {other}, and this is "
+                    f"{version}, which cannot go on from there: remove it to start from "
+                    "the beginning, or name another folder in Training(checkpoint=...)."
+                )
+            if known and known["data"] == data:
+                warnings.warn(
+                    f"{path}: this is an unfinished training on the same data with other "
+                    "settings. This one starts from its beginning; remove the file if it "
+                    "is not needed.",
+                    stacklevel=2,
+                )
 
     def on_epoch_end(self, net, **kwargs):
         """Write the state, or warn if there is no room for it."""

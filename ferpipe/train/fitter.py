@@ -24,6 +24,7 @@ from ferpipe.landmarks.cascade import CROP_SIDE, crop_transform, load_cascade, r
 from ferpipe.landmarks.network import export_network
 from ferpipe.landmarks.points import outer_eye_distance
 from ferpipe.landmarks.predictor import load_model
+from ferpipe.processes import in_processes
 from ferpipe.train.candide import calibrate
 from ferpipe.train.crops import change_picture, near, shear
 from ferpipe.train.landmarks import find_faces
@@ -447,7 +448,7 @@ def train_fitter_and_judge(
             joblib.delayed(_train_and_measure)(faces, *split, folder, part, recipe, seed)
             for split, part in zip(splits, of_folds, strict=True)
         ]
-    score, *parts = joblib.Parallel(n_jobs=n_jobs)(jobs)
+    score, *parts = in_processes(jobs, n_jobs=n_jobs)
     if not splits:
         return None, score
     errors = np.empty((len(faces.images), 2))

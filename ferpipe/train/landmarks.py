@@ -27,6 +27,7 @@ from ferpipe.landmarks.points import (
     outer_eye_distance,
     read_pts,
 )
+from ferpipe.processes import in_processes
 from ferpipe.train.crops import change_picture, far, near, shear
 from ferpipe.train.loop import train_network
 
@@ -240,7 +241,7 @@ def train_and_judge(
         joblib.delayed(_train_and_measure)(faces, fit, test, folder, recipe, seed, number)
         for number, (fit, test) in enumerate(splits, start=1)
     ]
-    _, *parts = joblib.Parallel(n_jobs=n_jobs)(jobs)
+    _, *parts = in_processes(jobs, n_jobs=n_jobs)
     if not n_folds:
         return None, None
     found = np.empty((len(faces.images), N_POINTS, 2))
