@@ -120,10 +120,10 @@ def copies(images) -> np.ndarray:
     one sequence: successive frames of a video are as near as copies.
     """
     small = _thumbnails(images)
-    rows, numbers = small.reshape(len(small), -1) / _SIDE, _signs(small)
+    rows, numbers = small.reshape(len(small), _SIDE**2) / _SIDE, _signs(small)
     pairs = []
     for seen in (small, small[:, :, ::-1]):
-        others = np.ascontiguousarray(seen).reshape(len(small), -1) / _SIDE
+        others = np.ascontiguousarray(seen).reshape(len(small), _SIDE**2) / _SIDE
         pairs.append(_correlated(rows, others, numbers, _signs(seen)))
     return np.unique(np.concatenate(pairs), axis=0)
 
@@ -219,7 +219,7 @@ def read_fingerprints(path) -> np.ndarray:
 
 def _signs(small):
     """Return the fingerprints of standardized images (n, 16, 16)."""
-    flat = np.ascontiguousarray(small).reshape(len(small), -1)
+    flat = np.ascontiguousarray(small).reshape(len(small), _SIDE**2)
     bits = np.packbits(flat @ _BASIS.T > 0, axis=1)
     return np.ascontiguousarray(bits).view("<u8").ravel().astype(np.uint64)
 
