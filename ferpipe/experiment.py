@@ -20,6 +20,7 @@ from ferpipe.cluster import run_on_cluster
 from ferpipe.datasets.joined import join_data_sets
 from ferpipe.jobs import Work, conclude, curve_scores, lay_out, search
 from ferpipe.journal import Journal
+from ferpipe.leaks import held_together
 from ferpipe.persistence import package_versions
 from ferpipe.plan import DataError, make_plan
 from ferpipe.processes import in_processes
@@ -174,6 +175,7 @@ def run_experiment(
             "rows_computed": journal.count("row_computed"),
             "rows_reused": journal.count("row_reused"),
         }
+    unit, _ = held_together(bunch)
     return Results(
         name=spec.name,
         data=_describe(spec, bunch),
@@ -190,6 +192,8 @@ def run_experiment(
         best_params=best,
         cv_results=cv_results,
         search=_search_words(plan) if cv_results else None,
+        notes=plan.notes,
+        sequences=bunch.get("sequences") if unit == "sequence" else None,
         model=model,
         settings=spec.resolved,
         history={

@@ -24,6 +24,10 @@ _CORRELATION = 0.99
 _SIDE = 16
 _SMALLEST = 8
 _BLOCK = 512
+# bits in which the fingerprints of two images may differ that are compared further, and
+# how many pairs are at a time
+_FAR = 10
+_PAIRS = 200_000
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -116,31 +120,43 @@ def copies(images) -> np.ndarray:
     one sequence: successive frames of a video are as near as copies.
     """
     small = _thumbnails(images)
-    rows = small.reshape(len(small), -1) / _SIDE
+    rows, numbers = small.reshape(len(small), _SIDE**2) / _SIDE, _signs(small)
     pairs = []
     for seen in (small, small[:, :, ::-1]):
-        others = np.ascontiguousarray(seen).reshape(len(small), -1) / _SIDE
-        pairs.append(_correlated(rows, others))
+        others = np.ascontiguousarray(seen).reshape(len(small), _SIDE**2) / _SIDE
+        pairs.append(_correlated(rows, others, numbers, _signs(seen)))
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def _correlated(rows, others):
-    """Return the pairs i < j of which rows[i] and others[j] have a high dot product."""
-    low, low_others = rows @ _BASIS.T, others @ _BASIS.T
-    energy, energy_others = (low**2).sum(axis=1), (low_others**2).sum(axis=1)
-    # a distance over some of the frequencies never exceeds the whole distance
-    farthest = 2 * (1 - _CORRELATION) + 1e-5
+def _correlated(rows, others, numbers, other_numbers):
+    """Return the pairs i < j of which rows[i] and others[j] have a high dot product.
+
+    Those whose fingerprints share one of four parts are compared: all that differ in at
+    most three bits do.
+    """
     pairs = [np.zeros((0, 2), int)]
-    for start in range(0, len(rows), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        distance = energy[part, None] + energy_others[start:]
-        distance -= 2 * (low[part] @ low_others[start:].T)
-        first, second = np.nonzero(distance <= farthest)
-        first, second = first + start, second + start
-        ordered = first < second
-        first, second = first[ordered], second[ordered]
-        alike = np.einsum("ij,ij->i", rows[first], others[second]) >= _CORRELATION
-        pairs.append(np.stack([first[alike], second[alike]], axis=1))
+    for shift in range(0, 64, 16):
+        word, other_word = (
+            ((own >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.uint16)
+            for own in (numbers, other_numbers)
+        )
+        order = np.argsort(other_word, kind="stable")
+        ordered = other_word[order]
+        begin = np.searchsorted(ordered, word, "left")
+        counts = np.searchsorted(ordered, word, "right") - begin
+        for part in np.split(
+            np.arange(len(word)), np.flatnonzero(np.diff(np.cumsum(counts) // _PAIRS)) + 1
+        ):
+            first = np.repeat(part, counts[part])
+            within = np.arange(len(first)) - np.repeat(
+                np.cumsum(counts[part]) - counts[part], counts[part]
+            )
+            second = order[np.repeat(begin[part], counts[part]) + within]
+            near = np.bitwise_count(numbers[first] ^ other_numbers[second]) <= _FAR
+            near &= (first < second) & (numbers[first] != 0) & (other_numbers[second] != 0)
+            first, second = first[near], second[near]
+            alike = np.einsum("ij,ij->i", rows[first], others[second]) >= _CORRELATION
+            pairs.append(np.stack([first[alike], second[alike]], axis=1))
     return np.concatenate(pairs)
 
 
@@ -203,7 +219,7 @@ def read_fingerprints(path) -> np.ndarray:
 
 def _signs(small):
     """Return the fingerprints of standardized images (n, 16, 16)."""
-    flat = np.ascontiguousarray(small).reshape(len(small), -1)
+    flat = np.ascontiguousarray(small).reshape(len(small), _SIDE**2)
     bits = np.packbits(flat @ _BASIS.T > 0, axis=1)
     return np.ascontiguousarray(bits).view("<u8").ravel().astype(np.uint64)
 

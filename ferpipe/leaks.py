@@ -219,7 +219,7 @@ def _origins(bunch):
         shapes or [() for _ in range(n_samples)],
         strict=True,
     )
-    numbers: dict = {}
+    numbers = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], int)
 
 

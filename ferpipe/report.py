@@ -31,6 +31,7 @@ from ferpipe.statistics import summarise
 from ferpipe.terminal import printable
 from ferpipe.wording import (
     INTERVAL_METHODS,
+    SEARCHED_WORDS,
     SPLIT_NAMES,
     calibration_words,
     duration,
@@ -194,6 +195,9 @@ def text_table(results: Results) -> str:
         lines.append(f"warning: {summary['leak']}; this score measures memory")
     if subjects is None:
         lines.append("note: subjects are unknown and may stand on both sides of the split")
+    lines += [f"note: {note}" for note in summary["notes"]]
+    if len(summary["splits"]) > 1 and results.cv_results:
+        lines.append(f"note: {SEARCHED_WORDS}")
     rows = _score_rows(results, summary)
     names = [SPLIT_NAMES[split] for split in summary["splits"]]
     width = max(len(label) for label, _ in rows) + 2
@@ -245,6 +249,7 @@ def _page(results: Results, summary: dict[str, Any], panels: list[Panel]) -> str
         summary=summary,
         head=head,
         split_names=SPLIT_NAMES,
+        searched_words=SEARCHED_WORDS,
         interval_method=INTERVAL_METHODS[head["accuracy"]["interval"]["method"]],
         score_rows=_score_rows(results, summary),
         calibration_words=(

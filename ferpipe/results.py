@@ -75,7 +75,7 @@ class Results:
         Subject of each sample.
     classes : tuple of str
         Class names in the model's order (sorted).
-    headline : {"by_subject", "by_data_set", "plain", "official"}
+    headline : {"by_subject", "by_sequence", "by_data_set", "plain", "official"}
         The split whose figures stand first: a protocol's own if one is named, by subject
         when the data has groups.
     folds : tuple of Fold
@@ -118,6 +118,11 @@ class Results:
         Parts of the tested samples whose score stands beside the headline.
     search : str or None
         What each search tried; None if nothing was searched.
+    notes : tuple of str
+        What a reader of the score must know besides: tested images that trained networks
+        in the pipeline know, near-identical images on both sides.
+    sequences : ndarray of shape (n,) or None
+        Sequence of each sample, where these are kept together and subjects are unknown.
     """
 
     name: str
@@ -143,3 +148,5 @@ class Results:
     leak: str | None = None
     beside: dict[str, np.ndarray] = field(default_factory=dict)
     search: str | None = None
+    notes: tuple[str, ...] = ()
+    sequences: np.ndarray | None = None

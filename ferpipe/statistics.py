@@ -218,8 +218,8 @@ def summarise(results: Results) -> dict[str, Any]:
     summary : dict
         - ``name``, ``synthetic``, ``headline`` (split that stands first),
           ``headline_scores`` (scorer to mean), ``protocol`` (in words), ``leak``
-          (in words, or None), ``seeds``, ``search`` (what was tried, in words, or None),
-          ``classes``, ``n_samples``, ``n_subjects`` (None if unknown);
+          (in words, or None), ``notes`` (in words), ``seeds``, ``search`` (what was tried,
+          in words, or None), ``classes``, ``n_samples``, ``n_subjects`` (None if unknown);
         - ``commonest``: the commonest ``label`` and its ``share``, which is the accuracy
           of always answering it;
         - ``class_counts``: class to ``samples`` and ``subjects``;
@@ -236,8 +236,8 @@ def summarise(results: Results) -> dict[str, Any]:
           ``accuracy`` and ``interval``); ``steps``: step name to the first six of these
           for the step's own predictions;
         - ``gap``: plain minus by subject: ``scores`` (scorer to difference of the means),
-          ``accuracy`` (difference of the pooled accuracies) and its ``interval``; None
-          if either split was not run;
+          ``accuracy`` (difference of the pooled accuracies), its ``interval``; None
+          if either split was not run or they test no two subjects in common;
         - ``learning_curve``: ``n_train``, and ``mean`` and ``spread`` of ``train`` and
           ``test``; None if there is none.
 
@@ -268,6 +268,7 @@ def summarise(results: Results) -> dict[str, Any]:
         },
         "protocol": _protocol(results, headline["n_folds"]),
         "leak": results.leak,
+        "notes": list(results.notes),
         "seeds": sorted({fold.seed for fold in results.folds}),
         "search": results.search,
         "classes": list(results.classes),
@@ -286,6 +287,8 @@ def _protocol(results: Results, n_folds: int) -> str:
         folds = results.protocol
     elif results.headline == "by_subject":
         folds = f"{n_folds} folds by subject, no subject on both sides"
+    elif results.headline == "by_sequence":
+        folds = f"{n_folds} folds by sequence, no sequence on both sides"
     else:
         folds = f"{n_folds} folds that do not look at subjects"
     n_seeds = len({fold.seed for fold in results.folds})
@@ -345,7 +348,6 @@ def _by_seed(results: Results, folds: list[Fold]) -> dict[str, Any] | None:
 def _predictions_summary(results: Results, predictions: _Predictions) -> dict[str, Any]:
     """Summarise the predictions of one model over the folds of one split."""
     tested, correct = _pooled(results, predictions)
-    groups = None if results.groups is None else results.groups[tested]
     confusion = confusion_matrix(
         np.concatenate([results.target[test] for test, _ in predictions]),
         np.concatenate([predicted for _, predicted in predictions]),
@@ -360,7 +362,7 @@ def _predictions_summary(results: Results, predictions: _Predictions) -> dict[st
                 [np.mean(results.target[test] == labels) for test, labels in predictions]
             ),
             "pooled": float(correct.mean()),
-            "interval": _accuracy_interval(correct, groups),
+            "interval": _accuracy_interval(results, tested, correct),
         },
         "macro_f1": float(np.nanmean(scores["f1"])),
         "confusion": confusion.tolist(),
@@ -399,11 +401,10 @@ def _part_summary(results: Results, folds: list[Fold], part: np.ndarray) -> dict
         results,
         [(fold.test[part[fold.test]], fold.predicted[part[fold.test]]) for fold in folds],
     )
-    groups = None if results.groups is None else results.groups[tested]
     return {
         "n_tested": len(tested),
         "accuracy": float(correct.mean()),
-        "interval": _accuracy_interval(correct, groups),
+        "interval": _accuracy_interval(results, tested, correct),
     }
 
 
@@ -427,17 +428,22 @@ def _pooled(results: Results, predictions: _Predictions) -> tuple[np.ndarray, np
     return tested, np.bincount(sample, weights=right) / np.bincount(sample)
 
 
-def _accuracy_interval(correct: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
-    n_subjects = 0 if groups is None else len(np.unique(groups))
-    if groups is None or n_subjects == 1:
+def _accuracy_interval(
+    results: Results, tested: np.ndarray, correct: np.ndarray
+) -> dict[str, Any]:
+    unit = "subject" if results.sequences is None else "sequence"
+    groups = results.groups if results.sequences is None else results.sequences
+    groups = None if groups is None else np.asarray(groups)[tested]
+    n_groups = 0 if groups is None else len(np.unique(groups))
+    if groups is None or n_groups == 1:
         low, high = wilson_interval(correct.sum(), len(correct))
         method = "wilson"
     elif correct.min() == correct.max():
-        low, high = wilson_interval(correct[0] * n_subjects, n_subjects)
-        method = "wilson over subjects"
+        low, high = wilson_interval(correct[0] * n_groups, n_groups)
+        method = f"wilson over {unit}s"
     else:
         low, high = subject_bootstrap(correct, groups)
-        method = "subject bootstrap"
+        method = f"{unit} bootstrap"
     return {"low": low, "high": high, "level": LEVEL, "method": method}
 
 
@@ -451,6 +457,8 @@ def _gap(results: Results, splits: dict[str, list[Fold]]) -> dict[str, Any] | No
     )
     # The same samples on both sides: the difference is paired, which narrows its interval.
     both, here, there = np.intersect1d(tested, tested_too, return_indices=True)
+    if len(np.unique(results.groups[both])) < 2:
+        return None
     difference = correct[here] - correct_too[there]
     low, high = subject_bootstrap(difference, results.groups[both])
     return {

@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 __all__ = [
     "INTERVAL_METHODS",
+    "SEARCHED_WORDS",
     "SPLIT_NAMES",
     "calibration_words",
     "duration",
@@ -28,15 +29,23 @@ EN_DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SPLIT_NAMES = {
     "by_subject": "by subject",
+    "by_sequence": "by sequence",
     "by_data_set": "by data set",
     "plain": "plain",
     "official": "on the official split",
 }
+SEARCHED_WORDS = (
+    "only the headline's folds search by themselves; plain folds and learning curve have "
+    "the parameters of a search over all the data, which flatters them"
+)
 INTERVAL_METHODS = {
     "subject bootstrap": "it comes from resampling subjects",
     "wilson": "it is Wilson's, which takes samples as independent",
     "wilson over subjects": "it is Wilson's with the subjects as trials, because every "
     "subject was judged alike",
+    "sequence bootstrap": "it comes from resampling sequences",
+    "wilson over sequences": "it is Wilson's with the sequences as trials, because every "
+    "sequence was judged alike",
 }
 
 
@@ -101,11 +110,12 @@ def readable_params(params: dict[str, Any]) -> dict[str, str]:
 def gap_words(gap: dict[str, Any]) -> str:
     """Say what ``summarise`` found as the gap between the splits."""
     low, high = gap["interval"]["low"], gap["interval"]["high"]
-    meaning = (
-        "what knowing the subject is worth"
-        if low > 0
-        else "knowing the subject brings nothing that shows here"
-    )
+    if low > 0:
+        meaning = "what knowing the subject is worth"
+    elif high < 0:
+        meaning = "plain folds score lower, for another reason than the subjects"
+    else:
+        meaning = "no difference is shown, for the interval holds zero"
     return (
         f"{points(gap['accuracy'])} points of pooled accuracy, plain minus by subject "
         f"(95 % interval {points(low)} to {points(high)}): {meaning}"

@@ -80,3 +80,8 @@ def test_damaged_file_is_refused_by_name(tmp_path, content):
     np.savez(path, other=np.zeros(3))
     with pytest.raises(ValueError, match="of something else"):
         read_fingerprints(path)
+
+
+def test_no_images():
+    assert len(fingerprints([])) == len(copies([])) == 0
+    assert len(are_known([], fingerprints(pictures(3)))) == 0

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -7,6 +8,7 @@ from ferpipe.experiment import DataError, make_plan, run_experiment
 from ferpipe.leaks import find_leaks
 from ferpipe.report import text_table, write_report
 from ferpipe.spec import SpecError, compile_spec
+from ferpipe.statistics import summarise
 
 
 def images(n=36):
@@ -32,7 +34,7 @@ def experiment(**evaluate):
         {
             "name": "leaky",
             "data": {"image_folder": {"path": "nowhere"}},
-            "pipeline": {"pixels": "PixelFeatures", "classify": "LinearSVC"},
+            "pipeline": {"pixels": "PixelFeatures", "classify": "KNeighborsClassifier"},
             "evaluate": {"folds": {"StratifiedKFold": {"n_splits": 3}}, **evaluate},
         }
     )
@@ -136,3 +138,76 @@ def test_a_leak_is_refused_or_marked(tmp_path):
 def test_allow_leak_is_true_or_false():
     with pytest.raises(SpecError, match=r"evaluate\.allow_leak: expected true or false"):
         experiment(allow_leak="yes")
+
+
+def clips(n_clips=12, n_frames=3):
+    """Frames of clips, one folder a class, that differ by a little noise."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (n_clips, 8, 8), dtype=np.uint8)
+    still = np.repeat([cv2.resize(image, (24, 24)) for image in coarse], n_frames, axis=0)
+    bunch = images(len(still))
+    bunch.data = (still * 0.9 + rng.integers(0, 20, still.shape)).astype(np.uint8)
+    bunch.target = np.repeat(np.array(["anger", "fear"])[np.arange(n_clips) % 2], n_frames)
+    return bunch
+
+
+def test_near_identical_images_on_both_sides_are_counted_and_named():
+    bunch = clips()
+    spec = experiment(folds={"StratifiedKFold": {"n_splits": 3, "shuffle": True}})
+    with pytest.warns(UserWarning, match=r"images have a near-identical one on the other"):
+        plan = make_plan(spec, bunch)
+    assert plan.leak is None
+    (note,) = plan.notes
+    assert int(note.split()[0]) >= 30
+    assert ".png and face" in note
+    assert "note: " + note in text_table(run_quietly(spec, bunch))
+    bunch.sequences = np.repeat([f"clip{i}" for i in range(12)], 3)
+    plan = make_plan(spec, bunch)
+    assert plan.notes == ()
+    assert list(plan.split.folds) == ["by_sequence"]
+
+
+def run_quietly(spec, bunch):
+    with pytest.warns(UserWarning, match="near-identical"):
+        return run_experiment(spec, bunch)
+
+
+def test_frames_of_a_sequence_are_resampled_together(tmp_path):
+    bunch = clips()
+    bunch.sequences = np.repeat([f"clip{i}" for i in range(12)], 3)
+    results = run_experiment(experiment(), bunch)
+    summary = summarise(results)
+    interval = summary["splits"]["by_sequence"]["accuracy"]["interval"]
+    assert interval["method"] in ("sequence bootstrap", "wilson over sequences")
+    assert summary["n_subjects"] is None
+    assert summary["gap"] is None
+    assert "3 folds by sequence, no sequence on both sides" in summary["protocol"]
+    page = write_report(results, tmp_path)["report.html"].read_text()
+    assert "had seen no frame of its sequence" in page
+    assert "accuracy by sequence" in text_table(results)
+
+
+def test_near_identical_images_of_one_subject_are_no_leak():
+    bunch = clips()
+    bunch.groups = np.repeat([f"S{i}" for i in range(12)], 3)
+    plan = make_plan(experiment(), bunch)
+    assert plan.notes == ()
+    assert plan.leak is None
+    assert list(plan.split.folds) == ["by_subject", "plain"]
+
+
+def test_the_same_picture_at_two_sizes_is_found():
+    bunch = images()
+    bunch.data = [cv2.resize(image, (24, 24)) for image in bunch.data]
+    assert find_leaks(folds_of(bunch), bunch) == {}
+    train, test = folds_of(bunch)[0]
+    bunch.data[train[0]] = cv2.resize(bunch.data[test[0]], (96, 96))
+    leak = find_leaks(folds_of(bunch), bunch)["identical"]
+    assert "show the same picture in another size or data set (and 0 more pairs do)" in leak
+    for place in (train[0], test[0]):
+        assert f"face{place}.png" in leak
+    bunch.groups = np.array([f"S{i}" for i in range(36)])
+    assert "identical" in find_leaks(folds_of(bunch), bunch)
+    # near-identical frames of one subject in crops of two sizes: the subject says enough
+    bunch.groups[train[0]] = bunch.groups[test[0]]
+    assert "identical" not in find_leaks(folds_of(bunch), bunch)

@@ -10,6 +10,7 @@ from ferpipe.wording import (
     MINUS,
     duration,
     fixed,
+    gap_words,
     mean_spread,
     mean_spread_percent,
     percent,
@@ -110,3 +111,20 @@ def test_scores():
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "meaning"),
+    [
+        (0.01, 0.09, "what knowing the subject is worth"),
+        (-0.095, -0.025, "plain folds score lower, for another reason than the subjects"),
+        (-0.02, 0.03, "no difference is shown, for the interval holds zero"),
+        (0.0, 0.0, "no difference is shown, for the interval holds zero"),
+    ],
+)
+def test_gap_says_what_its_interval_says(low, high, meaning):
+    gap = {"accuracy": (low + high) / 2, "interval": {"low": low, "high": high}}
+    words = gap_words(gap)
+    assert words.endswith(f": {meaning}")
+    assert points(low) in words
+    assert points(high) in words

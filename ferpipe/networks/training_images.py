@@ -63,9 +63,14 @@ def images_seen(network, X) -> np.ndarray:
     numbers : ndarray of shape (m,), uint64
         Sorted, each once; none for sequences of features.
     """
-    frames = list(X)
+    validation = getattr(network.training, "validation", None)
+    samples = list(X)
+    if isinstance(validation, tuple | list):
+        # they chose the epoch and the temperature
+        samples += list(validation[0])
+    frames = samples
     if network.input_kind == "sequences":
-        frames = [frame for sequence in X for frame in sequence]
+        frames = [frame for sequence in samples for frame in sequence]
     if not frames or np.ndim(frames[0]) < 2:
         frames = []
     inherited = [own for own in known_training_images(network).values() if own is not None]
