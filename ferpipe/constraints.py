@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
     StrOptions,
+    validate_parameter_constraints,
 )
 
 __all__ = [
@@ -28,7 +29,8 @@ def validate_parameters(estimator):
     Parameters
     ----------
     estimator : BaseEstimator
-        Estimators without constraints pass.
+        Estimators without constraints pass, and so do parameters that one saved by an
+        earlier version lacks.
 
     Raises
     ------
@@ -36,4 +38,9 @@ def validate_parameters(estimator):
         If a value is outside what the estimator takes.
     """
     if hasattr(estimator, "_parameter_constraints"):
-        estimator._validate_params()
+        held = vars(estimator)
+        validate_parameter_constraints(
+            estimator._parameter_constraints,
+            {name: held[name] for name in estimator._get_param_names() if name in held},
+            caller_name=type(estimator).__name__,
+        )
