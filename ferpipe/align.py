@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from ferpipe.constraints import Interval, StrOptions, fit_context
+from ferpipe.constraints import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.detect import check_detector
 from ferpipe.geometry import fit_similarity, similarity, transform_points, warp
 from ferpipe.images import check_raw_images, read_image
@@ -233,6 +233,7 @@ class FaceAligner(
             If there is no face in some images and ``missing="raise"``; it is a ValueError,
             and its message names them.
         """
+        validate_parameters(self)
         images = check_raw_images(X)
         found = self._locate(images)
         missing = np.isnan(found.scores)

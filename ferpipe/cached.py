@@ -19,7 +19,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.constraints import HasMethods, fit_context
+from ferpipe.constraints import HasMethods, fit_context, validate_parameters
 from ferpipe.journal import Journal
 from ferpipe.store import RowStore, content_hash
 
@@ -160,6 +160,7 @@ class Cached(TransformerMixin, BaseEstimator):
             As the transformer raises them.
         """
         check_is_fitted(self)
+        validate_parameters(self)
         transform = partial(_plain_transform, self.transformer_)
         identity = content_hash("rows", _identity(self.transformer_)).encode()
         keys = _keys(X, identity)

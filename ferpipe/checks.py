@@ -8,11 +8,25 @@ by every estimator of the package.
 
 import numpy as np
 
-__all__ = ["check_frame_shape", "check_images", "check_landmarks", "check_sequences"]
+__all__ = [
+    "check_frame_shape",
+    "check_images",
+    "check_landmarks",
+    "check_sequences",
+    "check_value_scale",
+    "value_scale_of",
+]
 
 
 # values looked at a time
 _CHECKED = 1 << 22
+# sums of squares of larger ones overflow single precision, which networks compute in
+_LARGEST = 1e15
+# Largest values of the scales that images come on: floats, floats after standardisation
+# and the like, bytes, 16 bits. How often a value may be larger before it is on another.
+_SCALES = (1.0, 15.0, 255.0, 65535.0)
+_BYTES = 255.0
+_BEYOND = 16
 
 
 def check_images(X, *, name="X"):
@@ -216,18 +230,97 @@ def _check_numeric(array, name):
 
 
 def _check_finite(array, name):
-    if array.dtype.kind != "f":
+    # no smaller integer reaches the limit
+    if array.dtype.kind != "f" and array.dtype.itemsize < 8:
         return
-    # in slices, so that little memory is taken beside an array that lies on the disk
+    limit = _LARGEST
+    if array.dtype.kind == "f":
+        limit = array.dtype.type(min(limit, float(np.finfo(array.dtype).max)))
+    for start, part in _slices(array):
+        # NaN is neither
+        fine = (part >= -limit) & (part <= limit)
+        if not fine.all():
+            first, *others = (int(axis[0]) for axis in np.nonzero(~fine))
+            place, value = (start + first, *others), part[(first, *others)]
+            if np.isfinite(value):
+                raise ValueError(
+                    f"{name} has values beyond {_LARGEST:g} (the first at {place}, "
+                    f"{value:g}), too large to compute with: bring it to a smaller scale."
+                )
+            raise ValueError(
+                f"{name} has NaN or infinite values (the first at {place}); drop those "
+                "samples or fill them in."
+            )
+
+
+def _slices(array):
+    """Yield parts and where they begin, so that little memory is taken beside them."""
     step = max(1, _CHECKED * len(array) // max(1, array.size))
     for start in range(0, len(array), step):
-        finite = np.isfinite(array[start : start + step])
-        if not finite.all():
-            first, *others = (int(axis[0]) for axis in np.nonzero(~finite))
-            raise ValueError(
-                f"{name} has NaN or infinite values (the first at "
-                f"{(start + first, *others)}); drop those samples or fill them in."
-            )
+        yield start, array[start : start + step]
+
+
+def value_scale_of(images):
+    """Tell the scale that images are on.
+
+    Parameters
+    ----------
+    images : ndarray
+        Images.
+
+    Returns
+    -------
+    scale : float or None
+        Its largest value: 1, 15, 255 or 65535, the first that no value is beyond; 255 at
+        least for whole numbers. None for larger values, and when all are 0.
+    """
+    if images.dtype == np.uint8:
+        return _BYTES
+    largest = _largest_value(images)
+    if largest == 0:
+        return None
+    if images.dtype.kind in "iu":
+        largest = max(largest, _BYTES)
+    return next((scale for scale in _SCALES if largest <= scale), None)
+
+
+def check_value_scale(images, scale, estimator):
+    """Refuse images that are on quite another scale than those that fit saw.
+
+    Parameters
+    ----------
+    images : ndarray
+        Images.
+    scale : float or None
+        What :func:`value_scale_of` gave for those that fit saw; None checks nothing.
+    estimator : object
+        The fitted estimator, named in the message.
+
+    Raises
+    ------
+    ValueError
+        If floats are within 0..1 where fit saw whole grey values, if bytes come where fit
+        saw 16 bits, or a value is more than 16 times as large as the scale of fit.
+    """
+    if scale is None:
+        return
+    is_bytes = images.dtype == np.uint8
+    largest = _BYTES if is_bytes else _largest_value(images)
+    smaller = scale > _BYTES if is_bytes else images.dtype.kind == "f" and largest <= 1
+    if largest > _BEYOND * scale or (smaller and scale >= _BYTES and largest > 0):
+        raise ValueError(
+            f"X has values up to {largest:g}, but {type(estimator).__name__} was fitted on "
+            f"values up to {scale:g}, and its output depends on the scale: give X on the "
+            "scale of fit."
+        )
+
+
+def _largest_value(array):
+    # of the two extremes, as the absolute value of all takes as much memory again
+    return max(
+        (max(float(part.max()), -float(part.min())) for _, part in _slices(array)),
+        default=0.0,
+    )
 
 
 def _image_shape_hint(images):

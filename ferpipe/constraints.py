@@ -29,8 +29,8 @@ def validate_parameters(estimator):
     Parameters
     ----------
     estimator : BaseEstimator
-        Estimators without constraints pass, and parameters that it has not: those of a
-        saved model may be younger than the file.
+        Estimators without constraints pass, and so do parameters that one saved by an
+        earlier version lacks.
 
     Raises
     ------
@@ -38,11 +38,9 @@ def validate_parameters(estimator):
         If a value is outside what the estimator takes.
     """
     if hasattr(estimator, "_parameter_constraints"):
-        parameters = {
-            name: getattr(estimator, name)
-            for name in estimator._get_param_names()
-            if hasattr(estimator, name)
-        }
+        held = vars(estimator)
         validate_parameter_constraints(
-            estimator._parameter_constraints, parameters, type(estimator).__name__
+            estimator._parameter_constraints,
+            {name: held[name] for name in estimator._get_param_names() if name in held},
+            caller_name=type(estimator).__name__,
         )

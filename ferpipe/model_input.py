@@ -13,6 +13,7 @@ from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.fitter import CandideFitter
 from ferpipe.candide.rules import ActionUnitRules
+from ferpipe.kinds import first_steps
 from ferpipe.landmarks.points import eye_centres
 from ferpipe.persistence import describe_input
 from ferpipe.sequences import PerFrame
@@ -21,6 +22,8 @@ __all__ = ["ModelInput", "input_of"]
 
 # of the crops of models that take crops of any size
 _CROP_SIZE = 48
+# largest value of crops
+_CROP_SCALE = 255.0
 # what is cut out round a face for a model that looks for it itself, in widths of the box
 _SURROUNDINGS = 2.2
 
@@ -171,7 +174,21 @@ def _input_of(model, template, input):
             f"The model takes images of {shape[0]} x {shape[1]} pixels, but crops of faces "
             "are square: fit it on square images."
         )
+    _check_scale(model)
     return replace(_crops(model, shape[0], template, len(shape) == 3), sequences=sequences)
+
+
+def _check_scale(model):
+    """Refuse a model of images on another scale than crops are on."""
+    for step in first_steps(model):
+        step = getattr(step, "transformer_", step)  # of PerFrame
+        for one in first_steps(step):
+            scale = getattr(one, "value_scale_", None)
+            if scale not in (None, _CROP_SCALE):
+                raise ValueError(
+                    f"{type(one).__name__} was fitted on values up to {scale:g}, but crops "
+                    f"of faces have values up to {_CROP_SCALE:g}: fit the model on those."
+                )
 
 
 def _is_plain(fitter):

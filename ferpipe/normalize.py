@@ -13,8 +13,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.checks import check_frame_shape, check_images
-from ferpipe.constraints import Interval, fit_context
+from ferpipe.checks import (
+    check_frame_shape,
+    check_images,
+    check_value_scale,
+    value_scale_of,
+)
+from ferpipe.constraints import Interval, fit_context, validate_parameters
 
 __all__ = [
     "AdaptiveHistogramEqualizer",
@@ -149,6 +154,8 @@ class _ImagesToImages(TransformerMixin, BaseEstimator):
     """What the transformers below share: images of one shape in, images of it out."""
 
     input_kind = "images"
+    # whether the output grows with the grey values
+    depends_on_scale = False
 
     def __init_subclass__(cls, **kwargs):
         # images are no table: scikit-learn must not put them into a data frame
@@ -168,8 +175,13 @@ class _ImagesToImages(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : estimator
+
+        Raises
+        ------
+        ValueError
+            If the parameters do not suit the images.
         """
-        self.image_shape_ = check_images(X).shape[1:]
+        self._check_images(X, reset=True)
         return self
 
     def transform(self, X):
@@ -184,11 +196,34 @@ class _ImagesToImages(TransformerMixin, BaseEstimator):
         -------
         images : ndarray of shape (n, h, w) or (n, h, w, 3)
             The dtype is stated by the class.
+
+        Raises
+        ------
+        ValueError
+            If the images are not of the shape seen in fit, or on quite another scale and
+            the output depends on it.
         """
         check_is_fitted(self)
-        images = check_images(X)
-        check_frame_shape(images.shape[1:], self.image_shape_, self)
+        # they may have been set since
+        validate_parameters(self)
+        images = self._check_images(X, reset=False)
+        self._check_parameters(images.shape[1:])
         return self._normalize(images)
+
+    def _check_images(self, X, reset):
+        images = check_images(X)
+        if reset:
+            self._check_parameters(images.shape[1:])
+            self.image_shape_ = images.shape[1:]
+            if self.depends_on_scale:
+                self.value_scale_ = value_scale_of(images)
+        check_frame_shape(images.shape[1:], self.image_shape_, self)
+        # models that were saved by earlier versions have no record of the scale
+        check_value_scale(images, getattr(self, "value_scale_", None), self)
+        return images
+
+    def _check_parameters(self, image_shape):
+        """Refuse parameters that do not suit the images."""
 
     def get_feature_names_out(self, input_features=None):
         """Raise an error: the output is images, and pixels have no names.
@@ -245,6 +280,9 @@ class LocalMeanNormalizer(_ImagesToImages):
     ----------
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+    value_scale_ : float or None
+        Scale of the grey values seen in fit: its largest value, 1, 15, 255 or 65535; None
+        for others.
 
     See Also
     --------
@@ -268,6 +306,7 @@ class LocalMeanNormalizer(_ImagesToImages):
     """
 
     stateless = True
+    depends_on_scale = True
 
     _parameter_constraints: dict = {
         "sigma": [Interval(Real, 0, None, closed="neither")],
@@ -364,6 +403,9 @@ class PixelNormalizer(_ImagesToImages):
         1 everywhere without ``with_std``.
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+    value_scale_ : float or None
+        Scale of the grey values seen in fit: its largest value, 1, 15, 255 or 65535; None
+        for others.
 
     Notes
     -----
@@ -380,6 +422,8 @@ class PixelNormalizer(_ImagesToImages):
     <BLANKLINE>
            [[ 1.,  0.]]], dtype=float32)
     """
+
+    depends_on_scale = True
 
     _parameter_constraints: dict = {"with_std": ["boolean"]}
 
@@ -401,8 +445,7 @@ class PixelNormalizer(_ImagesToImages):
         -------
         self : PixelNormalizer
         """
-        images = check_images(X)
-        self.image_shape_ = images.shape[1:]
+        images = self._check_images(X, reset=True)
         self.mean_ = images.mean(axis=0, dtype=np.float64)
         self.scale_ = np.ones(self.image_shape_)
         if self.with_std:
@@ -538,27 +581,7 @@ class AdaptiveHistogramEqualizer(_ImagesToImages):
         self.tiles = tiles
         self.clip_limit = clip_limit
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the images and remember their shape; nothing else is learned.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images.
-        y : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : AdaptiveHistogramEqualizer
-
-        Raises
-        ------
-        ValueError
-            If the images have fewer rows or columns than there are tiles.
-        """
-        images = check_images(X)
+    def _check_parameters(self, image_shape):
         if len(self.tiles) != 2 or not all(
             isinstance(number, Integral) and number >= 1 for number in self.tiles
         ):
@@ -566,9 +589,7 @@ class AdaptiveHistogramEqualizer(_ImagesToImages):
                 "tiles must be two whole numbers of at least 1 (rows, columns), such as "
                 f"(4, 4), got {self.tiles!r}."
             )
-        _check_tiles_fit(images.shape[1:3], self.tiles)
-        self.image_shape_ = images.shape[1:]
-        return self
+        _check_tiles_fit(image_shape[:2], self.tiles)
 
     def _normalize(self, images):
         return equalize_adaptive_histogram(

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import glob
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,17 +116,30 @@ class _Outputs:
     video: Path | None
     curves: Curves | None
     n_rows: int = 0
+    n_faces: int = 0
+    n_faces_before: int = 0
     writers: list = field(default_factory=list)
 
     def add(self, source, frame, sightings, rate=None, shown=()):
         """Write what was seen in a frame, and the frame with what is shown on it."""
         for one in sightings:
-            self.table.write(self.row(one, str(source)))
+            self.table.write(self.row(self._numbered(one), str(source)))
         self.n_rows += len(sightings)
         if self.curves is not None:
             self.curves.add(sightings)
         if self.video is not None:
             self._draw(frame, shown, rate)
+
+    def begin(self):
+        """Begin another input: its faces get numbers that none had before."""
+        self.n_faces_before = self.n_faces
+
+    def _numbered(self, sighting):
+        if sighting.face is None:
+            return sighting
+        face = sighting.face + self.n_faces_before
+        self.n_faces = max(self.n_faces, face + 1)
+        return replace(sighting, face=face)
 
     def _draw(self, frame, shown, rate):
         import cv2
@@ -206,6 +219,7 @@ def _recognise_all(recognizer, inputs, outputs, max_pixels):
     """Go through the inputs; return how many could not be read."""
     failed = 0
     for source in inputs:
+        outputs.begin()
         try:
             _recognise(recognizer, source, outputs, max_pixels)
         except (ValueError, OSError) as error:

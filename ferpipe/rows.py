@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
+from ferpipe.candide.camera import rotation_matrix
 from ferpipe.candide.quality import LEAST_QUALITY
 from ferpipe.cells import safe_cell
 from ferpipe.stream import Sighting
@@ -35,12 +36,18 @@ def fex_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
     -------
     row : dict of str to number, str or None
         Box and landmarks in pixels; action units as the mean of both sides, 0 to 1,
-        which is intensity D; Pitch (up), Roll and Yaw (both to the subject's right) in
-        radians; a column a class; ``input``; and, beyond py-feat's, time in seconds,
-        Identity, label and quality.
+        which is intensity D; Pitch (positive: up), Roll (clockwise, as the picture is
+        looked at) and Yaw (to the subject's right) in degrees; a column a class;
+        ``input``; and, beyond py-feat's, time in seconds, Identity, label and quality.
+
+    Notes
+    -----
+    Angles are those of py-feat's releases before 0.7: the head is turned by
+    ``Rx(-Pitch) Ry(Yaw) Rz(Roll)`` about axes that point right, down and away from the
+    camera.
     """
     units = _intensities(sighting)
-    pose = sighting.pose
+    down, turned, tilted = map(math.degrees, _camera_angles(sighting.pose))
     x, y, width, height = sighting.box
     return {
         "frame": sighting.frame,
@@ -53,9 +60,9 @@ def fex_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
         "FaceScore": sighting.detector_score,
         **_points(sighting),
         **{f"AU{unit:02d}": _limited(units[unit], 1.0) for unit in _FEX_UNITS},
-        "Pitch": -pose["rx"],
-        "Roll": pose["rz"],
-        "Yaw": -pose["ry"],
+        "Pitch": -down,
+        "Roll": tilted,
+        "Yaw": turned,
         **sighting.scores,
         "label": sighting.label,
         "quality": sighting.quality,
@@ -77,17 +84,19 @@ def openface_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
     -------
     row : dict of str to number, str or None
         ``confidence`` is the quality and ``success`` whether it is at least 0.5; frames
-        count from 1; angles in radians as OpenFace turns them; intensities ``_r`` 0 to 5
-        and whether they reach 1, ``_c``. After OpenFace's columns: a column a class,
+        count from 1; pose_Rx (positive: down), pose_Ry (to the subject's right) and
+        pose_Rz (clockwise, as the picture is looked at) in radians; intensities ``_r`` 0
+        to 5 and whether they reach 1, ``_c``. After OpenFace's columns: a column a class,
         label and input.
 
     Notes
     -----
-    Gaze, places in millimetres and OpenFace's own shape model are not estimated: their
-    columns are left out, as OpenFace leaves out what it is not asked for.
+    OpenFace turns the head by ``Rx Ry Rz`` about axes that point right, down and away from
+    the camera. Gaze, places in millimetres and OpenFace's own shape model are not
+    estimated: their columns are left out, as OpenFace leaves out what it is not asked for.
     """
     units = _intensities(sighting)
-    pose = sighting.pose
+    down, turned, tilted = _camera_angles(sighting.pose)
     seen = sighting.face is not None
     strength = {
         unit: _limited(_STRONG * units[_ALIASES.get(unit, unit)], _STRONGEST)
@@ -102,9 +111,9 @@ def openface_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
         "timestamp": sighting.time,
         "confidence": sighting.quality if seen else 0.0,
         "success": int(seen and sighting.quality >= LEAST_QUALITY),
-        "pose_Rx": pose["rx"],
-        "pose_Ry": -pose["ry"],
-        "pose_Rz": -pose["rz"],
+        "pose_Rx": down,
+        "pose_Ry": turned,
+        "pose_Rz": tilted,
         **_points(sighting),
         **{f"AU{unit:02d}_r": strength[unit] for unit in _OPENFACE_UNITS},
         **{f"AU{unit:02d}_c": present[unit] for unit in present},
@@ -204,6 +213,20 @@ def _intensities(sighting):
         if name.startswith("AU"):
             sides.setdefault(int(name[2:4]), []).append(value)
     return {unit: sum(values) / len(values) for unit, values in sides.items()}
+
+
+def _camera_angles(pose):
+    """Return the angles a, b, c by which ``Rx(a) Ry(b) Rz(c)`` turns a head.
+
+    The axes point right, down and away from the camera, as OpenFace and py-feat have them.
+    """
+    # half a turn about x leads from the wireframe's axes to these
+    angles = pose["rx"], -pose["ry"], -pose["rz"]
+    turn = rotation_matrix(angles)
+    a = math.atan2(-turn[1, 2], turn[2, 2])
+    b = math.atan2(turn[0, 2], math.hypot(turn[0, 0], turn[0, 1]))
+    c = math.atan2(-turn[0, 1], turn[0, 0])
+    return a, b, c
 
 
 def _limited(value, highest):

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from ferpipe.cached import is_stateless
 from ferpipe.checks import check_frame_shape, check_sequences
-from ferpipe.constraints import HasMethods, StrOptions, fit_context
+from ferpipe.constraints import HasMethods, StrOptions, fit_context, validate_parameters
 from ferpipe.images import check_raw_sequences
 from ferpipe.kinds import input_kind
 from ferpipe.landmarks.predictor import NoFaceError
@@ -217,6 +217,7 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
             image a frame.
         """
         check_is_fitted(self)
+        validate_parameters(self)
         frames, lengths = self._frames_of(X)
         if isinstance(frames, np.ndarray):
             check_frame_shape(frames.shape[1:], self.frame_shape_, self, kind="frames")
@@ -371,6 +372,7 @@ class PoolFrames(TransformerMixin, BaseEstimator):
             If the frames, or with ``method="concat"`` the lengths, are not as in fit.
         """
         check_is_fitted(self)
+        validate_parameters(self)
         sequences = check_sequences(X)
         check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
         rows = pool_frames(sequences, self.method)
@@ -500,6 +502,7 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         deltas : list of ndarray of shape (T_i, 2 * d) or (T_i, ...)
         """
         check_is_fitted(self)
+        validate_parameters(self)
         sequences = check_sequences(X)
         check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
         return frame_deltas(sequences, self.reference, append=self.append)

@@ -7,6 +7,8 @@ from ferpipe.checks import (
     check_images,
     check_landmarks,
     check_sequences,
+    check_value_scale,
+    value_scale_of,
 )
 
 GREY = np.arange(2 * 4 * 5, dtype=np.uint8).reshape(2, 4, 5)
@@ -209,3 +211,60 @@ def test_frame_shape_is_compared_with_that_of_fit():
         check_frame_shape((40, 48, 3), (40, 48), Extractor())
     with pytest.raises(ValueError, match=r"shape \(40, 48, 3\): give them in RGB"):
         check_frame_shape((40, 48), (40, 48, 3), Extractor())
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 1e16, np.float32(3e38), 2**60, -(2**63)])
+def test_values_too_large_to_compute_with(value):
+    """Their squares, or they themselves, are infinite in single precision."""
+    array = np.zeros((2, 4, 4), np.asarray(value).dtype)
+    array[1, 2, 3] = value
+    for check in (check_images, check_sequences):
+        with pytest.raises(ValueError, match=r"beyond 1e\+15 .*too large to compute with"):
+            check(array)
+    with pytest.raises(ValueError, match="too large to compute with"):
+        check_landmarks(array[:, :, 2:])
+
+
+@pytest.mark.parametrize(
+    ("images", "scale"),
+    [
+        (np.zeros((1, 2, 2), np.uint8), 255),
+        (np.full((1, 2, 2), 3, np.int64), 255),
+        (np.full((1, 2, 2), 256, np.uint16), 65535),
+        (np.full((1, 2, 2), True), 1),
+        (np.full((1, 2, 2), 0.2), 1),
+        (np.full((1, 2, 2), -3.5), 15),
+        (np.full((1, 2, 2), 16.0), 255),
+        (np.zeros((1, 2, 2)), None),
+        (np.full((1, 2, 2), 1e6), None),
+    ],
+)
+def test_scale_of_values(images, scale):
+    assert value_scale_of(images) == scale
+    check_value_scale(images, scale, object())
+
+
+@pytest.mark.parametrize(
+    ("images", "scale", "refused"),
+    [
+        (np.full((1, 2, 2), 0.9), 255, True),
+        (np.full((1, 2, 2), -0.9), 255, True),
+        (np.full((1, 2, 2), 1.5), 255, False),  # a dark picture
+        (np.zeros((1, 2, 2)), 255, False),
+        (np.ones((1, 2, 2), np.int64), 255, False),
+        (np.full((1, 2, 2), 0.9), 15, False),
+        (np.zeros((1, 2, 2), np.uint8), 1, True),
+        (np.zeros((1, 2, 2), np.uint8), 15, True),
+        (np.full((1, 2, 2), 1.3), 1, False),  # an interpolation beyond its pixels
+        (np.zeros((1, 2, 2), np.uint8), 65535, True),
+        (np.full((1, 2, 2), 60000, np.uint16), 255, True),
+        (np.full((1, 2, 2), 300.0), 255, False),
+        (np.full((1, 2, 2), 1e9), None, False),
+    ],
+)
+def test_another_scale_than_in_fit(images, scale, refused):
+    if not refused:
+        check_value_scale(images, scale, object())
+        return
+    with pytest.raises(ValueError, match=f"fitted on values up to {scale}"):
+        check_value_scale(images, scale, object())

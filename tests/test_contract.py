@@ -506,6 +506,13 @@ def takes_one_size(case):
     return fits(case) and not raw
 
 
+def takes_images(case):
+    # differences of frames are on the frames' scale, and the step behind them checks it
+    return case.data in ("images", "colour images", "films") and not isinstance(
+        case.estimator, FrameDeltas
+    )
+
+
 def takes_sequences_of_one_size(case):
     return takes_one_size(case) and is_sequential(case)
 
@@ -753,8 +760,8 @@ def assert_refused(case, bad, error, message):
     assert_refused_after_fit(case, bad, error, message)
 
 
-def assert_refused_after_fit(case, bad, error, message):
-    estimator = fitted(case)
+def assert_refused_after_fit(case, bad, error, message, estimator=None):
+    estimator = estimator or fitted(case)
     for method in METHODS:
         if hasattr(estimator, method):
             with pytest.raises(error, match=message):
@@ -772,6 +779,44 @@ def missing_values_are_refused(case):
     bad = mapped(lambda x: x.astype(float), make_data(case).X)
     bad[-1][-1, -1] = np.nan
     assert_refused(case, bad, ValueError, "NaN")
+
+
+@promise(fits)
+def values_that_overflow_are_refused(case):
+    bad = mapped(lambda x: x.astype(float), make_data(case).X)
+    bad[-1][-1, -1] = 1e300
+    assert_refused(case, bad, ValueError, r"too large to compute|expected 0\.\.255")
+
+
+@promise(takes_images)
+def another_scale_is_answered_alike_or_refused(case):
+    X = make_data(case).X
+    for X_fit, factor in ((X, 1 / 255), (mapped(lambda x: x / 255, X), 255.0)):
+        estimator = fitted(case, X_fit)
+        other = mapped(lambda x, factor=factor: x * factor, X_fit)
+        expected = answers(estimator, X_fit)
+        inner = getattr(case.estimator, "transformer", case.estimator)
+        if getattr(inner, "depends_on_scale", False):
+            message = "its output depends on the scale"
+            assert_refused_after_fit(case, other, ValueError, message, estimator)
+            continue
+        got = answers(estimator, other)
+        for method, answer in expected.items():
+            for one, two in zip(got[method], answer, strict=True):
+                if np.asarray(two).dtype.kind == "f":
+                    # patterns decide between levels that rounding makes equal or not
+                    assert np.abs(np.subtract(one, two)).mean() <= 2e-3 * np.abs(two).max()
+
+
+@promise(fits)
+def parameters_that_were_set_since_fit_are_checked(case):
+    X = make_data(case).X
+    for name in set(case.estimator.get_params(deep=False)) - {"transformer"}:
+        estimator = fitted(case).set_params(**{name: object()})
+        for method in METHODS:
+            if hasattr(estimator, method):
+                with pytest.raises((ValueError, TypeError), match=f"'{name}' parameter"):
+                    getattr(estimator, method)(X)
 
 
 @promise(fits)

@@ -5,7 +5,9 @@ from matplotlib.figure import Figure
 from skimage.color import rgb2gray
 from skimage.transform import downscale_local_mean
 
+from ferpipe.cached import Cached
 from ferpipe.features.pixels import PixelFeatures, pixels
+from ferpipe.store import RowStore
 
 
 @pytest.fixture
@@ -94,3 +96,14 @@ def test_plot_shows_the_pixels(rng):
     drawn = axes.images[0].get_array()
     np.testing.assert_array_equal(drawn.reshape(1, -1), pixels(image[None], size=(4, 6)))
     assert PixelFeatures().plot(image).images[0].get_array().shape == (12, 18)
+
+
+def test_rows_that_are_remembered_are_of_the_scale_of_fit(tmp_path):
+    """What another fit on floats has stored does not slip past the check."""
+    faces = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    store = RowStore(tmp_path)
+    Cached(PixelFeatures(), store=store).fit(faces / 255).transform(faces / 255)
+    extractor = Cached(PixelFeatures(), store=store).fit(faces)
+    extractor.transform(faces.astype(float))
+    with pytest.raises(ValueError, match="fitted on values up to 255"):
+        extractor.transform(faces / 255)

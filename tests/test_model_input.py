@@ -12,6 +12,7 @@ from ferpipe import (
     FaceAligner,
     HOGFeatures,
     LandmarkPredictor,
+    PerFrame,
     PixelFeatures,
     PoolFrames,
     datasets,
@@ -196,6 +197,20 @@ def test_what_is_on_record_is_not_taken_for_something_else(frames):
     landmarks = rng.normal(size=(4, 68, 2))
     with pytest.raises(ValueError, match="takes 2 features, which"):
         input_of(fitted(PoolFrames(), X=landmarks), "fer2013", "candide")
+
+
+@pytest.mark.parametrize("of_sequences", [False, True])
+def test_a_model_of_another_scale_than_crops_is_refused(frames, tracks, of_sequences):
+    images = np.random.default_rng(0).random((4, 48, 48))
+    steps, X = ((PixelFeatures(),), images)
+    if of_sequences:
+        steps, X = (PerFrame(PixelFeatures()), PoolFrames()), images[:, None]
+    with pytest.raises(ValueError, match="fitted on values up to 1, but crops"):
+        input_of(fitted(*steps, X=X), "fer2013")
+    model_input = input_of(fitted(*steps, X=255 * X), "fer2013")
+    assert model_input.look(frames[0], tracks[0]).dtype == np.uint8
+    # what does not depend on the scale is used
+    input_of(fitted(HOGFeatures(), X=images), "fer2013")
 
 
 def test_rules_of_action_units_take_nothing_else(frames, tracks):

@@ -1,3 +1,10 @@
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +13,7 @@ from sklearn.base import clone
 
 from ferpipe import ImageNetwork, SequenceNetwork, Training
 from ferpipe.networks.pretrained import load_network, save_network
+from ferpipe.networks.weights import OWN
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +106,51 @@ def test_weights_of_something_else_are_refused(file, faces, tmp_path):
             load_network(broken)
         with pytest.raises(ValueError, match=r"no weights of an ImageNetwork, or .* cut"):
             ImageNetwork(frames="residual", weights=broken).fit(X, y)
+
+
+USES = """
+import warnings
+warnings.simplefilter("error")
+import numpy as np
+from ferpipe import CNNFeatures, ImageNetwork, Training, pretrained
+pretrained()
+pretrained("fer2013_small")
+pretrained("fer2013_small")
+crops = np.random.default_rng(0).integers(0, 256, (8, 48, 48), dtype=np.uint8)
+CNNFeatures(weights="fer2013").fit(crops)
+CNNFeatures(weights="fer2013_small").fit(crops)
+pretrained("fer2013")
+"""
+
+
+@pytest.mark.parametrize("silenced", [False, True])
+def test_terms_are_shown_once_in_a_process(silenced):
+    quiet = 'import logging; logging.getLogger("ferpipe.terms").setLevel("ERROR")'
+    done = subprocess.run(
+        [sys.executable, "-c", (quiet if silenced else "") + USES],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines] == (
+        [] if silenced else ["fer2013_small", "fer2013"]
+    )
+    assert all("research only" in line for line in lines)
+    assert done.stdout == ""
+
+
+def test_every_trained_file_has_its_terms():
+    """The licence of the package, its text and the cards say the same."""
+    with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    assert project["project"]["license"] == "MIT AND LicenseRef-Research-Only"
+    assert "ferpipe/pretrained/TERMS.md" in project["project"]["license-files"]
+    assert "pretrained/TERMS.md" in project["tool"]["setuptools"]["package-data"]["ferpipe"]
+    text = (OWN / "TERMS.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` .* \| ([^|]+) \|$", text, re.MULTILINE)
+    folders = sorted(card.parent.name for card in OWN.glob("*/card.json"))
+    assert sorted(name for name, _ in rows) == folders
+    for name, terms in rows:
+        card = json.loads((OWN / name / "card.json").read_text("utf-8"))
+        assert ("research only" in card["terms"]) == (terms == "research only")

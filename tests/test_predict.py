@@ -119,6 +119,35 @@ def test_a_folder_of_pictures_to_the_standard_output(folder, capsys):
     assert float(found["quality"]) > 0.5
 
 
+def test_faces_of_several_files_have_numbers_of_their_own(folder, tmp_path):
+    clip = folder / "clip.avi"
+    for format, column in (("fex", "Identity"), ("openface", "face_id")):
+        table = tmp_path / "o.json"
+        words = ["-o", table, "--format", format]
+        assert run(folder, clip, folder / "pictures", clip, *words) == 0
+        faces = {}
+        for row in json.loads(table.read_text()):
+            if row[column] is not None:
+                faces.setdefault((row["input"], row["frame"]), []).append(row[column])
+        first, last = 0, 2
+        of_clip = [faces[key] for key in faces if key[0] == str(clip)]
+        names = ["Person_0", "Person_2"] if format == "fex" else [first, last]
+        assert all(found == names for found in of_clip)
+        (of_picture,) = [faces[key] for key in faces if key[0] != str(clip)]
+        assert of_picture == (["Person_1"] if format == "fex" else [1])
+
+
+def test_models_of_numbers_are_taken_at_the_callers_word(folder, tmp_path, capsys):
+    rows = np.random.default_rng(0).normal(size=(4, 65))
+    path = ferpipe.save(
+        LogisticRegression().fit(rows, ["anger", "happiness"] * 2), tmp_path / "m.joblib"
+    )
+    table, picture = tmp_path / "o.csv", folder / "pictures" / "b.png"
+    assert main([str(path), str(picture), "-o", str(table)]) == 2
+    assert "--input candide" in capsys.readouterr().err
+    assert main([str(path), str(picture), "-o", str(table), "--input", "candide"]) == 0
+
+
 def test_inputs(folder):
     pictures = [folder / "pictures" / name for name in ("a.png", "b.png")]
     assert find_inputs([str(folder / "pictures")]) == pictures

@@ -18,7 +18,13 @@ from ferpipe.candide.cascade import load_own_cascade
 from ferpipe.candide.model import POSE_NAMES
 from ferpipe.candide.quality import LEAST_QUALITY
 from ferpipe.candide.search import OBJECTIVES, ObjectiveSearch, objective_named
-from ferpipe.constraints import HasMethods, Interval, StrOptions, fit_context
+from ferpipe.constraints import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    fit_context,
+    validate_parameters,
+)
 from ferpipe.detect import check_detector, find_face
 from ferpipe.images import check_raw_images, check_raw_sequences, read_image
 from ferpipe.landmarks.predictor import NoFaceError, central_face, load_model
@@ -189,6 +195,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             and its message names them.
         """
         check_is_fitted(self)
+        validate_parameters(self)
         if len(X) and _are_sequences(X) != self.takes_sequences_:
             seen, got = ("sequences", "images")[:: 1 if self.takes_sequences_ else -1]
             raise ValueError(

@@ -22,7 +22,8 @@ def load_fex_csv(path, *, columns="AU*", groups=None, on_error="raise", return_X
         or images) gives a sequence for each.
     columns : str or list of str, default="AU*"
         The columns to take, where ``*`` stands for anything: ``"AU*"`` are action units (0
-        to 1), ``["Pitch", "Roll", "Yaw"]`` the head, ``["x_*", "y_*"]`` the 68 points.
+        to 1), ``["Pitch", "Roll", "Yaw"]`` the head (degrees; radians from py-feat 0.7 on),
+        ``["x_*", "y_*"]`` the 68 points.
     groups : str, default=None
         Regular expression that finds the subject in a file's path within ``path``, such
         as ``"anger/S010_004.csv"``: what its first group matches.

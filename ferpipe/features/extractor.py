@@ -7,8 +7,13 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.checks import check_frame_shape, check_images
-from ferpipe.constraints import fit_context
+from ferpipe.checks import (
+    check_frame_shape,
+    check_images,
+    check_value_scale,
+    value_scale_of,
+)
+from ferpipe.constraints import fit_context, validate_parameters
 
 __all__ = ["ImageExtractor", "check_pair", "in_chunks", "to_grey"]
 
@@ -102,11 +107,13 @@ class ImageExtractor(TransformerMixin):
 
     A subclass has ``_describe(images)``, which gives the features (k, d) of images
     (k, h, w[, 3]), ``_check_parameters(image_shape)``, which raises a ValueError for
-    parameters that do not suit them, and a parameter ``n_jobs``.
+    parameters that do not suit them, and a parameter ``n_jobs``. ``depends_on_scale``
+    says whether the features grow with the grey values.
     """
 
     input_kind = "images"
     stateless = True
+    depends_on_scale = False
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -129,8 +136,11 @@ class ImageExtractor(TransformerMixin):
             If the images are too small for the parameters.
         """
         images = check_images(X)
+        self._learn()
         self._check_parameters(images.shape[1:])
         self.image_shape_ = images.shape[1:]
+        if self.depends_on_scale:
+            self.value_scale_ = value_scale_of(images)
         return self
 
     def transform(self, X):
@@ -144,11 +154,24 @@ class ImageExtractor(TransformerMixin):
         Returns
         -------
         features : ndarray of shape (n, d)
+
+        Raises
+        ------
+        ValueError
+            If the images are not of the shape, or on quite another scale, than in fit.
         """
         check_is_fitted(self)
+        # they may have been set since
+        validate_parameters(self)
         images = check_images(X)
         check_frame_shape(images.shape[1:], self.image_shape_, self)
+        self._check_parameters(images.shape[1:])
+        # models that were saved by earlier versions have no record of the scale
+        check_value_scale(images, getattr(self, "value_scale_", None), self)
         return in_chunks(self._describe, images, n_jobs=self.n_jobs)
+
+    def _learn(self):
+        """Do what fit does before the parameters are checked."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -216,6 +216,9 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
     ----------
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+    value_scale_ : float or None
+        Scale of the grey values seen in fit, which the features grow with: its largest
+        value, 1, 15, 255 or 65535; None for others.
 
     See Also
     --------
@@ -251,6 +254,8 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
     >>> str(extractor.get_feature_names_out()[0])
     'gabor_f0.40_t0_r0c0'
     """
+
+    depends_on_scale = True
 
     _parameter_constraints: dict = {
         "frequencies": [tuple, list],

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ferpipe.checks import check_frame_shape, check_sequences
-from ferpipe.constraints import Interval, StrOptions, fit_context
+from ferpipe.constraints import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.features.extractor import to_grey
 from ferpipe.features.lbp import (
     METHODS,
@@ -300,8 +300,10 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
             If the frames are not as in fit, or a sequence has too few.
         """
         check_is_fitted(self)
+        validate_parameters(self)
         sequences = check_sequences(X)
         check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        self._check_parameters(self.frame_shape_)
         return lbp_top(
             sequences,
             n_points=self.n_points,

@@ -79,6 +79,9 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
     ----------
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+    value_scale_ : float or None
+        Scale of the grey values seen in fit, which the features grow with: its largest
+        value, 1, 15, 255 or 65535; None for others.
 
     See Also
     --------
@@ -99,6 +102,8 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
     >>> str(extractor.get_feature_names_out()[-1])
     'pixel_r23c23'
     """
+
+    depends_on_scale = True
 
     _parameter_constraints: dict = {
         "size": [None, tuple, list],

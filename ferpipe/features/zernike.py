@@ -123,6 +123,9 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
     ----------
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+    value_scale_ : float or None
+        Scale of the grey values seen in fit, which the features grow with: its largest
+        value, 1, 15, 255 or 65535; None for others.
 
     See Also
     --------
@@ -160,6 +163,8 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
     >>> bool(np.allclose(turned, extractor.transform(faces)))
     True
     """
+
+    depends_on_scale = True
 
     _parameter_constraints: dict = {
         "order": [Interval(Integral, 0, None, closed="left")],

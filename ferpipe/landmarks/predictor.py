@@ -14,7 +14,7 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 import ferpipe
-from ferpipe.constraints import Interval, StrOptions, fit_context
+from ferpipe.constraints import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.detect import Face, check_detector, find_face
 from ferpipe.geometry import invert, similarity, transform_points, warp
 from ferpipe.images import check_raw_images, read_image
@@ -207,6 +207,7 @@ class LandmarkPredictor(
             If there is no face in some images and ``missing="raise"``; it is a ValueError,
             and its message names them.
         """
+        validate_parameters(self)
         images = check_raw_images(X)
         found = locate_faces(
             images,

@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.constraints import fit_context
+from ferpipe.constraints import fit_context, validate_parameters
 from ferpipe.networks.augment import Augment
 from ferpipe.networks.training import Training, check_training, split_validation
 
@@ -289,6 +289,10 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         from ferpipe.networks import loop
         from ferpipe.networks.batches import FrameDataset
 
+        # they may have been set since fit
+        validate_parameters(self)
+        if self.training is not None:
+            validate_parameters(self.training)
         X = self._check_frames(X, reset=False)
         return loop.apply(self.inference_module_, FrameDataset(X), method)
 

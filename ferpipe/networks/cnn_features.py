@@ -124,7 +124,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
             dtype=object,
         )
 
-    def _check_parameters(self, image_shape):
+    def _learn(self):
         facts, arrays = read_weights(self.weights)
         frames = facts["parameters"]["frames"]
         if frames not in ("residual", "wide_residual"):
@@ -135,15 +135,17 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
         self.frames_ = frames
         self.network_shape_ = tuple(facts["image_shape"])
         self.activation_ = facts["parameters"]["activation"]
+        vars(self).pop("_layers", None)
+        wanted = self._layers_without_weights().state_dict()
+        self.weights_ = {name: arrays[_FILTERS + name] for name in wanted}
+
+    def _check_parameters(self, image_shape):
         _, rows, columns = self._maps_shape()
         if self.cells is not None and self.cells > min(rows, columns):
             raise ValueError(
                 f"cells={self.cells} does not go into the maps of block {self.block}, "
                 f"which have {rows} x {columns} places: take fewer, or an earlier block."
             )
-        vars(self).pop("_layers", None)
-        wanted = self._layers_without_weights().state_dict()
-        self.weights_ = {name: arrays[_FILTERS + name] for name in wanted}
 
     def _maps_shape(self):
         """Return how many maps the block has, and their rows and columns."""

@@ -35,6 +35,13 @@ def pretrained(name=None):
     ValueError
         If there is no such network.
 
+    Notes
+    -----
+    The first time that a network of the package is read in a process, its terms are logged
+    as a warning of the logger ``"ferpipe.terms"``, which goes to the standard error unless
+    logging is set up otherwise. ``logging.getLogger("ferpipe.terms").setLevel("ERROR")``
+    silences it.
+
     Examples
     --------
     >>> from ferpipe import pretrained

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ferpipe.constraints import validate_parameters
 from ferpipe.sequences import FrameDeltas, PerFrame
 from ferpipe.threads import at_most
 
@@ -124,6 +125,7 @@ class SequenceStream:
         if reason:
             raise ValueError(f"This model cannot be read frame by frame: {reason}")
         before, self._network, after = _parts(model)
+        validate_parameters(self._network)
         self.n_frames = 0
         self._before = [_frame_by_frame(step) for step in before]
         self._classify = _decision_of(after)

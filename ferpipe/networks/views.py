@@ -25,7 +25,14 @@ def views_of(frames, views):
     -------
     frames : list of Tensor of shape (n, c, h', w')
         1, 2 or 10 of them.
+
+    Raises
+    ------
+    ValueError
+        If there are no such views.
     """
+    if views not in VIEWS:
+        raise ValueError(f"views must be one of {', '.join(VIEWS)}, got {views!r}.")
     if views == "one":
         return [frames]
     if views == "ten_crop":

@@ -1,6 +1,8 @@
 """Weights of networks in files, without pickle, and how a new network starts from them."""
 
 import json
+import logging
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,8 @@ def read_weights(path):
     from safetensors import SafetensorError, safe_open
 
     path = weights_file(path)
+    if path.parent.parent == OWN:
+        _show_terms(path.parent.name)
     if not path.is_file():
         names = ", ".join(found.parent.name for found in OWN.glob(f"*/{FILE}"))
         raise FileNotFoundError(
@@ -80,6 +84,13 @@ def read_weights(path):
         name: value.astype(np.float32) if value.dtype == np.float16 else value
         for name, value in arrays.items()
     }
+
+
+@cache
+def _show_terms(name):
+    """Log the terms of a network that ships, once in a process."""
+    card = json.loads((OWN / name / "card.json").read_text("utf-8"))
+    logging.getLogger("ferpipe.terms").warning("%s: %s.", name, card["terms"])
 
 
 def load_frames(module, weights, *, frames, activation, n_channels):
