@@ -730,6 +730,13 @@ def test_what_load_would_refuse_is_not_saved(model, part, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+# metrics of truth values and of places on a globe, which no features here are
+FOR_TRUTH_VALUES = {
+    *("dice", "haversine", "jaccard", "rogerstanimoto", "russellrao", "sokalmichener"),
+    *("kulsinski", "matching", "sokalsneath", "yule"),
+}
+
+
 def variants():
     """Yield scikit-learn's estimators of the registry, with each option by name."""
     special = {
@@ -777,19 +784,33 @@ def test_every_estimator_of_the_registry_comes_back_with_every_option(tmp_path):
     names, n_variants = set(), 0
     for name, model, options in variants():
         try:
-            model.set_params(**options).fit(data, Y)
+            if options:
+                model.set_params(**options)
+            model.fit(data, Y)
             if not hasattr(model, "predict"):
                 model = make_pipeline(model, LogisticRegression()).fit(data, Y)
             expected = model.predict(data)
         except (ValueError, TypeError, AttributeError, NotImplementedError):
             continue  # options that do not go together
-        path = ferpipe.save(model, tmp_path / "model.joblib")
+        try:
+            path = ferpipe.save(model, tmp_path / "model.joblib")
+        except ValueError as error:
+            # where a search tree holds the metric
+            listed = "Distance64, which is not on the list" not in str(error)
+            if listed or options.get("metric") not in FOR_TRUTH_VALUES:
+                raise
+            continue
         np.testing.assert_array_equal(
             ferpipe.load(path).predict(data), expected, err_msg=f"{name} {options}"
         )
         names.add(name)
         n_variants += 1
-    assert len(names) == 55
+    of_sklearn = {
+        name
+        for name, kind in estimator_classes().items()
+        if kind.__module__.startswith("sklearn.")
+    }
+    assert names == of_sklearn
     assert n_variants > 250
 
 
