@@ -282,8 +282,8 @@ def test_a_folder_that_is_no_report_is_refused_before_the_work(file, victim, cap
     assert printed.out == ""
     # who runs the program may name such a folder, but not have a model replaced
     assert main([str(file), "--n-jobs", "1", "--out", str(victim)]) == 2
-    assert "holds model.joblib and no report" in capsys.readouterr().err
-    with pytest.raises(FileExistsError, match=r"holds model\.joblib"):
+    assert "holds cv_results.csv and no report" in capsys.readouterr().err
+    with pytest.raises(FileExistsError, match=r"holds cv_results\.csv"):
         ferpipe.run(HOG, out=victim, cache=False)
 
 
