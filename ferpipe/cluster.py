@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 import warnings
 from contextlib import contextmanager, suppress
@@ -152,7 +153,7 @@ def _connect(address, folder):
             ) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
-            client.register_plugin(IgnoreInterrupts())
+            client.register_plugin(IgnoreInterrupts(os.getpid()))
             yield client
         return
     # what a lost connection means is said by the errors below

@@ -19,6 +19,7 @@ from ferpipe.cached import StepMemory
 from ferpipe.jobs import EVENTS, Work, lay_out
 from ferpipe.journal import Journal
 from ferpipe.persistence import package_versions
+from ferpipe.processes import end_with_parent
 from ferpipe.store import Store
 
 __all__ = ["Done", "IgnoreInterrupts", "MappedData", "RunPlugin", "do"]
@@ -174,11 +175,21 @@ class RunPlugin(WorkerPlugin):
 
 
 class IgnoreInterrupts(WorkerPlugin):
-    """Leave Ctrl-C, which goes to all processes of a terminal, to the one that began."""
+    """Leave Ctrl-C, which goes to all processes of a terminal, to the one that began.
+
+    Parameters
+    ----------
+    parent : int
+        Number of that process; the worker ends when it is killed.
+    """
+
+    def __init__(self, parent):
+        self.parent = parent
 
     def setup(self, worker):
-        """Ignore the signal in this process."""
+        """Ignore the signal in this process, and watch the one that began."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_with_parent(self.parent)
 
 
 @dataclass(frozen=True)

@@ -462,6 +462,26 @@ def test_the_program_gives_the_same_with_processes_of_dask(file, tmp_path, capsy
     assert counted[0] == counted[1]
 
 
+def test_a_killed_program_leaves_no_worker_behind(file, tmp_path):
+    program = subprocess.Popen(
+        [sys.executable, "-m", "ferpipe.grid", str(file), "--dask", "local:1"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 90
+    # the jobs keep their steps here: the workers are at work
+    while not list((tmp_path / "cache").glob("*/*.joblib")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    program.kill()
+    program.wait()
+    while group_exists(program.pid):
+        assert time.monotonic() < deadline + 60, "workers go on without the program"
+        time.sleep(0.1)
+
+
 def group_exists(number):
     try:
         os.killpg(number, 0)

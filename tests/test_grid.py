@@ -219,7 +219,13 @@ def test_a_protocol_of_another_data_set_names_both(file, capsys):
 
 HOG = {
     "name": "hog",
-    "data": {"expression_sequences": {"n_sequences": 24, "classes": 2, "size": 32}},
+    "data": {
+        "expression_sequences": {
+            "n_sequences": 24,
+            "classes": ["anger", "happiness"],
+            "size": 32,
+        }
+    },
     "pipeline": {
         "frames": {"PerFrame": {"transformer": "HOGFeatures"}},
         "pool": "PoolFrames",
@@ -276,8 +282,8 @@ def test_a_folder_that_is_no_report_is_refused_before_the_work(file, victim, cap
     assert printed.out == ""
     # who runs the program may name such a folder, but not have a model replaced
     assert main([str(file), "--n-jobs", "1", "--out", str(victim)]) == 2
-    assert "holds model.joblib and no report" in capsys.readouterr().err
-    with pytest.raises(FileExistsError, match=r"holds model\.joblib"):
+    assert "holds cv_results.csv and no report" in capsys.readouterr().err
+    with pytest.raises(FileExistsError, match=r"holds cv_results\.csv"):
         ferpipe.run(HOG, out=victim, cache=False)
 
 
@@ -285,7 +291,8 @@ def test_a_folder_that_is_no_report_is_refused_before_the_work(file, victim, cap
 def test_a_narrow_terminal_costs_nothing(file, tmp_path, encoding):
     file.write_text(yaml.safe_dump(HOG, sort_keys=False))
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    program = start(file, "--out", tmp_path / "out", "--n-jobs", "1", env=environment)
+    words = [file, "--out", tmp_path / "out", "--n-jobs", "1"]
+    program = start(*words, env=environment, encoding=encoding)
     out, error = program.communicate(timeout=300)
     assert program.returncode == 0, error
     assert "Traceback" not in error
@@ -312,7 +319,7 @@ def test_a_scorer_without_probabilities_is_found_in_a_dry_run(file, capsys):
     file.write_text(yaml.safe_dump(HOG | changes, sort_keys=False))
     assert main([str(file), "--dry-run"]) == 2
     error = capsys.readouterr().err
-    assert "roc_auc_ovr needs predict_proba, which LinearSVC() does not give" in error
+    assert "roc_auc_ovr needs predict_proba, which LinearSVC(random_state=0)" in error
     assert "CalibratedClassifierCV" in error
 
 
