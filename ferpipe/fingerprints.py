@@ -23,7 +23,6 @@ _BITS = 2
 _CORRELATION = 0.99
 _SIDE = 16
 _SMALLEST = 8
-_BLOCK = 512
 # bits in which the fingerprints of two images may differ that are compared further, and
 # how many pairs are at a time
 _FAR = 10
@@ -88,15 +87,8 @@ def are_known(images, known) -> np.ndarray:
     if len(known) == 0:
         return found
     for seen in (small, small[:, :, ::-1]):
-        numbers = _signs(seen)
-        unique, place = np.unique(numbers, return_inverse=True)
-        near = np.zeros(len(unique), bool)
-        for start in range(0, len(unique), _BLOCK):
-            part = unique[start : start + _BLOCK, None]
-            near[start : start + _BLOCK] = (
-                np.bitwise_count(part ^ known).min(axis=1) <= _BITS
-            )
-        found |= near[place] & (numbers != 0)
+        for first, _ in _near(_signs(seen), known, _BITS):
+            found[first] = True
     return found
 
 
@@ -116,8 +108,8 @@ def copies(images) -> np.ndarray:
 
     Notes
     -----
-    In CK+48 no pair of images of two people is found, and 80 % of the pairs of frames of
-    one sequence: successive frames of a video are as near as copies.
+    In CK+48 no pair of images of two people is found, and three quarters of the pairs of
+    frames of one sequence: successive frames of a video are as near as copies.
     """
     small = _thumbnails(images)
     rows, numbers = small.reshape(len(small), _SIDE**2) / _SIDE, _signs(small)
@@ -129,35 +121,41 @@ def copies(images) -> np.ndarray:
 
 
 def _correlated(rows, others, numbers, other_numbers):
-    """Return the pairs i < j of which rows[i] and others[j] have a high dot product.
-
-    Those whose fingerprints share one of four parts are compared: all that differ in at
-    most three bits do.
-    """
+    """Return the pairs i < j of which rows[i] and others[j] have a high dot product."""
     pairs = [np.zeros((0, 2), int)]
+    for first, second in _near(numbers, other_numbers, _FAR):
+        ordered = first < second
+        first, second = first[ordered], second[ordered]
+        alike = np.einsum("ij,ij->i", rows[first], others[second]) >= _CORRELATION
+        pairs.append(np.stack([first[alike], second[alike]], axis=1))
+    return np.concatenate(pairs)
+
+
+def _near(numbers, others, most):
+    """Yield places of fingerprints that differ in at most some bits, pairs at a time.
+
+    Those that share one of four parts are compared: all that differ in at most three bits
+    do. A pair may come several times.
+    """
     for shift in range(0, 64, 16):
         word, other_word = (
             ((own >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.uint16)
-            for own in (numbers, other_numbers)
+            for own in (numbers, others)
         )
         order = np.argsort(other_word, kind="stable")
         ordered = other_word[order]
         begin = np.searchsorted(ordered, word, "left")
         counts = np.searchsorted(ordered, word, "right") - begin
-        for part in np.split(
-            np.arange(len(word)), np.flatnonzero(np.diff(np.cumsum(counts) // _PAIRS)) + 1
-        ):
-            first = np.repeat(part, counts[part])
-            within = np.arange(len(first)) - np.repeat(
-                np.cumsum(counts[part]) - counts[part], counts[part]
-            )
-            second = order[np.repeat(begin[part], counts[part]) + within]
-            near = np.bitwise_count(numbers[first] ^ other_numbers[second]) <= _FAR
-            near &= (first < second) & (numbers[first] != 0) & (other_numbers[second] != 0)
-            first, second = first[near], second[near]
-            alike = np.einsum("ij,ij->i", rows[first], others[second]) >= _CORRELATION
-            pairs.append(np.stack([first[alike], second[alike]], axis=1))
-    return np.concatenate(pairs)
+        counts[numbers == 0] = 0
+        parts = np.flatnonzero(np.diff(np.cumsum(counts) // _PAIRS)) + 1
+        for part in np.split(np.arange(len(word)), parts):
+            some = counts[part]
+            first = np.repeat(part, some)
+            within = np.arange(len(first)) - np.repeat(np.cumsum(some) - some, some)
+            second = order[np.repeat(begin[part], some) + within]
+            near = np.bitwise_count(numbers[first] ^ others[second]) <= most
+            near &= others[second] != 0
+            yield first[near], second[near]
 
 
 def write_fingerprints(path, numbers) -> Path:
