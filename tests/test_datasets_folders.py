@@ -74,7 +74,7 @@ def test_sequences_come_from_the_path(images):
     with pytest.raises(ValueError, match=r"sequences=.* finds no sequence in this path"):
         load_image_folder(images, sequences=r"/(S\d+)")
     with pytest.raises(ValueError, match=r"finds no subject in this path"):
-        load_image_folder(images, groups=r"(S\d+)?/")
+        load_image_folder(images, groups=r"/(?:anna|(ben))/")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ def test_children_of_a_process_that_has_computed_answer_the_same(method, tmp_pat
     script.write_text(CHILDREN)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(script), method],
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        # dask leaves limits of its own in the environment
+        env={**os.environ, "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
         timeout=150,
