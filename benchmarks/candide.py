@@ -24,18 +24,18 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from ferpipe import ActionUnitRules, CandideFitter, datasets
-from ferpipe.align import eye_transform
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
-from ferpipe.candide.cascade import load_own_cascade, load_wireframe_cascade
+from ferpipe.candide.fit_cascade import load_own_cascade, load_wireframe_cascade
 from ferpipe.candide.point_fit import visible_points
+from ferpipe.faces.alignment import eye_transform
+from ferpipe.faces.landmark_cascade import load_cascade
+from ferpipe.faces.landmark_points import eye_centres, outer_eye_distance
+from ferpipe.faces.landmarks import central_face
 from ferpipe.geometry import similarity, transform_points, warp
-from ferpipe.landmarks.cascade import load_cascade
-from ferpipe.landmarks.points import eye_centres, outer_eye_distance
-from ferpipe.landmarks.predictor import central_face
-from ferpipe.train.candide import calibrate
-from ferpipe.train.fitter import agreement, scores_on_drawn_faces
-from ferpipe.train.landmarks import read_annotated_faces
+from ferpipe.train.landmark_networks import read_annotated_faces
+from ferpipe.train.wireframe import calibrate
+from ferpipe.train.wireframe_network import agreement, scores_on_drawn_faces
 
 SHOWN = "AU01 AU02 AU04 AU05 AU06 AU07 AU09 AU10 AU12 AU15 AU17 AU20 AU24 AU25 AU26 AU27"
 SIZES = (48, 128, 256)

@@ -2,8 +2,8 @@
 
 ``python benchmarks/crops.py`` pastes FER2013 PublicTest faces on blurred noise and has them
 found, aligned, cropped and classified; ``--measure`` prints the mean places of the eyes in
-FER2013's and CK+48's framing, from which ``ferpipe.align.TEMPLATES`` was set. Both need
-FERPIPE_DATA.
+FER2013's and CK+48's framing, from which ``ferpipe.faces.alignment.TEMPLATES`` was set.
+Both need FERPIPE_DATA.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from ferpipe import FaceAligner, LandmarkPredictor, datasets, pretrained
+from ferpipe.faces.landmark_points import eye_centres
 from ferpipe.geometry import transform_points
-from ferpipe.landmarks.points import eye_centres
 
 SIDE, PASTED = 400, 192
 # A find counts as the face if its centre is that near to the pasted crop's middle.

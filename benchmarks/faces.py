@@ -24,9 +24,9 @@ from ferpipe import (
     read_frames,
     read_image,
 )
+from ferpipe.faces.landmark_points import eye_centres
+from ferpipe.faces.landmarks import load_model
 from ferpipe.geometry import compose, similarity, transform_points, warp
-from ferpipe.landmarks.points import eye_centres
-from ferpipe.landmarks.predictor import load_model
 
 # counted by hand: faces whose eyes, nose and mouth can be told apart
 BY_HAND = {"2008_002079.jpg": 6, "bald_guys.jpg": 24, "multi_face.jpg": 5}

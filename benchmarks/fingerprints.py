@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from ferpipe import datasets
-from ferpipe.fingerprints import are_known, copies, fingerprints
-from ferpipe.images import read_image
+from ferpipe.io.fingerprints import are_known, copies, fingerprints
+from ferpipe.io.images import read_image
 from ferpipe.networks.weights import FILE, OWN, fingerprints_beside
 
 N_CHANGED = 3000

@@ -17,8 +17,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from ferpipe.mapped import map_images
-from ferpipe.store import RowStore, Store
+from ferpipe.caching.store import RowStore, Store
+from ferpipe.io.memmap import map_images
 
 RNG = np.random.default_rng(0)
 KEYS = [RNG.bytes(16) for _ in range(32)]

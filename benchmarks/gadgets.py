@@ -120,9 +120,9 @@ from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier
 
 import ferpipe
-from ferpipe.admitted import CLASSES
-from ferpipe.compiled import FILL, full_name
-from ferpipe.contents import objects_of
+from ferpipe.io.admitted import CLASSES
+from ferpipe.io.compiled import FILL, full_name
+from ferpipe.io.contents import objects_of
 
 # what is made here is there in the processes without being sent to them
 Process, SimpleQueue, Value = (

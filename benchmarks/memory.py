@@ -28,7 +28,7 @@ def labels(n):
 
 def write_images(path, n):
     """Write made images: stripes whose direction tells the class, under noise."""
-    from ferpipe.mapped import ArrayWriter
+    from ferpipe.io.memmap import ArrayWriter
 
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:48, :48]
@@ -58,7 +58,7 @@ def linear(images):
 
 def network(images):
     """Train a network for an epoch, with a share held out; return the accuracy on it."""
-    from ferpipe.allocator import keep_freed_memory
+    from ferpipe._system.memory import keep_freed_memory
 
     keep_freed_memory()
     from ferpipe import ImageNetwork, Training

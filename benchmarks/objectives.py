@@ -29,10 +29,10 @@ from ferpipe.candide.objective import (
     start_in_box,
 )
 from ferpipe.candide.point_fit import fit_points, unit_limits, visible_points
-from ferpipe.landmarks.cascade import load_cascade
-from ferpipe.landmarks.points import outer_eye_distance
-from ferpipe.train.candide import calibrate
-from ferpipe.train.landmarks import find_faces, read_annotated_faces
+from ferpipe.faces.landmark_cascade import load_cascade
+from ferpipe.faces.landmark_points import outer_eye_distance
+from ferpipe.train.landmark_networks import find_faces, read_annotated_faces
+from ferpipe.train.wireframe import calibrate
 
 # of the lines on which P1 and P2 are compared: the second of the learned stages
 STAGE, REACH = 1, 0.15

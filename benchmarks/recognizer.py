@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from ferpipe import ImageNetwork, Training, model_input
-from ferpipe import stream as streaming
-from ferpipe.annotate import Curves
-from ferpipe.candide.cascade import WireframeCascade
-from ferpipe.images import read_frames
-from ferpipe.landmarks.cascade import PointCascade
-from ferpipe.networks.stream import SequenceStream
-from ferpipe.recognizer import Recognizer
-from ferpipe.rows import RowWriter, fex_row
+from ferpipe.candide.fit_cascade import WireframeCascade
+from ferpipe.faces.landmark_cascade import PointCascade
+from ferpipe.io.images import read_frames
+from ferpipe.networks.streaming import SequenceStream
+from ferpipe.recognition import stream as streaming
+from ferpipe.recognition.drawing import Curves
+from ferpipe.recognition.recognizer import Recognizer
+from ferpipe.recognition.tables import RowWriter, fex_row
 
 SETTINGS = {
     "with tracking": {"detect_every": 10},

@@ -14,8 +14,8 @@ from functools import partial
 import cv2
 import numpy as np
 
-from ferpipe.candide.render import random_appearance, render_faces
-from ferpipe.candide.wireframe import drawn_model
+from ferpipe.candide.template import drawn_model
+from ferpipe.synthesis.render import random_appearance, render_faces
 
 N_FACES, N_PERSONS, SIZE = 1024, 20, 96
 ROUNDS = 3

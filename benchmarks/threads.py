@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 import ferpipe
-from ferpipe.threads import at_most
+from ferpipe._system.threads import at_most
 
 
 def main():

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from ferpipe.allocator import keep_freed_memory
+from ferpipe._system.memory import keep_freed_memory
 
 
 def train_estimator(images, labels, epochs, batch_size, precision):
@@ -33,7 +33,7 @@ def train_bare(images, labels, epochs, batch_size, precision):
     import torch
     from torch.nn.functional import cross_entropy
 
-    from ferpipe.networks.frames import SmallCNN
+    from ferpipe.networks.backbones.general import SmallCNN
     from ferpipe.networks.modules import FrameClassifier, initialize
 
     classes, target = np.unique(labels, return_inverse=True)

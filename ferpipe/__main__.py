@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 
 import ferpipe
-from ferpipe.terminal import careful_output, printable
+from ferpipe._system.terminal import careful_output, printable
 
 __all__ = ["main"]
 

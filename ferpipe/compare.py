@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ferpipe.comparison import compare_runs, draw_comparisons, judged_samples, read_run
-from ferpipe.terminal import careful_output, error_line, printable
-from ferpipe.wording import EN_DASH, SPLIT_NAMES, percent, points
+from ferpipe._system.terminal import careful_output, error_line, printable
+from ferpipe.experiments.comparison import (
+    compare_runs,
+    draw_comparisons,
+    judged_samples,
+    read_run,
+)
+from ferpipe.experiments.report.formatting import EN_DASH, SPLIT_NAMES, percent, points
 
 __all__ = ["main"]
 

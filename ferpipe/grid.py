@@ -11,21 +11,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ferpipe.align import TEMPLATES
-from ferpipe.allocator import keep_freed_memory
-from ferpipe.cluster import check_address
-from ferpipe.experiment import load_data, make_plan, run_experiment
-from ferpipe.persistence import save
-from ferpipe.plan import Plan
-from ferpipe.protocols import PROTOCOLS
-from ferpipe.report import check_folder, text_table, write_report
-from ferpipe.results import Results
-from ferpipe.spec import SpecError, check_inside, compile_spec, override, read_mapping
-from ferpipe.statistics import summarise
-from ferpipe.store import Store
-from ferpipe.terminal import careful_output, error_line, printable
-from ferpipe.threads import n_cores
-from ferpipe.wording import SPLIT_NAMES
+from ferpipe._system.memory import keep_freed_memory
+from ferpipe._system.terminal import careful_output, error_line, printable
+from ferpipe._system.threads import n_cores
+from ferpipe.caching.store import Store
+from ferpipe.experiments.cluster import check_address
+from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.plan import Plan
+from ferpipe.experiments.protocols import PROTOCOLS
+from ferpipe.experiments.report.formatting import SPLIT_NAMES
+from ferpipe.experiments.report.page import check_folder, text_table, write_report
+from ferpipe.experiments.results import Results
+from ferpipe.experiments.run import load_data, make_plan, run_experiment
+from ferpipe.experiments.spec import (
+    SpecError,
+    check_inside,
+    compile_spec,
+    override,
+    read_mapping,
+)
+from ferpipe.faces.alignment import TEMPLATES
+from ferpipe.io.models import save
 
 __all__ = ["main", "run"]
 

@@ -5,10 +5,10 @@ import sys
 from hashlib import file_digest
 from pathlib import Path
 
-from ferpipe.card import plain_text, read_card
-from ferpipe.format1 import MOVED
-from ferpipe.names import names_in
-from ferpipe.unpickler import refusal
+from ferpipe.io.card import plain_text, read_card
+from ferpipe.io.format1 import MOVED
+from ferpipe.io.pickle_names import names_in
+from ferpipe.io.unpickler import refusal
 
 __all__ = ["main"]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ferpipe.annotate import Curves, draw_sightings
-from ferpipe.images import LARGEST_IMAGE, read_frames, read_image
-from ferpipe.recognizer import Recognizer
-from ferpipe.rows import FORMATS, RowWriter, kind_of
-from ferpipe.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from ferpipe.terminal import careful_output, error_line, printable
+from ferpipe._system.terminal import careful_output, error_line, printable
+from ferpipe.io.images import LARGEST_IMAGE, read_frames, read_image
+from ferpipe.io.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ferpipe.recognition.drawing import Curves, draw_sightings
+from ferpipe.recognition.recognizer import Recognizer
+from ferpipe.recognition.tables import FORMATS, RowWriter, kind_of
 
 __all__ = ["find_inputs", "main"]
 

@@ -9,12 +9,12 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ferpipe.cached import is_stateless
-from ferpipe.checks import check_frame_shape, check_sequences
-from ferpipe.constraints import HasMethods, StrOptions, fit_context, validate_parameters
-from ferpipe.images import check_raw_sequences
-from ferpipe.kinds import input_kind
-from ferpipe.landmarks.predictor import NoFaceError
+from ferpipe._base import input_kind
+from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._compat import HasMethods, StrOptions, fit_context, validate_parameters
+from ferpipe.caching.transformer import is_stateless
+from ferpipe.faces.landmarks import NoFaceError
+from ferpipe.io.images import check_raw_sequences
 
 __all__ = ["FrameDeltas", "PerFrame", "PoolFrames", "frame_deltas", "pool_frames"]
 

@@ -20,12 +20,12 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from ferpipe import datasets
-from ferpipe.allocator import keep_freed_memory
+from ferpipe._system.memory import keep_freed_memory
+from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.spec import read_mapping
 from ferpipe.grid import run
-from ferpipe.networks.loop import find_device
 from ferpipe.networks.pretrained import save_network
-from ferpipe.spec import read_mapping
-from ferpipe.statistics import summarise
+from ferpipe.networks.training.loop import find_device
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "fer2013"

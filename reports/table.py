@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ferpipe.wording import mean_spread
+from ferpipe.experiments.report.formatting import mean_spread
 
 HERE = Path(__file__).parent
 FIVE_SEEDS = ["--set", "evaluate.seeds=[0,1,2,3,4]"]

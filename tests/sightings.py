@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ferpipe.align import align_face, eye_transform
-from ferpipe.landmarks.points import eye_centres
+from ferpipe.faces.alignment import align_face, eye_transform
+from ferpipe.faces.landmark_points import eye_centres
 
 CLASSES = ["anger", "happiness", "surprise"]
 

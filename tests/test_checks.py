@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ferpipe import checks
-from ferpipe.checks import (
+from ferpipe import _checks as checks
+from ferpipe._checks import (
     check_frame_shape,
     check_images,
     check_landmarks,

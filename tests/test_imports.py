@@ -38,39 +38,15 @@ HEAVY = {
 }
 # a module imports from its own row or from a row above it
 LAYERS = (
-    {
-        "allocator",
-        "cached",
-        "cells",
-        "checks",
-        "constraints",
-        "fingerprints",
-        "geometry",
-        "journal",
-        "kinds",
-        "mapped",
-        "patterns",
-        "processes",
-        "splitters",
-        "store",
-        "suffixes",
-        "terminal",
-        "threads",
-        "wording",
-    },
-    {"images", "detect", "landmarks", "align", "normalize"},
+    {"_base", "_checks", "_compat", "_system", "caching", "geometry", "io"},
+    {"faces"},
     {"candide"},
+    {"synthesis"},
     {"features"},
     {"sequences", "networks"},
-    {"datasets", "leaks", "protocols"},
-    {
-        *("admitted", "card", "compiled", "contents", "format1", "names", "persistence"),
-        *("registry", "spec", "unpickler"),
-    },
-    {"results", "plan", "jobs", "worker", "cluster", "experiment"},
-    {"statistics", "figures", "report", "comparison", "explain"},
-    {"annotate", "model_input", "recognizer", "rows", "stream", "tracking"},
-    {"compare", "grid", "inspect", "predict", "serve", "train"},
+    {"datasets"},
+    {"experiments", "recognition"},
+    {"grid", "predict", "train", "compare", "serve", "inspect"},
 )
 
 

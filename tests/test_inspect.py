@@ -12,7 +12,7 @@ from sklearn.svm import SVC
 
 import ferpipe
 from ferpipe import inspect
-from ferpipe.names import names_in
+from ferpipe.io.pickle_names import names_in
 
 SAVED = sorted((Path(__file__).parent / "saved").rglob("*.joblib"))
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ferpipe.networks.frames import FRAME_NETWORKS
+from ferpipe.networks.backbones.general import FRAME_NETWORKS
 
 TEXT = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
 

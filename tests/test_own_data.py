@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ferpipe import compare, datasets, grid
-from ferpipe.spec import compile_spec, read_mapping
+from ferpipe.experiments.spec import compile_spec, read_mapping
 
 TEXT = (Path(__file__).parents[1] / "docs" / "own_data.md").read_text()
 PROGRAMS = {"ferpipe.grid": grid.main, "ferpipe.compare": compare.main}

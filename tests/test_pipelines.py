@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ferpipe.experiment import make_plan, run_experiment
-from ferpipe.spec import compile_spec, read_mapping
+from ferpipe.experiments.run import make_plan, run_experiment
+from ferpipe.experiments.spec import compile_spec, read_mapping
 
 FILES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.yaml"))
 

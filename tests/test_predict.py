@@ -19,8 +19,8 @@ from sklearn.pipeline import make_pipeline
 import ferpipe
 from ferpipe import HOGFeatures, datasets
 from ferpipe.predict import _parser, find_inputs, main
-from ferpipe.recognizer import Recognizer
-from ferpipe.stream import Stream
+from ferpipe.recognition.recognizer import Recognizer
+from ferpipe.recognition.stream import Stream
 
 MEDIA = Path(os.environ.get("FERPIPE_DATA", "nowhere"), "media")
 needs_media = pytest.mark.skipif(not MEDIA.is_dir(), reason="needs FERPIPE_DATA")
@@ -289,7 +289,7 @@ def test_rows_so_far_are_kept_when_it_is_stopped(
         return look(self, frame, time)
 
     monkeypatch.setattr(Stream, "_look", stopped)
-    monkeypatch.setattr("ferpipe.stream._AT_ONCE", 2)
+    monkeypatch.setattr("ferpipe.recognition.stream._AT_ONCE", 2)
     video, plot = tmp_path / "v.mp4", tmp_path / "p.png"
     words = ["-o", table, "--video", video, "--plot", plot]
     assert run(folder, folder / "clip.avi", *words) == 130

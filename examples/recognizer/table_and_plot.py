@@ -4,8 +4,8 @@
 import sys
 
 from ferpipe import Recognizer
-from ferpipe.annotate import plot_scores
-from ferpipe.rows import as_table
+from ferpipe.recognition.drawing import plot_scores
+from ferpipe.recognition.tables import as_table
 
 model, video = sys.argv[1:]
 recognizer = Recognizer(model)

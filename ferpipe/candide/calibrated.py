@@ -8,7 +8,7 @@ import numpy as np
 import ferpipe
 from ferpipe.candide.model import CandideModel
 from ferpipe.candide.point_fit import Prior
-from ferpipe.candide.wireframe import drawn_model
+from ferpipe.candide.template import drawn_model
 
 __all__ = ["load_calibrated", "save_calibrated"]
 

@@ -29,7 +29,7 @@ class LandmarkObjective:
     model : CandideModel
         Its ``landmarks`` say which points show which vertex.
     cascade : PointCascade
-        Networks, as :func:`ferpipe.landmarks.cascade.load_cascade` loads them.
+        Networks, as :func:`ferpipe.faces.landmark_cascade.load_cascade` loads them.
 
     Attributes
     ----------

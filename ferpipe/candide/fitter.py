@@ -12,22 +12,22 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from ferpipe.candide.calibrated import load_calibrated
-from ferpipe.candide.camera import project
-from ferpipe.candide.cascade import load_own_cascade
-from ferpipe.candide.model import POSE_NAMES
-from ferpipe.candide.quality import LEAST_QUALITY
-from ferpipe.candide.search import OBJECTIVES, ObjectiveSearch, objective_named
-from ferpipe.constraints import (
+from ferpipe._compat import (
     HasMethods,
     Interval,
     StrOptions,
     fit_context,
     validate_parameters,
 )
-from ferpipe.detect import check_detector, find_face
-from ferpipe.images import check_raw_images, check_raw_sequences, read_image
-from ferpipe.landmarks.predictor import NoFaceError, central_face, load_model
+from ferpipe.candide.calibrated import load_calibrated
+from ferpipe.candide.camera import project
+from ferpipe.candide.fit_cascade import load_own_cascade
+from ferpipe.candide.fit_quality import LEAST_QUALITY
+from ferpipe.candide.model import POSE_NAMES
+from ferpipe.candide.optimizer import OBJECTIVES, ObjectiveSearch, objective_named
+from ferpipe.faces.detection import check_detector, find_face
+from ferpipe.faces.landmarks import NoFaceError, central_face, load_model
+from ferpipe.io.images import check_raw_images, check_raw_sequences, read_image
 
 __all__ = ["CandideFitter"]
 
@@ -49,8 +49,8 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         What comes out: sigma and alpha; alpha alone; rx, ry, rz, s, tx, ty; all of these
         parameters; or the vertices, x and y in pixels of the image.
     detector : {"dlib", "cascade", None} or path, default="dlib"
-        What finds the face, as for :func:`ferpipe.detect.detect_faces`. None: the images
-        are crops of faces already, framed about as FER2013's.
+        What finds the face, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
+        images are crops of faces already, framed about as FER2013's.
     objective : {"landmarks", "learned", "edges"} or Objective, default=None
         What is minimised: distances to landmarks that are found; the learned objective
         that comes with the package; the designed one, edges' strength; or a fitted

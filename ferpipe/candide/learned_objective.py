@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 import ferpipe
+from ferpipe._compat import HasMethods, Interval, fit_context
 from ferpipe.candide.box_features import BoxFeatures, box_pool, mirrored_boxes
 from ferpipe.candide.objective import (
     as_visible,
@@ -25,7 +26,6 @@ from ferpipe.candide.objective import (
     visible_partners,
 )
 from ferpipe.candide.tree_arrays import TreeArrays, takes
-from ferpipe.constraints import HasMethods, Interval, fit_context
 from ferpipe.geometry import (
     compose,
     fit_similarity,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ferpipe.landmarks.points import N_POINTS
+from ferpipe.faces.landmark_points import N_POINTS
 
 __all__ = ["POSE_NAMES", "CandideModel"]
 

@@ -14,9 +14,9 @@ from sklearn.utils import Bunch, check_random_state
 
 from ferpipe.candide.camera import project
 from ferpipe.candide.point_fit import fit_points, fit_targets, visible_points
-from ferpipe.candide.wireframe import drawn_model
+from ferpipe.candide.template import drawn_model
+from ferpipe.faces.landmark_cascade import place_in_box
 from ferpipe.geometry import fit_similarity, similarity, transform_points
-from ferpipe.landmarks.cascade import place_in_box
 
 __all__ = [
     "Objective",
@@ -287,12 +287,12 @@ def check_grey(image):
         kind = getattr(image, "dtype", type(image).__name__)
         raise TypeError(
             f"Expected a grey image as an array of uint8, got {kind}: "
-            "ferpipe.images.read_image makes one of any image."
+            "ferpipe.io.images.read_image makes one of any image."
         )
     if image.ndim != 2 or not image.size:
         raise ValueError(
             f"Expected a grey image of shape (h, w), got {image.shape}: "
-            "ferpipe.images.read_image makes one of any image."
+            "ferpipe.io.images.read_image makes one of any image."
         )
 
 

@@ -12,7 +12,7 @@ from ferpipe.datasets.files import (
     visible_files,
 )
 from ferpipe.datasets.labels import canonical_label, select_classes
-from ferpipe.images import read_image
+from ferpipe.io.images import read_image
 
 __all__ = ["load_ck48"]
 

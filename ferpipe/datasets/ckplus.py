@@ -13,7 +13,7 @@ from ferpipe.datasets.files import (
     visible_files,
 )
 from ferpipe.datasets.labels import CANONICAL, select_classes
-from ferpipe.images import read_image
+from ferpipe.io.images import read_image
 
 __all__ = ["load_ckplus"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import existing_path, read_samples
 from ferpipe.datasets.labels import CANONICAL, nearest_words
-from ferpipe.images import read_image
+from ferpipe.io.images import read_image
 
 __all__ = ["EMOTIC_CATEGORIES", "emotic_expression", "load_emotic"]
 

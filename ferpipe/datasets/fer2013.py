@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ferpipe.caching.store import Store
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import existing_path, file_state
 from ferpipe.datasets.labels import FER2013_CODES, FERPLUS_VOTES, nearest_words
-from ferpipe.mapped import map_images
-from ferpipe.store import Store
+from ferpipe.io.memmap import map_images
 
 __all__ = ["ferplus_majority", "load_fer2013"]
 

@@ -9,7 +9,7 @@ from ferpipe.datasets.files import (
 )
 from ferpipe.datasets.folders import check_size, resize
 from ferpipe.datasets.labels import canonical_label
-from ferpipe.images import read_image
+from ferpipe.io.images import read_image
 
 __all__ = ["load_ferg"]
 

@@ -1,7 +1,7 @@
 """Features that py-feat wrote: Fex csv files, one row a face."""
 
-from ferpipe.cells import plain_cell
 from ferpipe.datasets.openface import load_csv_features, read_csv
+from ferpipe.io.csv_cells import plain_cell
 
 __all__ = ["load_fex_csv"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ferpipe.mapped import map_images
+from ferpipe.io.memmap import map_images
 
 __all__ = [
     "class_folders",
@@ -203,7 +203,7 @@ def read_images(
     unexpected, layout, on_error
         As for :func:`read_samples`.
     lazy : bool, default=False
-        Write the images to a file of the cache, see :func:`ferpipe.mapped.map_images`;
+        Write the images to a file of the cache, see :func:`ferpipe.io.memmap.map_images`;
         they must have one size then.
     settings : tuple, default=()
         What the images depend on beside the files; only with ``lazy``.

@@ -4,7 +4,7 @@ import re
 
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import existing_path, read_images, visible_files
-from ferpipe.images import read_image
+from ferpipe.io.images import read_image
 
 __all__ = ["load_jaffe"]
 

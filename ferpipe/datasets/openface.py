@@ -4,7 +4,6 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from ferpipe.cells import plain_cell
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
     class_folders,
@@ -14,6 +13,7 @@ from ferpipe.datasets.files import (
     visible_files,
 )
 from ferpipe.datasets.folders import check_pattern, find_group, labelled
+from ferpipe.io.csv_cells import plain_cell
 
 __all__ = ["face_rows", "load_csv_features", "load_openface_csv", "read_csv"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import existing_path, read_images, visible_files
 from ferpipe.datasets.labels import canonical_label
-from ferpipe.images import read_image
+from ferpipe.io.images import read_image
 
 __all__ = ["load_rafd"]
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ferpipe.align import TEMPLATES
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.model import POSE_NAMES
-from ferpipe.candide.render import random_appearance, render_faces
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.labels import select_classes
+from ferpipe.faces.alignment import TEMPLATES
+from ferpipe.synthesis.render import random_appearance, render_faces
 
 __all__ = ["make_expression_sequences"]
 

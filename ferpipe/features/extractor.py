@@ -7,13 +7,13 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.checks import (
+from ferpipe._checks import (
     check_frame_shape,
     check_images,
     check_value_scale,
     value_scale_of,
 )
-from ferpipe.constraints import fit_context, validate_parameters
+from ferpipe._compat import fit_context, validate_parameters
 
 __all__ = ["ImageExtractor", "check_pair", "in_chunks", "to_grey"]
 

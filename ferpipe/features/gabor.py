@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.checks import check_images, check_landmarks
-from ferpipe.constraints import Interval, StrOptions
+from ferpipe._checks import check_images, check_landmarks
+from ferpipe._compat import Interval, StrOptions
 from ferpipe.features.extractor import ImageExtractor, check_pair, to_grey
 
 __all__ = ["GaborFeatures", "gabor", "gabor_at_points", "gabor_responses"]

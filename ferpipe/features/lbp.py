@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.checks import check_images
-from ferpipe.constraints import Interval, StrOptions
+from ferpipe._checks import check_images
+from ferpipe._compat import Interval, StrOptions
 from ferpipe.features.extractor import ImageExtractor, to_grey
 
 __all__ = ["LBPFeatures", "lbp", "local_binary_pattern"]

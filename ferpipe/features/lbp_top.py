@@ -7,8 +7,8 @@ from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.checks import check_frame_shape, check_sequences
-from ferpipe.constraints import Interval, StrOptions, fit_context, validate_parameters
+from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.features.extractor import to_grey
 from ferpipe.features.lbp import (
     METHODS,

@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.checks import check_images
-from ferpipe.constraints import Interval
+from ferpipe._checks import check_images
+from ferpipe._compat import Interval
 from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_grey
 
 __all__ = ["ZernikeFeatures", "zernike"]

@@ -1,9 +1,9 @@
 """Networks as scikit-learn estimators; torch loads when one is fitted or used."""
 
-from ferpipe.networks.augment import Augment
 from ferpipe.networks.cnn_features import CNNFeatures
 from ferpipe.networks.image import ImageNetwork
 from ferpipe.networks.sequence import SequenceNetwork
-from ferpipe.networks.training import Training
+from ferpipe.networks.training.augment import Augment
+from ferpipe.networks.training.settings import Training
 
 __all__ = ["Augment", "CNNFeatures", "ImageNetwork", "SequenceNetwork", "Training"]

@@ -7,10 +7,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe.constraints import Interval, StrOptions
+from ferpipe._compat import Interval, StrOptions
+from ferpipe._system.threads import at_most, guard_forks
 from ferpipe.features.extractor import ImageExtractor, to_grey
 from ferpipe.networks.weights import read_weights
-from ferpipe.threads import at_most, guard_forks
 
 __all__ = ["CNNFeatures"]
 
@@ -149,14 +149,14 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
 
     def _maps_shape(self):
         """Return how many maps the block has, and their rows and columns."""
-        from ferpipe.networks.frames import FRAME_NETWORKS
+        from ferpipe.networks.backbones.general import FRAME_NETWORKS
 
         return FRAME_NETWORKS[self.frames_].maps_shape(self.block, self.network_shape_[:2])
 
     def _layers_without_weights(self):
         import torch
 
-        from ferpipe.networks.frames import FRAME_NETWORKS
+        from ferpipe.networks.backbones.general import FRAME_NETWORKS
 
         n_channels = 1 if len(self.network_shape_) == 2 else 3
         with torch.device("meta"):
@@ -167,9 +167,9 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
         import torch
         from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-        from ferpipe.networks.layers import channels_last
+        from ferpipe.networks.backbones.layers import channels_last
         from ferpipe.networks.modules import standardize_images
-        from ferpipe.networks.views import views_of
+        from ferpipe.networks.test_time_augmentation import views_of
 
         if len(self.network_shape_) == 2:
             images = to_grey(images)[..., None]

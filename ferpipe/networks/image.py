@@ -4,9 +4,9 @@ from numbers import Integral, Real
 
 from sklearn.base import BaseEstimator
 
-from ferpipe.checks import check_frame_shape, check_images
-from ferpipe.constraints import Interval, StrOptions
-from ferpipe.networks.base import (
+from ferpipe._checks import check_frame_shape, check_images
+from ferpipe._compat import Interval, StrOptions
+from ferpipe.networks.estimator import (
     FRAME_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
@@ -14,7 +14,7 @@ from ferpipe.networks.base import (
     check_widths,
     widths,
 )
-from ferpipe.networks.views import VIEWS, views_of
+from ferpipe.networks.test_time_augmentation import VIEWS, views_of
 
 __all__ = ["ImageNetwork"]
 
@@ -176,7 +176,7 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         return 1 if len(self.image_shape_) == 2 else 3
 
     def _make_module(self):
-        from ferpipe.networks.frames import FRAME_NETWORKS
+        from ferpipe.networks.backbones.general import FRAME_NETWORKS
         from ferpipe.networks.modules import FrameClassifier
 
         return FrameClassifier(

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot, relu
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from ferpipe.networks.layers import ACTIVATIONS, SpatialTransformer, channels_last
+from ferpipe.networks.backbones.layers import ACTIVATIONS, SpatialTransformer, channels_last
 
 __all__ = [
     "CELLS",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferpipe.fingerprints import write_fingerprints
+from ferpipe.io.fingerprints import write_fingerprints
 from ferpipe.networks.image import ImageNetwork
 from ferpipe.networks.weights import FILE, OWN, build_network, fingerprints_beside
 

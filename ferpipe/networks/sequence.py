@@ -5,9 +5,9 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from ferpipe.checks import check_frame_shape, check_sequences
-from ferpipe.constraints import Interval, StrOptions
-from ferpipe.networks.base import (
+from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._compat import Interval, StrOptions
+from ferpipe.networks.estimator import (
     FRAME_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
@@ -189,7 +189,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
 
         Returns
         -------
-        stream : ferpipe.networks.stream.SequenceStream
+        stream : ferpipe.networks.streaming.SequenceStream
             ``stream.step(frame)`` returns what ``predict_proba``, or ``decision_function``,
             gives for all frames so far, in a time that does not grow with their number.
 
@@ -199,7 +199,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
             If the network reads backwards too, or sees images: these are scaled by their
             whole sequence.
         """
-        from ferpipe.networks.stream import SequenceStream
+        from ferpipe.networks.streaming import SequenceStream
 
         return SequenceStream(self)
 
@@ -250,7 +250,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         return 1 if len(self.frame_shape_) == 2 else 3
 
     def _make_module(self):
-        from ferpipe.networks.frames import FRAME_NETWORKS
+        from ferpipe.networks.backbones.general import FRAME_NETWORKS
         from ferpipe.networks.modules import FeatureScaler, SequenceClassifier
 
         if self.frames is None:

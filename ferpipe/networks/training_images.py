@@ -5,7 +5,7 @@ from os import PathLike
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
-from ferpipe.fingerprints import fingerprints, read_fingerprints
+from ferpipe.io.fingerprints import fingerprints, read_fingerprints
 from ferpipe.networks.weights import OWN, fingerprints_beside, weights_file
 
 __all__ = ["images_seen", "known_training_images"]

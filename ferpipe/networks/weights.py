@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import ferpipe
-from ferpipe.fingerprints import read_fingerprints
+from ferpipe.io.fingerprints import read_fingerprints
 
 __all__ = [
     "FILE",

@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ferpipe import __version__
-from ferpipe.allocator import share_freed_memory
-from ferpipe.images import LARGEST_IMAGE
+from ferpipe._system.memory import share_freed_memory
+from ferpipe.io.images import LARGEST_IMAGE
+from ferpipe.io.models import card_path
 from ferpipe.networks.pretrained import pretrained
-from ferpipe.persistence import card_path
-from ferpipe.recognizer import Recognizer
+from ferpipe.recognition.recognizer import Recognizer
 from ferpipe.serve.limits import Limits
 
 __all__ = ["main"]

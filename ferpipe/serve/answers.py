@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
-from ferpipe.stream import Sighting
+from ferpipe.recognition.stream import Sighting
 
 __all__ = ["Answer", "Box", "FaceAnswer", "FrameAnswer", "ModelFacts", "Refusal", "face_of"]
 

@@ -19,8 +19,8 @@ from starlette.requests import ClientDisconnect
 import ferpipe
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.datasets.synthetic import make_expression_sequences
-from ferpipe.persistence import describe_input
-from ferpipe.recognizer import Recognizer
+from ferpipe.io.models import describe_input
+from ferpipe.recognition.recognizer import Recognizer
 from ferpipe.serve.answers import Answer, FrameAnswer, ModelFacts, Refusal, face_of
 from ferpipe.serve.decoder import Decoder
 from ferpipe.serve.facts import as_json, check_names

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from ferpipe.images import read_image
+from ferpipe.io.images import read_image
 from ferpipe.serve.limits import Limits, Refused
 
 __all__ = ["Decoder", "main"]

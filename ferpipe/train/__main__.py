@@ -8,9 +8,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from ferpipe.allocator import keep_freed_memory
-from ferpipe.terminal import careful_output, error_line
-from ferpipe.threads import n_cores
+from ferpipe._system.memory import keep_freed_memory
+from ferpipe._system.terminal import careful_output, error_line
+from ferpipe._system.threads import n_cores
 
 __all__ = ["main"]
 
@@ -48,7 +48,7 @@ def main(arguments=None) -> int:
 
 
 def _run(options):
-    from ferpipe.train.card import write_card
+    from ferpipe.train.cards import write_card
 
     if options.out is None:
         raise ValueError(
@@ -71,7 +71,7 @@ def _run(options):
 
 def _on_faces(train, options):
     """Train on annotated faces; return what the card says."""
-    from ferpipe.train.landmarks import read_annotated_faces
+    from ferpipe.train.landmark_networks import read_annotated_faces
 
     faces = read_annotated_faces(options.folder)
     n_photos = len(set(faces.photos))
@@ -109,7 +109,7 @@ def _train_expressions(options):
 
 
 def _train_landmarks(faces, options):
-    from ferpipe.train.landmarks import Recipe, scores_of, train_and_judge
+    from ferpipe.train.landmark_networks import Recipe, scores_of, train_and_judge
 
     recipe = Recipe()
     if options.epochs is not None:
@@ -143,7 +143,7 @@ def _train_landmarks(faces, options):
 
 def _calibrate_candide(faces, options):
     from ferpipe.candide.calibrated import save_calibrated
-    from ferpipe.train.candide import Calibration, calibrate_and_judge
+    from ferpipe.train.wireframe import Calibration, calibrate_and_judge
 
     settings = Calibration(n_rounds=options.rounds)
     model, prior, scores = calibrate_and_judge(
@@ -167,7 +167,7 @@ def _calibrate_candide(faces, options):
 
 
 def _train_objective(faces, options):
-    from ferpipe.train.objective import SETTINGS, train_and_judge
+    from ferpipe.train.learned_objectives import SETTINGS, train_and_judge
 
     objective, scores = train_and_judge(
         faces,
@@ -196,9 +196,9 @@ def _train_objective(faces, options):
 
 def _train_fitter(faces, options):
     from ferpipe.candide.calibrated import load_calibrated
-    from ferpipe.candide.cascade import load_wireframe_cascade
-    from ferpipe.landmarks.predictor import load_model
-    from ferpipe.train.fitter import (
+    from ferpipe.candide.fit_cascade import load_wireframe_cascade
+    from ferpipe.faces.landmarks import load_model
+    from ferpipe.train.wireframe_network import (
         FitterRecipe,
         scores_of_errors,
         scores_on_drawn_faces,

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ferpipe.datasets.fer2013 import load_fer2013
-from ferpipe.experiment import load_data
-from ferpipe.fingerprints import fingerprints, write_fingerprints
+from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.run import load_data
+from ferpipe.experiments.spec import compile_spec, read_mapping
 from ferpipe.grid import run
+from ferpipe.io.fingerprints import fingerprints, write_fingerprints
 from ferpipe.networks.image import ImageNetwork
 from ferpipe.networks.pretrained import load_network, save_network
 from ferpipe.networks.weights import FILE, fingerprints_beside
-from ferpipe.spec import compile_spec, read_mapping
-from ferpipe.statistics import summarise
 
 __all__ = ["Trained", "add_fingerprints", "train_expressions"]
 

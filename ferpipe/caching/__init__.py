@@ -1,0 +1,1 @@
+"""What is computed once and kept: rows of features and fitted steps."""

@@ -1,0 +1,218 @@
+"""From a face's box, landmarks or last frame to the wireframe, by two networks.
+
+The coarse network of the landmarks looks at an upright crop round the box. The similarity
+transform from the mean face to its points gives a crop in which the face stands upright,
+centred and at one size; the wireframe's network looks at that one and gives the
+parameters. Where the last frame's parameters are known, they take the place of the first.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+import ferpipe
+from ferpipe.candide.calibrated import load_calibrated
+from ferpipe.candide.camera import project
+from ferpipe.candide.fit_quality import FitJudge, load_judge
+from ferpipe.candide.model import POSE_NAMES, CandideModel
+from ferpipe.candide.point_fit import visible_points
+from ferpipe.faces.landmark_cascade import CropPlacer, OpenNetwork, PointCascade
+from ferpipe.faces.landmarks import load_model
+from ferpipe.geometry import invert, transform_points, warp
+
+__all__ = [
+    "WireframeCascade",
+    "load_own_cascade",
+    "load_wireframe_cascade",
+    "parameters_in",
+]
+
+_OWN = Path(ferpipe.__file__).parent / "pretrained" / "fitter"
+
+
+def parameters_in(matrix, parameters):
+    """Return the parameters of a face in a turned, scaled and shifted image.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (2, 3)
+        A similarity transform from the image to the other one.
+    parameters : ndarray of shape (n_parameters,)
+        Of the face in the image; the first are its pose.
+
+    Returns
+    -------
+    parameters : ndarray of shape (n_parameters,)
+        Of the face in the other one: shape and action are the same.
+    """
+    there = parameters.copy()
+    there[2] -= np.arctan2(matrix[1, 0], matrix[0, 0])
+    there[3] *= np.hypot(matrix[0, 0], matrix[1, 0])
+    there[4:6] = transform_points(matrix, parameters[4:6])
+    return there
+
+
+@dataclass(frozen=True)
+class WireframeCascade:
+    """The networks, and the wireframe that they speak of.
+
+    Attributes
+    ----------
+    landmarks : PointCascade
+        Its coarse network looks first; it judges doubtful finds.
+    network : OpenNetwork
+        From one crop, uint8 of shape (1, 1, size, size), to parameters (1, n_parameters)
+        and points (1, k, 2).
+    model : CandideModel
+        The wireframe.
+    vertices : ndarray of shape (k,), int
+        Vertices that the points show.
+    mean_points : ndarray of shape (k, 2)
+        The points of the mean face of the landmarks.
+    quality : FitJudge
+        Tells whether the wireframe lies on a face.
+    """
+
+    landmarks: PointCascade
+    network: OpenNetwork
+    model: CandideModel
+    vertices: np.ndarray
+    mean_points: np.ndarray
+    quality: FitJudge
+
+    def predict(self, image, box, angle=0.0):
+        """Fit the wireframe to the face in a box.
+
+        Parameters
+        ----------
+        image : ndarray of shape (h, w), uint8
+            Grey.
+        box : (float, float, float, float)
+            ``(x, y, width, height)`` in pixels.
+        angle : float, default=0.0
+            Turn of the face, in radians, clockwise.
+
+        Returns
+        -------
+        parameters : ndarray of shape (n_parameters,)
+            As the model's ``parameter_names`` lists them.
+        quality : float
+            Probability that it lies on a face; see :class:`FitJudge`.
+        """
+        return self.from_landmarks(image, self.landmarks.first_look(image, box, angle))
+
+    def from_landmarks(self, image, landmarks):
+        """Fit the wireframe to the face of which landmarks are known, nearly.
+
+        Parameters
+        ----------
+        image : ndarray of shape (h, w), uint8
+            Grey.
+        landmarks : ndarray of shape (68, 2)
+            ``(x, y)`` in pixels.
+
+        Returns
+        -------
+        parameters : ndarray of shape (n_parameters,)
+        quality : float
+            As :meth:`predict` returns them.
+        """
+        return self._look(image, visible_points(self.model, landmarks)[1])
+
+    def refine(self, image, parameters):
+        """Fit the wireframe again, from where it nearly is.
+
+        Parameters
+        ----------
+        image : ndarray of shape (h, w), uint8
+            Grey.
+        parameters : ndarray of shape (n_parameters,)
+            Of the last frame of a video, for example.
+
+        Returns
+        -------
+        parameters : ndarray of shape (n_parameters,)
+        quality : float
+            As :meth:`predict` returns them.
+        """
+        return self._look(image, self._shown(parameters))
+
+    def of_person(self, image, parameters, sigma):
+        """Put the shape parameters of the person in place of those of one image.
+
+        Parameters
+        ----------
+        image : ndarray of shape (h, w), uint8
+            Not looked at again: what an image tells of shape and of action is told apart
+            already.
+        parameters : ndarray of shape (n_parameters,)
+            Given by the network.
+        sigma : ndarray of shape (n_shape,)
+            Shape parameters of the person.
+
+        Returns
+        -------
+        parameters : ndarray of shape (n_parameters,)
+        """
+        there = parameters.copy()
+        self.model.split(there)[1][:] = sigma
+        return there
+
+    def judge(self, image, face, *, detector="dlib"):
+        """Score a doubtful find again, as PointCascade does."""
+        return self.landmarks.judge(image, face, detector=detector)
+
+    def _look(self, image, points):
+        to_crop = self._place(points)
+        crop = warp(image, to_crop, self._size)
+        (found,) = self.network.run(["parameters"], crop)
+        parameters = found[0].astype(np.float64)
+        quality = self.quality(crop, self._shown(parameters))
+        return parameters_in(invert(to_crop), parameters), quality
+
+    def _shown(self, parameters):
+        n_pose = len(POSE_NAMES)
+        shape = self._rest + parameters[n_pose:] @ self._units
+        return project(shape.reshape(-1, 3), parameters[:n_pose])
+
+    def __post_init__(self):
+        units = np.concatenate([self.model.shape_units, self.model.animation_units])
+        flat = units[:, self.vertices].reshape(len(units), -1)
+        object.__setattr__(self, "_rest", self.model.vertices[self.vertices].ravel())
+        object.__setattr__(self, "_units", flat)
+        size = self.network.size
+        placer = CropPlacer(self.mean_points, self.landmarks.mean_shape, size)
+        object.__setattr__(self, "_size", (size, size))
+        object.__setattr__(self, "_place", placer)
+
+
+def load_wireframe_cascade(folder, landmarks, model) -> WireframeCascade:
+    """Load the wireframe's network, and what judges its fits.
+
+    Parameters
+    ----------
+    folder : str or path
+        Holds ``wireframe.onnx`` and ``quality.npz``.
+    landmarks : PointCascade
+        The networks that look first.
+    model : CandideModel
+        The wireframe on which it was trained.
+    """
+    vertices, mean_points = visible_points(model, landmarks.mean_shape)
+    path = Path(folder) / "wireframe.onnx"
+    return WireframeCascade(
+        landmarks,
+        OpenNetwork(path),
+        model,
+        vertices,
+        mean_points,
+        load_judge(Path(folder) / "quality.npz"),
+    )
+
+
+@cache
+def load_own_cascade() -> WireframeCascade:
+    """Load the networks that come with the package."""
+    return load_wireframe_cascade(_OWN, load_model("ferpipe"), load_calibrated()[0])

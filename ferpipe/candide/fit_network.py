@@ -1,0 +1,110 @@
+"""The network that gives the wireframe's parameters for a crop of a face."""
+
+import torch
+from torch import nn
+
+from ferpipe.candide.model import POSE_NAMES
+from ferpipe.faces.landmark_network import PointNetwork
+
+__all__ = ["WireframeNetwork"]
+
+_N_POSE = len(POSE_NAMES)
+# spreads of rx, ry, rz, of the logarithm of s, and of tx and ty in multiples of the usual s
+_POSE_SPREAD = (0.3, 0.3, 0.3, 0.1, 0.1, 0.1)
+
+
+class WireframeNetwork(nn.Module):
+    """A :class:`~ferpipe.faces.landmark_network.PointNetwork` that also says what p is.
+
+    The points of the wireframe that landmarks show are found by heat maps. The parameters
+    follow from them and from the same feature maps, narrowed by a convolution each: points
+    tell the pose and what moves, folds and shades tell apart what moves points alike.
+
+    Parameters
+    ----------
+    size : int
+        Side of the crop, in pixels; a multiple of 16.
+    channels : (int, int, int, int)
+        As PointNetwork's.
+    n_points : int
+        Points.
+    scale : float
+        Usual s of faces in crops, in pixels.
+    unit_mean, unit_spread : array-like of shape (n_units,)
+        Means and spreads of sigma and alpha; what is learned is counted in these.
+
+    Notes
+    -----
+    1,873,384 parameters with crops of 96 pixels, the channels 16, 32, 64, 128, 38 points
+    and 79 units.
+    """
+
+    def __init__(self, size, channels, n_points, *, scale, unit_mean, unit_spread):
+        super().__init__()
+        self.size = size
+        self.points = PointNetwork(size, channels, n_points)
+        *_, eighth, sixteenth = channels
+        self.narrow_fine = _narrowed(eighth, 16)
+        self.narrow_coarse = _narrowed(sixteenth, 64)
+        n_maps = 16 * (size // 8) ** 2 + 64 * (size // 16) ** 2
+        n_parameters = _N_POSE + len(unit_mean)
+        self.seen = nn.Sequential(nn.Dropout(0.1), nn.Linear(n_maps, 256), nn.ReLU())
+        self.hidden = nn.Sequential(nn.Linear(256 + 2 * n_points, 256), nn.ReLU())
+        self.from_hidden = nn.Linear(256, n_parameters)
+        self.from_points = nn.Linear(2 * n_points, n_parameters)
+        middle = (size - 1) / 2
+        for name, values in (
+            ("mean", (0, 0, 0, 0, middle, middle, *unit_mean)),
+            (
+                "spread",
+                (
+                    *_POSE_SPREAD[:4],
+                    scale * _POSE_SPREAD[4],
+                    scale * _POSE_SPREAD[5],
+                    *unit_spread,
+                ),
+            ),
+        ):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
+        self.scale = scale
+
+    def forward(self, crops):
+        """Find parameters and points.
+
+        Parameters
+        ----------
+        crops : tensor of shape (n, 1, size, size)
+            Grey values 0..255.
+
+        Returns
+        -------
+        parameters : tensor of shape (n, n_parameters), float32
+            Pose in pixels of the crop, sigma and alpha.
+        points : tensor of shape (n, n_points, 2), float32
+            ``(x, y)`` in pixels of the crop.
+        """
+        fine, coarse = self.points.features(crops)
+        # before the heat maps, whose convolution must be the last one
+        narrow = (self.narrow_fine(fine).flatten(1), self.narrow_coarse(coarse).flatten(1))
+        points = self.points.points_in(fine)
+        places = ((points - self.mean[4:6]) / self.spread[4:6]).flatten(1)
+        seen = self.seen(torch.cat(narrow, 1))
+        hidden = self.hidden(torch.cat([seen, 0.3 * places], 1))
+        learned = self.from_hidden(hidden).float() + self.from_points(places).float()
+        whole = self.mean + self.spread * learned
+        scale = self.scale * torch.exp(whole[:, 3:4])
+        return torch.cat([whole[:, :3], scale, whole[:, 4:]], 1), points
+
+    def normalized(self, parameters):
+        """Count parameters from their means, in their spreads; s by its logarithm."""
+        scale = torch.log(parameters[:, 3:4] / self.scale)
+        whole = torch.cat([parameters[:, :3], scale, parameters[:, 4:]], 1)
+        return (whole - self.mean) / self.spread
+
+
+def _narrowed(n_in, n_out):
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, 1, bias=False),
+        nn.BatchNorm2d(n_out),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,117 @@
+"""Whether a fitted wireframe lies on a face: what the picture there looks like."""
+
+import math
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+import ferpipe
+from ferpipe.faces.landmark_cascade import CropPlacer
+from ferpipe.geometry import warp
+
+__all__ = [
+    "LEAST_QUALITY",
+    "QUALITY_SIZE",
+    "FitJudge",
+    "load_judge",
+    "save_judge",
+    "standardized",
+]
+
+_OWN = Path(ferpipe.__file__).parent / "pretrained" / "fitter" / "quality.npz"
+# below it the wireframe had better be taken to lie beside the face
+LEAST_QUALITY = 0.5
+# side of the crops that are judged, in pixels
+QUALITY_SIZE = 32
+# added to the standard deviation of grey values, so that noise in flat areas stays small
+_LEAST_CONTRAST = 8.0
+
+
+def standardized(crops):
+    """Bring crops to mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    crops : array-like of shape (n, size, size)
+        Grey values 0..255.
+
+    Returns
+    -------
+    rows : ndarray of shape (n, size * size), float32
+    """
+    rows = np.asarray(crops, np.float32).reshape(len(crops), -1)
+    rows = rows - rows.mean(1, keepdims=True)
+    return rows / (rows.std(1, keepdims=True) + _LEAST_CONTRAST)
+
+
+@dataclass(frozen=True, eq=False)
+class FitJudge:
+    """A network of one hidden layer that looks at a small crop placed by the fit.
+
+    Attributes
+    ----------
+    mean_shape : ndarray of shape (68, 2)
+        Points of the mean face; its outer eye distance is 1. It places the crop.
+    mean_points : ndarray of shape (k, 2)
+        Those of them that vertices of the wireframe show.
+    weights, offsets : ndarray of shape (n_pixels, n_hidden) and (n_hidden,)
+        From the standardized crop to the hidden units.
+    last_weights, last_offset : ndarray of shape (n_hidden,) and ()
+        From these, where they are positive, to the logit.
+    """
+
+    mean_shape: np.ndarray
+    mean_points: np.ndarray
+    weights: np.ndarray
+    offsets: np.ndarray
+    last_weights: np.ndarray
+    last_offset: np.ndarray
+
+    def __call__(self, image, points):
+        """Judge one fit.
+
+        Parameters
+        ----------
+        image : ndarray of shape (h, w), uint8
+            Grey; a crop of the face will do.
+        points : ndarray of shape (k, 2)
+            Where the fitted wireframe shows its points, in pixels.
+
+        Returns
+        -------
+        quality : float
+            Probability that they are nearer to those of a face than 0.085 outer eye
+            distances on average, among displaced faces and pictures of none as training
+            draws them.
+        """
+        crop = warp(image, self._place(points), (QUALITY_SIZE, QUALITY_SIZE))
+        hidden = standardized(crop[None])[0] @ self.weights + self.offsets
+        logit = float(np.maximum(hidden, 0) @ self.last_weights + self.last_offset)
+        return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
+
+    def __post_init__(self):
+        placer = CropPlacer(self.mean_points, self.mean_shape, QUALITY_SIZE)
+        object.__setattr__(self, "_place", placer)
+
+
+def save_judge(path, judge):
+    """Write a judge to a file.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, ``.npz``.
+    judge : FitJudge
+        What is written, weights in single precision.
+    """
+    arrays = {one.name: np.float32(getattr(judge, one.name)) for one in fields(judge)}
+    np.savez_compressed(path, **arrays)
+
+
+@cache
+def load_judge(path=_OWN) -> FitJudge:
+    """Load what :func:`save_judge` wrote; the package's own by default."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return FitJudge(**{name: arrays[name] for name in arrays.files})

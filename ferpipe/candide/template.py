@@ -1,0 +1,169 @@
+"""The project's own wireframe, built from the tables."""
+
+from functools import cache
+
+import numpy as np
+
+from ferpipe.candide import template_tables as tables
+from ferpipe.candide.model import CandideModel
+
+__all__ = ["ANCHORS", "N_VERTICES", "drawn_model", "partners", "triangles_of_openings"]
+
+N_VERTICES = 116
+# the skull and the ears, of which points of the face say nothing
+ANCHORS = (0, 11, 12, 14, 28, 29, 44, 45, 47, 61, 62)
+
+
+@cache
+def drawn_model() -> CandideModel:
+    """Build the wireframe as the tables draw it, before any calibration.
+
+    Returns
+    -------
+    model : CandideModel
+        14 shape units and 65 animation units. Units that move one side are named
+        ``AU12_left`` and ``AU12_right``, after the subject's sides.
+    """
+    partner = partners()
+    vertices = np.zeros((N_VERTICES, 3))
+    names = {}
+    for line in _lines(tables.VERTICES):
+        number, x, y, z, name = line.split()
+        index = int(number)
+        vertices[index] = float(x), float(y), float(z)
+        other = int(partner[index])
+        if other != index:
+            vertices[other] = vertices[index] * (-1, 1, 1)
+            names[f"{name}_left"], names[f"{name}_right"] = index, other
+        else:
+            names[name] = index
+    shape = {name: _both(half) for name, _, half in _units(tables.SHAPE_UNITS)}
+    animation = dict(_animation_units())
+    animation_names = tuple(animation)
+    return CandideModel(
+        vertices,
+        _triangles(),
+        np.array(list(shape.values())),
+        np.array(list(animation.values())),
+        tuple(shape),
+        animation_names,
+        names,
+        {vertex: tuple(points) for vertex, *points in _numbers(tables.LANDMARKS)},
+        tuple(range(len(shape))),
+        tuple(animation_names.index(_mirrored_name(name)) for name in animation_names),
+    )
+
+
+def triangles_of_openings():
+    """Return the triangles that close the eyes and the mouth, for drawing.
+
+    Returns
+    -------
+    eyes, mouth : ndarray of shape (m, 3), int
+        Indices of vertices.
+    """
+    eyes = [_strip(*tables.EYE_OPENING)]
+    eyes.append(_mirrored_triangles(eyes[0]))
+    mouth = [_strip(*tables.MOUTH_OPENING)]
+    mouth.append(_mirrored_triangles(mouth[0]))
+    return np.concatenate(eyes), np.concatenate(mouth)
+
+
+def _lines(table):
+    return [line for line in table.strip().splitlines() if line.strip()]
+
+
+def _numbers(table):
+    return [[int(n) for n in part.split()] for part in table.split(",")]
+
+
+def _units(table):
+    """Yield the name, the kind and the left half's displacements of each unit."""
+    joined = table.strip().replace(";\n", "; ")
+    for line in _lines(joined):
+        head, _, moves = line.partition(":")
+        name, *kind, first = head.split()
+        # after the name and the kind, the first vertices to move
+        while kind and kind[-1].isdigit():
+            first = f"{kind.pop()} {first}"
+        half = np.zeros((N_VERTICES, 3))
+        for part in f"{first}:{moves}".split(";"):
+            where, _, vector = part.partition(":")
+            move = [float(number) for number in vector.split()]
+            half[[int(index) for index in where.split()]] = move
+        yield name, kind[0] if kind else "both", half
+
+
+def _animation_units():
+    for name, kind, half in _units(tables.ANIMATION_UNITS):
+        if kind == "sides":
+            yield f"{name}_left", half
+            yield f"{name}_right", _mirrored(half)
+        elif kind == "shift":
+            yield f"{name}_left", _both(half, shift=True)
+            yield f"{name}_right", _mirrored(_both(half, shift=True))
+        elif kind == "gaze":
+            yield name, _both(half, shift=True)
+        elif kind == "left":
+            yield name, half
+        elif kind == "right":
+            yield name, _mirrored(half)
+        else:
+            yield name, _both(half)
+
+
+def _both(half, *, shift=False):
+    """Complete a half: mirrored, or shifted with it."""
+    whole = half.copy()
+    for left, right in _numbers(tables.PARTNERS):
+        whole[right] = half[left] * (1 if shift else -1, 1, 1)
+    return whole
+
+
+def _mirrored(unit):
+    """Return the unit of the other side."""
+    return (unit * (-1, 1, 1))[partners()]
+
+
+def partners():
+    """Return the vertex on the other side of the face, for each: itself in the middle."""
+    partner = np.arange(N_VERTICES)
+    for left, right in _numbers(tables.PARTNERS):
+        partner[left], partner[right] = right, left
+    return partner
+
+
+# units that are each other's mirror image though their names do not say so
+_OPPOSITE = {"AU61": "AU62", "FAP08": "FAP09", "FAP10": "FAP11"}
+
+
+def _mirrored_name(name):
+    if name.endswith("_left"):
+        return name.removesuffix("_left") + "_right"
+    if name.endswith("_right"):
+        return name.removesuffix("_right") + "_left"
+    opposite = _OPPOSITE | {right: left for left, right in _OPPOSITE.items()}
+    return opposite.get(name, name)
+
+
+def _triangles():
+    left = np.array(_numbers(tables.TRIANGLES))
+    return np.concatenate([left, _mirrored_triangles(left)])
+
+
+def _mirrored_triangles(triangles):
+    return partners()[triangles][:, ::-1]
+
+
+def _strip(upper, lower):
+    """Return triangles between two edges that begin at one corner, counter-clockwise."""
+    triangles = []
+    i = j = 0
+    while i < len(upper) - 1 or j < len(lower) - 1:
+        if (i <= j and i < len(upper) - 1) or j == len(lower) - 1:
+            triangles.append((upper[i], upper[i + 1], lower[j]))
+            i += 1
+        else:
+            triangles.append((upper[i], lower[j + 1], lower[j]))
+            j += 1
+    return np.array([t for t in triangles if len(set(t)) == 3])

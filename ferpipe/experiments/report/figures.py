@@ -1,0 +1,262 @@
+"""Figures of a report: the confusion matrix, curves over epochs or samples, reliability.
+
+Figures are made as objects and belong to whoever asked for them: pyplot and its global
+state are not used.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ferpipe._system.terminal import printable
+from ferpipe.experiments.report.formatting import SPLIT_NAMES
+from ferpipe.experiments.results import Results
+
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Panel",
+    "curve_panels",
+    "draw_confusion",
+    "draw_panels",
+    "plain_text",
+    "reliability_panels",
+]
+
+PANEL_SIZE = (3.8, 2.7)  # inches
+# Keys of a network's history that one panel shows together.
+_HISTORY = {
+    "loss": {"train": "train_loss", "validation": "valid_loss"},
+    "accuracy": {"train": "train_accuracy", "validation": "valid_accuracy"},
+}
+
+
+# x, y and spread (or None), equally long.
+Line: TypeAlias = tuple[Sequence, Sequence, Sequence | None]
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a light or a dark page, and of text, grid and lines on it."""
+
+    page: str
+    ink: str
+    muted: str
+    grid: str
+    lines: tuple[str, ...]
+
+
+LIGHT = Theme("#ffffff", "#1d2024", "#626a73", "#e3e5e8", ("#8a929b", "#1d5f94"))
+DARK = Theme("#15171a", "#e3e6e9", "#9aa3ad", "#33393f", ("#8b949e", "#79b8e6"))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes
+    ----------
+    title, x_label : str
+        What the two axes show.
+    lines : dict of str to (x, y, spread)
+        Label to equally long sequences; spread may be None, as may single values in it.
+    """
+
+    title: str
+    x_label: str
+    lines: dict[str, Line]
+
+    @property
+    def alt(self) -> str:
+        """What the panel shows, for somebody who cannot see it."""
+        parts = [
+            f"{label} goes from {y[0]:.3f} at {x[0]:.6g} to {y[-1]:.3f} at {x[-1]:.6g}"
+            for label, (x, y, _) in self.lines.items()
+        ]
+        return f"Line chart of {self.title} over {self.x_label}: {'; '.join(parts)}."
+
+
+def curve_panels(results: Results, summary: dict[str, Any]) -> list[Panel]:
+    """Lay out what there is: networks over their epochs, or scores over samples.
+
+    Parameters
+    ----------
+    results : Results
+        ``history`` and ``choose_by`` are used.
+    summary : dict
+        As ``summarise`` returns it; its ``learning_curve`` is used where no network left
+        a history.
+
+    Returns
+    -------
+    panels : list of Panel
+        Empty if there is nothing to draw.
+    """
+    panels = []
+    for step, epochs in results.history.items():
+        for quantity, keys in _HISTORY.items():
+            lines: dict[str, Line] = {}
+            for label, key in keys.items():
+                known = [
+                    (number, epoch[key])
+                    for number, epoch in enumerate(epochs, start=1)
+                    if epoch.get(key) is not None and np.isfinite(epoch[key])
+                ]
+                if known:
+                    x, y = zip(*known, strict=True)
+                    lines[label] = (x, y, None)
+            if lines:
+                panels.append(Panel(f"{step}: {quantity}", "epoch", lines))
+    curve = summary["learning_curve"]
+    if panels or curve is None:
+        return panels
+    lines = {
+        label: (curve["n_train"], curve[part]["mean"], curve[part]["spread"])
+        for label, part in (("train", "train"), ("held out", "test"))
+    }
+    return [Panel(results.choose_by, "training samples", lines)]
+
+
+def reliability_panels(summary: dict[str, Any]) -> list[Panel]:
+    """Lay out accuracy over confidence, where the headline has probabilities.
+
+    Parameters
+    ----------
+    summary : dict
+        As ``summarise`` returns it.
+
+    Returns
+    -------
+    panels : list of Panel
+        One, or none.
+    """
+    calibration = summary["splits"][summary["headline"]]["calibration"]
+    if calibration is None:
+        return []
+    sure = [part["confidence"] for part in calibration["bins"]]
+    right = [part["accuracy"] for part in calibration["bins"]]
+    lines: dict[str, Line] = {
+        "equal": ((0, 1), (0, 1), None),
+        "held out": (sure, right, None),
+    }
+    return [Panel("accuracy by confidence", "confidence", lines)]
+
+
+def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
+    """Draw panels side by side, two a row.
+
+    Parameters
+    ----------
+    panels : sequence of Panel
+        At least one.
+    summary : dict
+        As ``summarise`` returns it; a synthetic score is labelled.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    n_columns = min(2, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    size = (PANEL_SIZE[0] * n_columns, PANEL_SIZE[1] * n_rows)
+    figure = Figure(size, layout="constrained", facecolor=theme.page)
+    for i, panel in enumerate(panels):
+        axes = figure.add_subplot(n_rows, n_columns, i + 1)
+        for (label, (x, y, spread)), colour in zip(
+            panel.lines.items(), theme.lines, strict=False
+        ):
+            marker = "o" if 2 < len(x) < 10 else ""
+            axes.plot(
+                x, y, color=colour, label=plain_text(label), marker=marker, markersize=3.5
+            )
+            if spread is not None and None not in spread:
+                low, high = np.subtract(y, spread), np.add(y, spread)
+                axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        whole = all(
+            float(value).is_integer() for x, *_ in panel.lines.values() for value in x
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+        _style(axes, theme)
+        axes.grid(axis="y", color=theme.grid, linewidth=0.8)
+        axes.set_xlabel(panel.x_label, color=theme.muted, fontsize=9)
+        title = plain_text(panel.title)
+        axes.set_title(title, loc="left", color=theme.ink, fontsize=10, weight="bold")
+        if summary["synthetic"]:
+            axes.set_title("synthetic data", loc="right", color=theme.muted, fontsize=8)
+        axes.legend(
+            fontsize=9,
+            labelcolor=theme.ink,
+            facecolor=theme.page,
+            edgecolor="none",
+            framealpha=1,
+        )
+    return figure
+
+
+def draw_confusion(summary: dict[str, Any]):
+    """Draw the confusion matrix of the headline split, shaded by share of the true class.
+
+    Parameters
+    ----------
+    summary : dict
+        As ``summarise`` returns it.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    names = [plain_text(name) for name in summary["classes"]]
+    counts = np.array(summary["splits"][summary["headline"]]["confusion"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 2.2 + 0.62 * len(names)
+    figure = Figure((side, side - 0.2), layout="constrained", facecolor=LIGHT.page)
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(counts.shape):
+        if counts[i, j]:
+            axes.text(
+                j,
+                i,
+                f"{100 * shares[i, j]:.0f} %\n{counts[i, j]}",
+                color="white" if shares[i, j] > 0.6 else LIGHT.ink,
+                ha="center",
+                va="center",
+                fontsize=8.5,
+            )
+    ticks = np.arange(len(names))
+    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, names)
+    _style(axes, LIGHT)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted", color=LIGHT.muted)
+    axes.set_ylabel("true", color=LIGHT.muted)
+    synthetic = ", synthetic data" if summary["synthetic"] else ""
+    axes.set_title(
+        f"{plain_text(summary['name'])}, {SPLIT_NAMES[summary['headline']]}{synthetic}",
+        loc="left",
+        color=LIGHT.ink,
+        fontsize=10,
+        weight="bold",
+    )
+    return figure
+
+
+def plain_text(name: str) -> str:
+    """Write a name as it is: no formula between dollar signs, no control characters."""
+    return printable(name).replace("$", r"\$")
+
+
+def _style(axes, theme: Theme) -> None:
+    axes.set_facecolor(theme.page)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(theme.muted)
+    axes.tick_params(colors=theme.muted, labelcolor=theme.ink, labelsize=9, length=0)

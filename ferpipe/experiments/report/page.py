@@ -1,0 +1,491 @@
+"""Results to what people read: an HTML page, figures, tables and terminal text.
+
+Nothing is computed here: every number comes from ``summarise`` or from the run itself.
+"""
+
+import base64
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ferpipe._system.terminal import printable
+from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.report.figures import (
+    DARK,
+    LIGHT,
+    Panel,
+    curve_panels,
+    draw_confusion,
+    draw_panels,
+    reliability_panels,
+)
+from ferpipe.experiments.report.formatting import (
+    INTERVAL_METHODS,
+    SEARCHED_WORDS,
+    SPLIT_NAMES,
+    calibration_words,
+    duration,
+    fit_words,
+    fixed,
+    gap_words,
+    mean_spread,
+    mean_spread_percent,
+    percent,
+    range_percent,
+    readable,
+    readable_params,
+)
+from ferpipe.experiments.results import Fold, Results
+from ferpipe.io.csv_cells import safe_cell
+
+__all__ = ["check_folder", "text_table", "write_report"]
+
+FORMAT = 1
+# what a report's folder holds; the model is written beside the report
+_NAMES = (
+    *("report.html", "results.json", "resolved.yaml", "confusion_matrix.png"),
+    *("cv_results.csv", "learning_curves.png", "model.joblib", "model.json"),
+)
+# results.json of a report begins so
+_BEGINNING = re.compile(rb'\{\s*"format": \d+,\s*"label": "')
+# states of trainings may lie in the folder before there is a report
+_CHECKPOINT = re.compile(r"[\w.+-]*[0-9a-f]{32}(-\d+)?\.(pt|npy)")
+N_CANDIDATES_SHOWN = 10
+
+
+def check_folder(folder, *, named: bool) -> None:
+    """Refuse a folder that something else than a report lies in.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where a report is to be written; it need not be there.
+    named : bool
+        Whether the person who runs the experiment has named the folder. Then other files
+        may lie in it, if they have other names than those of a report.
+
+    Raises
+    ------
+    FileExistsError
+        If writing a report there could replace files that are no report's.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        if folder.is_symlink() or folder.exists():
+            raise FileExistsError(f"{folder}: a folder was expected; use --out FOLDER.")
+        return
+    if _is_report(folder):
+        return
+    if named:
+        found = (folder / name for name in _NAMES if os.path.lexists(folder / name))
+    else:
+        below = (path for path in folder.rglob("*") if not path.is_dir())
+        found = (path for path in below if not _CHECKPOINT.fullmatch(path.name))
+    other = next(found, None)
+    if other is not None:
+        raise FileExistsError(
+            f"{folder}: this folder holds {other.relative_to(folder)} and no report "
+            "(results.json) that it may belong to; nothing is written over it. Name "
+            "another folder with --out FOLDER."
+        )
+
+
+def _is_report(folder):
+    path = folder / "results.json"
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _BEGINNING.match(file.read(100)) is not None
+
+
+def write_report(results: Results, folder) -> dict[str, Path]:
+    """Write the report of a run; files of an older report there are replaced.
+
+    Parameters
+    ----------
+    results : Results
+        What a run found out.
+    folder : str or path
+        Where to write; it is made when it is missing.
+
+    Returns
+    -------
+    paths : dict of str to Path
+        File name to path: ``report.html`` (one self-contained page), ``results.json``,
+        ``resolved.yaml`` and ``confusion_matrix.png``; ``cv_results.csv`` if there was a
+        search; ``learning_curves.png`` if there are curves.
+
+    Raises
+    ------
+    FileExistsError
+        If files of such names lie there that are no report's.
+
+    Notes
+    -----
+    All files are made before the first is written, each is moved to its place whole, and
+    a file that an older report has and this one has not is removed.
+    """
+    check_folder(folder, named=True)
+    summary = summarise(results)
+    panels = [*curve_panels(results, summary), *reliability_panels(summary)]
+    # first what tells the folder from others; halves of characters, which names of files
+    # may hold, are escaped as JSON does it
+    files = {
+        "results.json": _json(results, summary).encode(errors="backslashreplace"),
+        "report.html": _page(results, summary, panels).encode(),
+        "resolved.yaml": _resolved(results).encode(errors="backslashreplace"),
+        "confusion_matrix.png": _png(draw_confusion(summary)),
+    }
+    stale = []
+    if results.cv_results:
+        files["cv_results.csv"] = _cv_table(results).encode(errors="backslashreplace")
+    else:
+        stale.append("cv_results.csv")
+    if panels:
+        files["learning_curves.png"] = _png(draw_panels(panels, summary, LIGHT))
+    else:
+        stale.append("learning_curves.png")
+    return _write_together(Path(folder), files, stale)
+
+
+def text_table(results: Results) -> str:
+    """Lay out the scores of a run for the terminal.
+
+    Parameters
+    ----------
+    results : Results
+        What a run found out.
+
+    Returns
+    -------
+    text : str
+        The headline, scorers by splits, the gap, what steps reach alone, the chosen
+        parameters, fits and time.
+    """
+    summary = summarise(results)
+    head = summary["splits"][summary["headline"]]
+    accuracy, interval = head["accuracy"], head["accuracy"]["interval"]
+    subjects = summary["n_subjects"]
+    lines = [
+        summary["name"] + (" (synthetic data)" if summary["synthetic"] else ""),
+        "",
+        f"accuracy {SPLIT_NAMES[summary['headline']]}: {mean_spread_percent(accuracy)}, "
+        f"95 % interval {range_percent(interval)}",
+        f"{summary['n_samples']} {results.data['kind']}, "
+        f"{'unknown' if subjects is None else subjects} subjects, "
+        f"{len(summary['classes'])} classes",
+        summary["protocol"],
+    ]
+    if head["seeds"]:
+        lines.append(_seed_words(summary))
+    lines += [
+        f"{name}: accuracy {percent(part['accuracy'])}, 95 % interval "
+        f"{range_percent(part['interval'])}, {part['n_tested']} {results.data['kind']}"
+        for name, part in head["beside"].items()
+    ]
+    if summary["leak"]:
+        lines.append(f"warning: {summary['leak']}; this score measures memory")
+    if subjects is None:
+        lines.append("note: subjects are unknown and may stand on both sides of the split")
+    lines += [f"note: {note}" for note in summary["notes"]]
+    if len(summary["splits"]) > 1 and results.cv_results:
+        lines.append(f"note: {SEARCHED_WORDS}")
+    rows = _score_rows(results, summary)
+    names = [SPLIT_NAMES[split] for split in summary["splits"]]
+    width = max(len(label) for label, _ in rows) + 2
+    lines += ["", " " * width + "".join(f"{name:>18}" for name in names)]
+    lines += [
+        f"{label:<{width}}" + "".join(f"{mean_spread(score):>18}" for score in scores)
+        for label, scores in rows
+    ]
+    facts = []
+    if summary["gap"]:
+        facts.append(("gap", gap_words(summary["gap"])))
+    facts += [
+        ("parameters" if i == 0 else "", f"{name} = {value}")
+        for i, (name, value) in enumerate(readable_params(results.best_params).items())
+    ]
+    if head["calibration"]:
+        facts.append(("calibration", calibration_words(head["calibration"])))
+    if summary["search"]:
+        facts.append(("searched", summary["search"]))
+    if results.fits:
+        facts.append(("fits", fit_words(results.fits)))
+    facts.append(("time", duration(results.seconds)))
+    return "\n".join([*lines, "", *(f"{name:<12}{text}" for name, text in facts)])
+
+
+def _page(results: Results, summary: dict[str, Any], panels: list[Panel]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ferpipe.experiments.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    filters: dict[str, Callable] = {
+        "duration": duration,
+        "fixed": fixed,
+        "mean_spread": mean_spread,
+        "percent": percent,
+        "range_percent": range_percent,
+        "readable": readable,
+    }
+    environment.filters.update(filters)
+    head = summary["splits"][summary["headline"]]
+    return environment.get_template("report.html").render(
+        results=results,
+        summary=summary,
+        head=head,
+        split_names=SPLIT_NAMES,
+        searched_words=SEARCHED_WORDS,
+        interval_method=INTERVAL_METHODS[head["accuracy"]["interval"]["method"]],
+        score_rows=_score_rows(results, summary),
+        calibration_words=(
+            calibration_words(head["calibration"]) if head["calibration"] else None
+        ),
+        gap_words=gap_words(summary["gap"]) if summary["gap"] else None,
+        seed_words=_seed_words(summary) if head["seeds"] else None,
+        best_params=readable_params(results.best_params),
+        fold_tables=_fold_tables(results, summary),
+        candidates=_candidates(results),
+        panels=[(panel, *_both_themes(panel, summary)) for panel in panels],
+        fit_words=fit_words(results.fits) if results.fits else None,
+        settings=_dump_yaml(results.settings),
+    )
+
+
+def _shown(value):
+    """Escape control characters of names; the page's own line ends stay."""
+    return printable(value, lines=True) if type(value) is str else value
+
+
+def _seed_words(summary: dict[str, Any]) -> str:
+    """Say what each seed gives by the first scorer, and how far they are apart."""
+    seeds = summary["splits"][summary["headline"]]["seeds"]
+    scorer, found = next(iter(seeds.items()))
+    values = ", ".join(
+        f"{fixed(value)} (seed {seed})"
+        for seed, value in zip(summary["seeds"], found["values"], strict=True)
+    )
+    return f"{scorer} over seeds {mean_spread(found)}: {values}"
+
+
+def _score_rows(results: Results, summary: dict[str, Any]) -> list[tuple[str, list]]:
+    """One row a scorer and one a step that classifies by itself; one column a split."""
+    splits = summary["splits"].values()
+    rows = [
+        (scorer, [split["scores"][scorer] for split in splits])
+        for scorer in results.scoring
+    ]
+    steps = sorted({step for split in splits for step in split["steps"]})
+    absent = {"mean": None, "spread": None}
+    if any(split["seeds"] for split in splits):
+        for scorer in results.scoring:
+            by_seed = [(split["seeds"] or {}).get(scorer, absent) for split in splits]
+            rows.append((f"{scorer}, over seeds", by_seed))
+    for step in steps:
+        rows.append(
+            (
+                f"accuracy of {step} alone",
+                [
+                    split["steps"].get(step, {"accuracy": absent})["accuracy"]
+                    for split in splits
+                ],
+            )
+        )
+    return rows
+
+
+def _fold_tables(results: Results, summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Lay out folds beside their numbers, and which folds chose the same parameters."""
+    tables = []
+    for name, split in summary["splits"].items():
+        folds = [fold for fold in results.folds if fold.split == name]
+        choices: list[tuple[dict[str, str], list[str]]] = []
+        for fold in folds:
+            params = readable_params(fold.best_params)
+            alike = [numbers for chosen, numbers in choices if chosen == params]
+            if alike:
+                alike[0].append(_fold_name(fold, summary))
+            elif params:
+                choices.append((params, [_fold_name(fold, summary)]))
+        names = [_fold_name(fold, summary) for fold in folds]
+        rows = list(zip(names, folds, split["folds"], strict=True))
+        tables.append({"split": name, "rows": rows, "choices": choices})
+    return tables
+
+
+def _fold_name(fold: Fold, summary: dict[str, Any]) -> str:
+    """Write the number of a fold from 1, with its seed where there are several."""
+    number = str(fold.number + 1)
+    return f"{number} (seed {fold.seed})" if len(summary["seeds"]) > 1 else number
+
+
+def _candidates(results: Results) -> list[dict[str, Any]]:
+    """List the best candidates of the search over all the data."""
+    found = results.cv_results
+    if not found:
+        return []
+    key = _score_key(results)
+    order = _best_first(found, key)[:N_CANDIDATES_SHOWN]
+    return [
+        {
+            "rank": int(found[f"rank_test_{key}"][i]),
+            "score": {
+                "mean": found[f"mean_test_{key}"][i],
+                "spread": found[f"std_test_{key}"][i],
+            },
+            "seconds": found["mean_fit_time"][i],
+            "samples": found["n_resources"][i] if "n_resources" in found else None,
+            "params": readable_params(found["params"][i]),
+        }
+        for i in order
+    ]
+
+
+def _best_first(found: dict[str, Any], key: str) -> np.ndarray:
+    """Order candidates by rank, those of the last round of a halving first."""
+    rounds = np.asarray(found.get("iter", np.zeros(len(found["params"]))))
+    return np.lexsort((found[f"rank_test_{key}"], -rounds))
+
+
+def _score_key(results: Results) -> str:
+    """Name of the choosing scorer in cv_results_: "score" where it was the only one."""
+    several = f"rank_test_{results.choose_by}" in results.cv_results
+    return results.choose_by if several else "score"
+
+
+def _cv_table(results: Results) -> str:
+    import pandas as pd
+
+    key = _score_key(results)
+    columns = {
+        name: [_cell(value) for value in values] if name.startswith("param_") else values
+        for name, values in results.cv_results.items()
+        if name != "params"
+    }
+    table = pd.DataFrame(columns).iloc[_best_first(results.cv_results, key)]
+    params = [name for name in columns if name.startswith("param_")]
+    first = [f"rank_test_{key}", *params, f"mean_test_{key}", f"std_test_{key}"]
+    table = table[first + [name for name in columns if name not in first]]
+    table = table.rename(columns=safe_cell).map(safe_cell)
+    return table.assign(synthetic=bool(results.data["synthetic"])).to_csv(index=False)
+
+
+def _cell(value) -> str:
+    if value is np.ma.masked:
+        return ""
+    return value if isinstance(value, str) else readable(value)
+
+
+def _json(results: Results, summary: dict[str, Any]) -> str:
+    everything = {
+        "format": FORMAT,
+        "label": "synthetic data" if summary["synthetic"] else "",
+        **summary,
+        "data": results.data,
+        "scoring": results.scoring,
+        "choose_by": results.choose_by,
+        "best_params": results.best_params,
+        "target": results.target,
+        "groups": results.groups,
+        "folds": [_fold_dict(fold) for fold in results.folds],
+        "history": results.history,
+        "settings": results.settings,
+        "versions": results.versions,
+        "command": results.command,
+        "seconds": results.seconds,
+        "fits": results.fits,
+    }
+    return (
+        json.dumps(_plain(everything), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    )
+
+
+def _fold_dict(fold: Fold) -> dict[str, Any]:
+    fields = {name: getattr(fold, name) for name in fold.__dataclass_fields__}
+    if fold.probabilities is not None:
+        fields["probabilities"] = fold.probabilities.round(4)
+    return fields
+
+
+def _plain(value):
+    """Turn a value into what strict JSON can hold; what is not a number becomes null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value) if isinstance(value, Path) else readable(value)
+
+
+def _resolved(results: Results) -> str:
+    head = [f"Repeat: {results.command}"] if results.command else []
+    head += [f"{name} {version}" for name, version in results.versions.items()]
+    comment = "".join(f"# {line}\n" for text in head for line in text.splitlines())
+    return comment + _dump_yaml(results.settings)
+
+
+class _YamlDumper(yaml.SafeDumper):
+    """Writes tuples as lists, short lists on one line, and no anchors."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
+def _represent_list(dumper, values):
+    nested = any(isinstance(value, dict | list | tuple) for value in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=not nested)
+
+
+_YamlDumper.add_representer(list, _represent_list)
+_YamlDumper.add_representer(tuple, _represent_list)
+
+
+def _dump_yaml(settings: dict[str, Any]) -> str:
+    return yaml.dump(settings, Dumper=_YamlDumper, sort_keys=False, allow_unicode=True)
+
+
+def _png(figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=200)
+    return buffer.getvalue()
+
+
+def _both_themes(panel: Panel, summary: dict[str, Any]) -> list[str]:
+    return [
+        base64.b64encode(_png(draw_panels([panel], summary, theme))).decode()
+        for theme in (LIGHT, DARK)
+    ]
+
+
+def _write_together(
+    folder: Path, files: dict[str, bytes], stale: list[str]
+) -> dict[str, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    # Inside the folder, so that each move stays on one file system and is atomic.
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as temporary:
+        for name, content in files.items():
+            (Path(temporary) / name).write_bytes(content)
+        for name in files:
+            os.replace(Path(temporary) / name, folder / name)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+    return {name: folder / name for name in files}

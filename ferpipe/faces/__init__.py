@@ -1,0 +1,1 @@
+"""From photos to faces: detection, landmarks, alignment, lighting, tracking."""

@@ -1,0 +1,316 @@
+"""FaceAligner: from any images to crops in which the eyes have fixed places."""
+
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
+from ferpipe.faces.detection import check_detector
+from ferpipe.faces.landmark_points import eye_centres
+from ferpipe.faces.landmarks import (
+    FromRawImages,
+    NoFaceError,
+    load_model,
+    locate_faces,
+)
+from ferpipe.geometry import fit_similarity, similarity, transform_points, warp
+from ferpipe.io.images import check_raw_images, read_image
+
+__all__ = ["TEMPLATES", "FaceAligner", "align_face", "eye_transform"]
+
+# Mean places of the eye centres, in sides of the crop from its top left corner: first the
+# eye on the image's left. Made level and symmetrical. By benchmarks/crops.py --measure.
+TEMPLATES = {
+    "fer2013": ((0.315, 0.391), (0.685, 0.391)),
+    "ck48": ((0.318, 0.404), (0.682, 0.404)),
+}
+
+
+def eye_transform(eyes, size, template="fer2013", margin=0.0):
+    """Return the similarity transform that brings the eyes to their places in a crop.
+
+    Parameters
+    ----------
+    eyes : array-like of shape (2, 2)
+        ``(x, y)`` of the eye centres in the image, the one on the image's left first.
+    size : int
+        Side of the crop, in pixels.
+    template : {"fer2013", "ck48"} or array-like of shape (2, 2), default="fer2013"
+        Where the eyes come to lie, in sides of the crop.
+    margin : float, default=0.0
+        Room added on every side, as a share of the template's side; negative cuts off.
+
+    Returns
+    -------
+    matrix : ndarray of shape (2, 3)
+        From pixels of the image to pixels of the crop.
+    """
+    places = np.asarray(TEMPLATES[template] if isinstance(template, str) else template)
+    within = (places + margin) / (1 + 2 * margin)
+    return fit_similarity(eyes, within * size - 0.5)
+
+
+def align_face(image, matrix, size, *, landmarks=None):
+    """Cut one face out.
+
+    Parameters
+    ----------
+    image : ndarray of shape (h, w) or (h, w, 3), uint8
+        Grey or RGB.
+    matrix : ndarray of shape (2, 3)
+        From pixels of the image to pixels of the crop.
+    size : int
+        Side of the crop, in pixels.
+    landmarks : ndarray of shape (p, 2), default=None
+        Points of the face in the image; what is outside their convex hull becomes 0.
+
+    Returns
+    -------
+    crop : ndarray of shape (size, size) or (size, size, 3), uint8
+    """
+    import cv2
+
+    crop = warp(image, matrix, (size, size))
+    if landmarks is not None:
+        points = transform_points(matrix, landmarks).astype(np.float32)
+        inside = np.zeros((size, size), np.uint8)
+        hull = np.rint(cv2.convexHull(points) * 16).astype(np.int32)
+        cv2.fillConvexPoly(inside, hull, 1, shift=4)
+        crop = crop * (inside if crop.ndim == 2 else inside[:, :, None])
+    return crop
+
+
+class FaceAligner(
+    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):  # type: ignore[call-arg]
+    """Find the face in each image and cut it out, eyes level and at fixed places.
+
+    Images of any sizes go in, crops of one size come out: what every later step takes. The
+    similarity transform (turn, scale, shift) brings the centres of both eyes to the places
+    that they have on average in a known data set, so that a network sees the framing that
+    it was trained on. Nothing is learned in fit.
+
+    Parameters
+    ----------
+    size : int, default=48
+        Side of the crops, in pixels.
+    template : {"fer2013", "ck48"} or array-like of shape (2, 2), default="fer2013"
+        Where the eye centres come to lie: as in that data set, or ``((x, y), (x, y))`` in
+        sides of the crop, the eye on the image's left first.
+    margin : float, default=0.0
+        Room added on every side, as a share of the template's side; negative cuts off.
+    colour : bool, default=False
+        Give RGB crops instead of grey ones.
+    mask : bool, default=False
+        Make black what is outside the convex hull of the landmarks.
+    missing : {"raise", "nan", "centre"}, default="raise"
+        What an image without a face gives: an error that names it; a crop of NaN (all
+        crops are float32 then); or the middle square of the image.
+    detector : {"dlib", "cascade", None} or path, default="dlib"
+        What finds the face, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
+        images are crops of faces already, framed about as FER2013's.
+    min_size : float, default=None
+        Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
+        of the image where that is less.
+    threshold : float, default=None
+        Score from which on a face is sure; None takes the detector's own.
+    landmarks : {"ferpipe", "face_recognition_models"} or path, default="ferpipe"
+        What finds the points, as :class:`LandmarkPredictor`'s ``model``.
+    n_jobs : int, default=None
+        Images at a time, one thread each; None means 1, -1 all processors.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    See Also
+    --------
+    LandmarkPredictor : The points themselves.
+
+    Notes
+    -----
+    Levelling the eyes and fixing their distance is the alignment of [1]_. There,
+    the eyes came from the data set's annotation or a detector of their own; here they are
+    the means of six landmarks each.
+
+    References
+    ----------
+    .. [1] Seed paper 002: pretrained CNN and LSTM on JAFFE and CK+, section on alignment.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import FaceAligner
+    >>> images = [np.zeros((120, 90), np.uint8), np.zeros((64, 64, 3), np.uint8)]
+    >>> FaceAligner(32, missing="centre").fit_transform(images).shape
+    (2, 32, 32)
+    """
+
+    _gives = "images"
+
+    _parameter_constraints: dict = {
+        "size": [Interval(Integral, 4, None, closed="left")],
+        "template": [StrOptions(set(TEMPLATES)), "array-like"],
+        "margin": [Interval(Real, -0.5, None, closed="neither")],
+        "colour": ["boolean"],
+        "mask": ["boolean"],
+        "missing": [StrOptions({"raise", "nan", "centre"})],
+        "detector": [str, Path, None],
+        "min_size": [Interval(Real, 1, None, closed="left"), None],
+        "threshold": [Real, None],
+        "landmarks": [str, Path],
+        "n_jobs": [Integral, None],
+        "verbose": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        size=48,
+        *,
+        template="fer2013",
+        margin=0.0,
+        colour=False,
+        mask=False,
+        missing="raise",
+        detector="dlib",
+        min_size=None,
+        threshold=None,
+        landmarks="ferpipe",
+        n_jobs=None,
+        verbose=False,
+    ):
+        self.size = size
+        self.template = template
+        self.margin = margin
+        self.colour = colour
+        self.mask = mask
+        self.missing = missing
+        self.detector = detector
+        self.min_size = min_size
+        self.threshold = threshold
+        self.landmarks = landmarks
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the images and the parameters; nothing is learned.
+
+        Parameters
+        ----------
+        X : list of array-like, or ndarray of shape (n, h, w) or (n, h, w, 3)
+            Images.
+        y : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : FaceAligner
+        """
+        check_raw_images(X)
+        self._check_places()
+        load_model(self.landmarks)
+        if self.detector is not None:
+            check_detector(self.detector)
+        return self
+
+    def transform(self, X):
+        """Cut the faces out.
+
+        Parameters
+        ----------
+        X : list of array-like, or ndarray of shape (n, h, w) or (n, h, w, 3)
+            Images of any sizes.
+
+        Returns
+        -------
+        crops : ndarray of shape (n, size, size) or (n, size, size, 3)
+            uint8, or float32 when ``missing="nan"``.
+
+        Raises
+        ------
+        NoFaceError
+            If there is no face in some images and ``missing="raise"``; it is a ValueError,
+            and its message names them.
+        """
+        validate_parameters(self)
+        images = check_raw_images(X)
+        found = self._locate(images)
+        missing = np.isnan(found.scores)
+        if self.missing == "raise" and missing.any():
+            raise NoFaceError(missing)
+        shape = (len(images), self.size, self.size, *((3,) if self.colour else ()))
+        if self.missing == "nan":
+            crops = np.full(shape, np.nan, np.float32)
+        else:
+            crops = np.empty(shape, np.uint8)
+        for index, image in enumerate(images):
+            if missing[index] and self.missing == "nan":
+                continue
+            matrix, landmarks = found.transforms[index], found.landmarks[index]
+            if missing[index]:
+                matrix, landmarks = _middle_square(image, self.size), None
+            crops[index] = align_face(
+                read_image(image, grey=not self.colour),
+                matrix,
+                self.size,
+                landmarks=landmarks if self.mask else None,
+            )
+        return crops
+
+    def locate(self, X):
+        """Find boxes, landmarks and transforms; images without a face have NaN.
+
+        Parameters
+        ----------
+        X : list of array-like, or ndarray of shape (n, h, w) or (n, h, w, 3)
+            Images of any sizes.
+
+        Returns
+        -------
+        found : Bunch
+            ``boxes`` (n, 4): x, y, width, height in pixels; ``scores`` (n,) of the
+            detector; ``landmarks`` (n, 68, 2); ``transforms`` (n, 2, 3): from pixels of
+            the image to pixels of the crop.
+        """
+        return self._locate(check_raw_images(X))
+
+    def _locate(self, images):
+        places = self._check_places()
+        found = locate_faces(
+            images,
+            model=self.landmarks,
+            detector=self.detector,
+            min_size=self.min_size,
+            threshold=self.threshold,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+        found.transforms = np.full((len(images), 2, 3), np.nan)
+        for index in np.flatnonzero(~np.isnan(found.scores)):
+            eyes = eye_centres(found.landmarks[index])
+            found.transforms[index] = eye_transform(eyes, self.size, places, self.margin)
+        return found
+
+    def _check_places(self):
+        if isinstance(self.template, str):
+            return np.array(TEMPLATES[self.template])
+        places = np.asarray(self.template, dtype=np.float64)
+        if places.shape != (2, 2) or not np.isfinite(places).all():
+            raise ValueError(
+                "template must be the name of a data set or the places of both eyes, such "
+                f"as ((0.3, 0.4), (0.7, 0.4)) in sides of the crop; got {self.template!r}."
+            )
+        if places[0, 0] >= places[1, 0]:
+            raise ValueError(
+                "template must name the eye on the image's left first, so that its x is "
+                f"smaller; got {self.template!r}."
+            )
+        return places
+
+
+def _middle_square(image, size):
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    return similarity(scale, 0, centre, ((size - 1) / 2, (size - 1) / 2))

@@ -1,0 +1,372 @@
+"""Find faces: dlib's HOG detector, OpenCV's cascade, or YuNet from a file."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ferpipe.geometry import invert, similarity, transform_points, warp
+from ferpipe.io.images import as_uint8
+
+__all__ = ["Face", "check_detector", "detect_faces", "find_face", "score_face"]
+
+# Enlarging more shows nothing new, and faces under 20 pixels have no expression to read.
+_LARGEST_SCALE = 4.0
+# Detectors are not said to be safe to share between threads.
+_OF_THREAD = threading.local()
+
+
+class Face(NamedTuple):
+    """A face that a detector found.
+
+    Attributes
+    ----------
+    box : tuple of float
+        ``(x, y, width, height)`` in pixels of the image: the square from the brows to the
+        chin, upright in the face's own frame. Every detector's boxes are brought to this
+        framing, which is dlib's.
+    score : float
+        How sure the detector is, on its own scale.
+    angle : float
+        The turn of the image, in radians, clockwise, at which the face was found: 0 for
+        faces that were found upright.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    angle: float = 0.0
+
+
+def detect_faces(
+    image, *, detector="dlib", min_size=40, threshold=None, angle=0.0
+) -> list[Face]:
+    """Find all the faces in an image.
+
+    Parameters
+    ----------
+    image : array-like of shape (h, w), (h, w, 3) or (h, w, 4)
+        Grey, RGB or RGBA, as :func:`ferpipe.io.images.as_uint8` takes it.
+    detector : {"dlib", "cascade"} or path, default="dlib"
+        "dlib": HOG detector for frontal faces [1]_, the most reliable of the two.
+        "cascade": OpenCV's boosted cascade [2]_, several times faster.
+        A path with the ending ``.onnx``: the YuNet network [3]_ in that file, which also
+        sees faces from the side; OpenCV's model zoo has it.
+    min_size : float, default=40
+        Smallest width of a face, in pixels. The time goes with ``1 / min_size ** 2``: the
+        image is first shrunk until such a face is as small as the detector can see.
+        Faces under 20 pixels are not looked for.
+    threshold : float, default=None
+        Least score. None takes 0 for "dlib" and "cascade" and 0.6 for YuNet; lower
+        values find more faces, and more that are none.
+    angle : float, default=0.0
+        Look for faces that are turned by this angle, in radians, clockwise. Every
+        detector finds turns of about 15 degrees to either side of it.
+
+    Returns
+    -------
+    faces : list of Face
+        The best score first; empty if there is none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the image is none.
+    FileNotFoundError
+        If the file of the detector is missing.
+    ValueError
+        If the detector is unknown or its file cannot be read.
+
+    References
+    ----------
+    .. [1] N. Dalal, B. Triggs, "Histograms of Oriented Gradients for Human Detection",
+       CVPR 2005, as in dlib's ``get_frontal_face_detector``.
+    .. [2] R. Lienhart, J. Maydt, "An Extended Set of Haar-like Features for Rapid Object
+       Detection", ICIP 2002, as in ``haarcascade_frontalface_alt2.xml``.
+    .. [3] W. Wu, H. Peng, S. Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine
+       Intelligence Research 20, 2023.
+    """
+    kind = check_detector(detector)
+    least = kind.threshold if threshold is None else threshold
+    faces = _search(as_uint8(image), kind, min_size, least, angle)
+    return sorted(faces, key=lambda face: -face.score)
+
+
+def find_face(
+    image, *, detector="dlib", min_size=None, threshold=None, judge=None
+) -> Face | None:
+    """Find the face in an image of one person: the largest that is surely one.
+
+    The search begins with faces of a third of the image's shorter side and goes on to
+    smaller ones only when there is none: a large portrait costs no more than a small one.
+    When no score is well above the threshold, faces that are turned by 25 degrees to
+    either side are looked for too, and the best of all that are not far below it is taken;
+    faces smaller than a fifth of the shorter side must be sure.
+
+    Parameters
+    ----------
+    image : array-like of shape (h, w), (h, w, 3) or (h, w, 4)
+        Grey, RGB or RGBA, as :func:`ferpipe.io.images.as_uint8` takes it.
+    detector : {"dlib", "cascade"} or path, default="dlib"
+        As for :func:`detect_faces`.
+    min_size : float, default=None
+        Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
+        of the image where that is less.
+    threshold : float, default=None
+        As for :func:`detect_faces`. For "dlib", faces are in doubt by 0.8 above and below
+        it.
+    judge : callable, default=None
+        Called with each :class:`Face` in doubt; what it returns takes the place of the
+        score. The best is taken if it is not below the threshold, for "dlib" by not more
+        than 0.5.
+
+    Returns
+    -------
+    face : Face or None
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError
+        As for :func:`detect_faces`.
+    """
+    image = as_uint8(image)
+    kind = check_detector(detector)
+    middle = kind.threshold if threshold is None else threshold
+    shorter_side = min(image.shape[:2])
+    in_doubt: list[Face] = []
+    for angle in (0.0, -_TILT, _TILT):
+        for size in _sizes(shorter_side, min_size):
+            faces = _search(image, kind, size, middle - kind.doubt, angle)
+            sure = [face for face in faces if face.score >= middle + kind.doubt]
+            if angle == 0 and sure:
+                return max(sure, key=lambda face: face.box[2])
+            in_doubt += [
+                face
+                for face in faces
+                if face.box[2] >= shorter_side / 5 or face.score >= middle + kind.doubt
+            ]
+
+    scores = [
+        (judge(face) if judge else face.score) - (_TILT_COST if face.angle else 0)
+        for face in in_doubt
+    ]
+    if not scores or max(scores) < middle - kind.slack:
+        return None
+    return in_doubt[int(np.argmax(scores))]
+
+
+def score_face(image, box, angle=0.0, *, detector="dlib") -> float:
+    """Return the score of a face whose place is known.
+
+    Parameters
+    ----------
+    image : ndarray of shape (h, w) or (h, w, 3), uint8
+        Grey or RGB.
+    box : (float, float, float, float)
+        ``(x, y, width, height)`` in pixels, as of :class:`Face`.
+    angle : float, default=0.0
+        Turn of the face, in radians, clockwise.
+    detector : {"dlib", "cascade"} or path, default="dlib"
+        As for :func:`detect_faces`.
+
+    Returns
+    -------
+    score : float
+        The best of the finds in an upright crop that lie near the box and are about as
+        large; 2 below the threshold if there is none.
+    """
+    kind = check_detector(detector)
+    x, y, width, height = box
+    side = round(_ROOM * kind.window)
+    middle = (side - 1) / 2
+    scale = _LOOK * kind.window / width
+    centre = (x + width / 2 - 0.5, y + height / 2 - 0.5)
+    crop = warp(image, similarity(scale, -angle, centre, (middle, middle)), (side, side))
+    return max(
+        (
+            float(score)
+            for at, size, score in kind.find(crop, kind.threshold - 1.5)
+            if np.abs(at - middle).max() < 0.25 * _LOOK * kind.window
+            and 0.65 < size / (_LOOK * kind.window) < 1.5
+        ),
+        default=kind.threshold - 2.0,
+    )
+
+
+# of score_face's crop, in windows of the detector: the width of the face, and the side
+_LOOK, _ROOM = 1.125, 1.875
+_TILT = np.deg2rad(25)
+# in dlib's scores, as most faces are upright: less than what a turn of 25 degrees costs
+_TILT_COST = 0.25
+
+
+def _sizes(shorter_side, min_size) -> Iterator[float]:
+    least = min(80, shorter_side / 6) if min_size is None else min_size
+    least = max(least, 80 / _LARGEST_SCALE)
+    size = max(shorter_side / 3, least)
+    yield size
+    while size > least:
+        size = max(size / 2, least)
+        yield size
+
+
+@dataclass(frozen=True)
+class _Detector:
+    """How one detector is used.
+
+    ``find(frame, threshold)`` yields (centre, width, score) of faces in a grey or RGB
+    frame, in the framing of dlib's boxes; ``window`` is the width of the smallest face
+    that it sees. Finds by up to ``doubt`` above or below the threshold are in doubt, and
+    rejected when their final score is more than ``slack`` below it.
+    """
+
+    find: Callable[[np.ndarray, float], Iterator[tuple[np.ndarray, float, float]]]
+    window: float
+    threshold: float
+    doubt: float
+    slack: float
+
+
+def check_detector(detector) -> _Detector:
+    """Return what a detector's name or file stands for.
+
+    Parameters
+    ----------
+    detector : {"dlib", "cascade"} or path
+        As for :func:`detect_faces`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing.
+    ValueError
+        If the name is unknown or the file cannot be read.
+    """
+    if detector == "dlib":
+        return _Detector(_find_by_dlib, window=80, threshold=0, doubt=0.8, slack=0.5)
+    if detector == "cascade":
+        return _Detector(_find_by_cascade, window=36, threshold=0, doubt=0, slack=0)
+    path = Path(str(detector)).expanduser()
+    if path.suffix.lower() != ".onnx":
+        raise ValueError(
+            f"detector={detector!r} is not known; expected 'dlib', 'cascade' or the path "
+            "of a YuNet network, ending in .onnx."
+        )
+    _load_yunet(str(path), threading.get_ident())
+
+    def find(frame, threshold):
+        return _find_by_yunet(str(path), frame, threshold)
+
+    return _Detector(find, window=24, threshold=0.6, doubt=0, slack=0)
+
+
+def _search(image, kind, min_size, threshold, angle) -> list[Face]:
+    """Look for faces in the image as the detector can see them best."""
+    scale = min(kind.window / min_size, _LARGEST_SCALE)
+    height, width = image.shape[:2]
+    frame_size = max(1, round(scale * height)), max(1, round(scale * width))
+    from_image = similarity(
+        scale,
+        -angle,
+        ((width - 1) / 2, (height - 1) / 2),
+        ((frame_size[1] - 1) / 2, (frame_size[0] - 1) / 2),
+    )
+    unchanged = scale == 1 and angle == 0
+    frame = image if unchanged else warp(image, from_image, frame_size)
+    to_image = invert(from_image)
+    faces = []
+    for centre, side, score in kind.find(frame, threshold):
+        side = side / scale
+        x, y = transform_points(to_image, centre) - side / 2 + 0.5
+        box = (float(x), float(y), float(side), float(side))
+        faces.append(Face(box, float(score), float(angle)))
+    return faces
+
+
+def _find_by_dlib(frame, threshold):
+    detector = _of_thread("dlib", _load_dlib)
+    boxes, scores, _ = detector.run(_grey(frame), 0, threshold)
+    for box, score in zip(boxes, scores, strict=True):
+        centre = np.array([box.left() + box.right(), box.top() + box.bottom()]) / 2
+        yield centre, box.width(), score
+
+
+# Against dlib's boxes of the same faces (AFW and Helen), the cascade's are wider and
+# higher up; medians, in widths of the cascade's box.
+_CASCADE_WIDTH = 0.91
+_CASCADE_CENTRE = np.array([0.0, 0.065])
+
+
+def _find_by_cascade(frame, threshold):
+    cascade = _of_thread("cascade", _load_cascade)
+    boxes, _, scores = cascade.detectMultiScale3(
+        _grey(frame), scaleFactor=1.1, minNeighbors=3, outputRejectLevels=True
+    )
+    for (x, y, width, _), score in zip(boxes, np.ravel(scores), strict=True):
+        if score >= threshold:
+            centre = np.array([x, y]) + (width - 1) / 2
+            yield centre + width * _CASCADE_CENTRE, width * _CASCADE_WIDTH, score
+
+
+# dlib's boxes of the same faces, from the hand-made points: how far down the line from
+# between the eyes to the mouth the centre lies, and the width over the hypotenuse of that
+# line and the distance of the eyes; medians.
+_POINTS_CENTRE = 0.457
+_POINTS_WIDTH = 1.69
+
+
+def _find_by_yunet(path, frame, threshold):
+    import cv2
+
+    network = _load_yunet(path, threading.get_ident())
+    colours = frame if frame.ndim == 3 else cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)
+    network.setInputSize((frame.shape[1], frame.shape[0]))
+    network.setScoreThreshold(threshold)
+    _, found = network.detect(cv2.cvtColor(colours, cv2.COLOR_RGB2BGR))
+    # x, y, width, height, five points (eyes, nose, mouth corners), score
+    for row in [] if found is None else found:
+        eye, other_eye, _, corner, other_corner = row[4:14].reshape(5, 2).astype(float)
+        between = (eye + other_eye) / 2
+        down = (corner + other_corner) / 2 - between
+        width = _POINTS_WIDTH * np.hypot(*np.linalg.norm([down, other_eye - eye], axis=1))
+        yield between + _POINTS_CENTRE * down, width, row[14]
+
+
+def _of_thread(name, load) -> Any:
+    if not hasattr(_OF_THREAD, name):
+        setattr(_OF_THREAD, name, load())
+    return getattr(_OF_THREAD, name)
+
+
+def _load_dlib():
+    import dlib
+
+    return dlib.get_frontal_face_detector()
+
+
+def _load_cascade():
+    import cv2
+
+    name = "haarcascade_frontalface_alt2.xml"
+    return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
+
+
+@cache
+def _load_yunet(path, thread):
+    import cv2
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such detector file.")
+    try:
+        return cv2.FaceDetectorYN.create(path, "", (320, 320))
+    except cv2.error as error:
+        raise ValueError(f"{path}: OpenCV cannot read this as a network.") from error
+
+
+def _grey(frame):
+    import cv2
+
+    return frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)

@@ -1,0 +1,239 @@
+"""The network that finds points in a crop of a face, and how networks become files."""
+
+import json
+import logging
+import os
+import tempfile
+import warnings
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ferpipe.faces.landmark_points import N_POINTS
+
+__all__ = ["PointNetwork", "export_network"]
+
+# weights of a fully connected layer from which on it computes in 8-bit integers too
+_LARGE = 500_000
+
+
+class PointNetwork(nn.Module):
+    """Convolutions down to 1/16 of a crop and back to 1/8; one heat map a point.
+
+    A point is the mean position under the softmax of its heat map (integral regression
+    [1]_), so that the error of its place is what training lowers.
+
+    Parameters
+    ----------
+    size : int
+        Side of the crop, in pixels; a multiple of 16.
+    channels : (int, int, int, int)
+        Feature maps at 1/2, 1/4, 1/8 and 1/16 of the side.
+    n_points : int, default=68
+        Points.
+
+    Notes
+    -----
+    572,476 parameters with the channels 16, 32, 64, 128 and 68 points. Crops are brought
+    to mean 0 and standard deviation 1 first.
+
+    References
+    ----------
+    .. [1] X. Sun, B. Xiao, F. Wei, S. Liang, Y. Wei, "Integral Human Pose Regression",
+       ECCV 2018, eq. (1).
+    """
+
+    def __init__(self, size, channels=(16, 32, 64, 128), n_points=N_POINTS):
+        super().__init__()
+        self.size = size
+        half, quarter, eighth, sixteenth = channels
+        self.to_eighth = nn.Sequential(
+            *_convolution(1, half, kernel=5, stride=2),
+            *_convolution(half, quarter, stride=2),
+            _Residual(quarter),
+            *_convolution(quarter, eighth, stride=2),
+            _Residual(eighth),
+        )
+        self.to_sixteenth = nn.Sequential(
+            *_convolution(eighth, sixteenth, stride=2), _Residual(sixteenth)
+        )
+        self.back = nn.Sequential(
+            nn.Conv2d(sixteenth, eighth, 1, bias=False), nn.BatchNorm2d(eighth)
+        )
+        self.mix = _Residual(eighth)
+        self.heat = nn.Conv2d(eighth, n_points, 1)
+        self.shift = nn.Parameter(torch.zeros(n_points, 2))
+        self.register_buffer("places", 8 * (torch.arange(size // 8) + 0.5) - 0.5)
+
+    def forward(self, crops):
+        """Find the points.
+
+        Parameters
+        ----------
+        crops : tensor of shape (n, 1, size, size)
+            Grey values 0..255.
+
+        Returns
+        -------
+        points : tensor of shape (n, n_points, 2), float32
+            ``(x, y)`` in pixels of the crop.
+        """
+        return self.points_in(self.features(crops)[0])
+
+    def features(self, crops):
+        """Return the feature maps at 1/8 and at 1/16 of the side."""
+        mean = crops.mean((2, 3), keepdim=True)
+        deviation = ((crops - mean) ** 2).mean((2, 3), keepdim=True).sqrt()
+        fine = self.to_eighth((crops - mean) / (deviation + 8))
+        coarse = self.to_sixteenth(fine)
+        back = functional.interpolate(self.back(coarse), scale_factor=2.0, mode="nearest")
+        return self.mix(functional.relu(back + fine)), coarse
+
+    def points_in(self, fine):
+        """Return the points that the feature maps at 1/8 of the side show."""
+        heat = self.heat(fine).float()
+        weights = heat.flatten(2).softmax(2).view(heat.shape)
+        x = (weights.sum(2) * self.places).sum(2)
+        y = (weights.sum(3) * self.places).sum(2)
+        return torch.stack([x, y], 2) + 8 * self.shift
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.first = nn.Sequential(*_convolution(channels, channels))
+        self.second = nn.Sequential(*_convolution(channels, channels)[:2])
+
+    def forward(self, x):
+        return functional.relu(x + self.second(self.first(x)))
+
+
+def _convolution(n_in, n_out, kernel=3, stride=1):
+    return (
+        nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(n_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class _FromBytes(nn.Module):
+    """Takes the crop as it is cut out, in uint8."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops):
+        return self.network(crops.float())
+
+
+def export_network(network, path, crops, *, outputs=("points",), **facts):
+    """Write a network as an ONNX file whose convolutions compute in 8-bit integers.
+
+    Weights are rounded to 7 bits a channel, so that no processor's integer sums overflow,
+    and results are the same on all of them; the ranges of activations are the 99.99 %
+    quantiles over the crops. The first convolution and the one that makes heat maps stay in
+    floating point: they cost little time and would lose the most.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Trained; it takes crops as :class:`PointNetwork` does, and has a ``size``.
+    path : str or path
+        The file.
+    crops : ndarray of shape (n, size, size), uint8
+        Crops like those that it will see.
+    outputs : tuple of str, default=("points",)
+        What the tensors that it gives are called.
+    **facts : numbers, strings and lists
+        What whoever runs it must know; written as JSON into the file's metadata.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        exact, clean, whole = (Path(folder, f"{n}.onnx") for n in range(3))
+        program = torch.onnx.export(
+            _FromBytes(network).eval(),
+            (torch.zeros(1, 1, network.size, network.size, dtype=torch.uint8),),
+            dynamo=True,
+            input_names=["crop"],
+            output_names=list(outputs),
+            verbose=False,
+        )
+        onnx.save(program.model_proto, exact)
+        _quantize(exact, clean, whole, crops)
+        model = onnx.load(whole)
+    # where the exporter stood and what it was given is nobody's concern
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    onnx.helper.set_model_props(model, {key: json.dumps(facts[key]) for key in facts})
+    onnx.checker.check_model(model)
+    part = Path(path).with_suffix(".part")
+    part.write_bytes(model.SerializeToString())
+    part.replace(path)
+
+
+def _quantize(exact, clean, whole, crops):
+    import onnx
+
+    # else it writes an identifier of the computer to disk, and reports to its maker
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Crops(quantization.CalibrationDataReader):
+        rest = iter(crops)
+
+        def get_next(self):
+            crop = next(self.rest, None)
+            return None if crop is None else {"crop": crop[None, None]}
+
+    quant_pre_process(str(exact), str(clean))
+    graph = onnx.load(clean).graph
+    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+    sizes = {one.name: int(np.prod(one.dims)) for one in graph.initializer}
+    layers = {
+        node.name: sizes.get(node.input[1], 0)
+        for node in graph.node
+        if node.op_type == "Gemm"
+    }
+    # those that take longer to fetch than to compute
+    small = [name for name, size in layers.items() if size < _LARGE]
+    quantization.quantize_static(
+        str(clean),
+        str(whole),
+        Crops(),
+        op_types_to_quantize=["Conv", "Gemm"],
+        nodes_to_exclude=[convolutions[0], convolutions[-1], *small],
+        per_channel=True,
+        reduce_range=True,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+        calibrate_method=quantization.CalibrationMethod.Percentile,
+        extra_options={"CalibPercentile": 99.99},
+    )
+
+
+@contextmanager
+def _quiet():
+    """Keep the exporter's and the quantizer's accounts of their inner workings back."""
+    levels = {name: logging.getLogger(name).level for name in (None, "torch.onnx")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with (
+        warnings.catch_warnings(),
+        redirect_stdout(StringIO()),
+        redirect_stderr(StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

@@ -1,0 +1,442 @@
+"""LandmarkPredictor: the 68 points of the face in each image."""
+
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.util import find_spec
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Bunch
+from tqdm import tqdm
+
+import ferpipe
+from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
+from ferpipe.faces.detection import Face, check_detector, find_face
+from ferpipe.faces.landmark_cascade import load_cascade
+from ferpipe.faces.landmark_points import N_POINTS
+from ferpipe.geometry import invert, similarity, transform_points, warp
+from ferpipe.io.images import check_raw_images, read_image
+
+__all__ = [
+    "FromRawImages",
+    "LandmarkPredictor",
+    "NoFaceError",
+    "central_face",
+    "load_model",
+    "locate_faces",
+    "look_in_the_middle",
+]
+
+_OWN = Path(ferpipe.__file__).parent / "pretrained" / "landmarks68"
+# dlib's boxes in the framing of FER2013's crops: median width and centre, in sides
+_CENTRAL_WIDTH = 0.79
+_CENTRAL_CENTRE = (0.5, 0.57)
+
+
+class FromRawImages:
+    """What LandmarkPredictor and FaceAligner share: any images in, no table out, no fit."""
+
+    input_kind = "raw images"
+    stateless = True
+    _gives: str
+
+    def get_feature_names_out(self, input_features=None):
+        """Raise an error: what comes out has no names.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's interface.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise ValueError(
+            f"Only feature vectors have names, and {type(self).__name__} gives "
+            f"{self._gives}."
+        )
+
+    def set_output(self, *, transform=None):
+        """Do nothing: what comes out has no table form.
+
+        Parameters
+        ----------
+        transform : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : estimator
+        """
+        return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+class LandmarkPredictor(
+    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):  # type: ignore[call-arg]
+    """The 68 points of the face in each image.
+
+    Images of any sizes go in, in which one person's face is looked for
+    (:func:`ferpipe.faces.detection.find_face`); landmarks come out. Nothing is learned in
+    fit.
+
+    Parameters
+    ----------
+    model : {"ferpipe", "face_recognition_models"} or path, default="ferpipe"
+        What finds the points. "ferpipe": two small networks that come with the package
+        (terms: research, as of the 300-W data; their ``card.json`` has the scores). A
+        path: a shape predictor of dlib with 68 points, ending in ``.dat``.
+        "face_recognition_models": the one in the installed package of that name (not for
+        commercial use).
+    detector : {"dlib", "cascade", None} or path, default="dlib"
+        What finds the face, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
+        images are crops of faces already, framed about as FER2013's.
+    min_size : float, default=None
+        Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
+        of the image where that is less.
+    threshold : float, default=None
+        Score from which on a face is sure; None takes the detector's own.
+    missing : {"raise", "nan", "centre"}, default="raise"
+        What an image without a face gives: an error, NaN, or points that are looked for
+        in the middle of the image.
+    n_jobs : int, default=None
+        Images at a time, one thread each; None means 1, -1 all processors.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    See Also
+    --------
+    FaceAligner : Cut the faces out.
+
+    Notes
+    -----
+    The numbering is 300-W's: 0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes (the one on the
+    image's left first), 48-67 lips.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import LandmarkPredictor
+    >>> images = [np.zeros((120, 90), np.uint8), np.zeros((64, 64, 3), np.uint8)]
+    >>> LandmarkPredictor(detector=None).transform(images).shape
+    (2, 68, 2)
+    >>> LandmarkPredictor(missing="nan").transform(images)[0, 0]
+    array([nan, nan])
+    """
+
+    _gives = "landmarks"
+
+    _parameter_constraints: dict = {
+        "model": [str, Path],
+        "detector": [str, Path, None],
+        "min_size": [Interval(Real, 1, None, closed="left"), None],
+        "threshold": [Real, None],
+        "missing": [StrOptions({"raise", "nan", "centre"})],
+        "n_jobs": [Integral, None],
+        "verbose": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        model="ferpipe",
+        *,
+        detector="dlib",
+        min_size=None,
+        threshold=None,
+        missing="raise",
+        n_jobs=None,
+        verbose=False,
+    ):
+        self.model = model
+        self.detector = detector
+        self.min_size = min_size
+        self.threshold = threshold
+        self.missing = missing
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the images, the detector and the model; nothing is learned.
+
+        Parameters
+        ----------
+        X : list of array-like, or ndarray of shape (n, h, w) or (n, h, w, 3)
+            Images.
+        y : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : LandmarkPredictor
+        """
+        check_raw_images(X)
+        load_model(self.model)
+        if self.detector is not None:
+            check_detector(self.detector)
+        return self
+
+    def transform(self, X):
+        """Find the landmarks.
+
+        Parameters
+        ----------
+        X : list of array-like, or ndarray of shape (n, h, w) or (n, h, w, 3)
+            Images of any sizes.
+
+        Returns
+        -------
+        landmarks : ndarray of shape (n, 68, 2)
+            ``(x, y)`` in pixels of each image.
+
+        Raises
+        ------
+        NoFaceError
+            If there is no face in some images and ``missing="raise"``; it is a ValueError,
+            and its message names them.
+        """
+        validate_parameters(self)
+        images = check_raw_images(X)
+        found = locate_faces(
+            images,
+            model=self.model,
+            detector=self.detector,
+            min_size=self.min_size,
+            threshold=self.threshold,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+        missing = np.isnan(found.scores)
+        if self.missing == "raise" and missing.any():
+            raise NoFaceError(missing)
+        if self.missing == "centre":
+            look_in_the_middle(images, found, self.model)
+        return found.landmarks
+
+    def locate(self, X):
+        """Find boxes, scores and landmarks; images without a face have NaN.
+
+        Parameters
+        ----------
+        X : list of array-like, or ndarray of shape (n, h, w) or (n, h, w, 3)
+            Images of any sizes.
+
+        Returns
+        -------
+        found : Bunch
+            ``boxes`` (n, 4): x, y, width, height in pixels; ``scores`` (n,) of the
+            detector; ``landmarks`` (n, 68, 2).
+        """
+        return locate_faces(
+            check_raw_images(X),
+            model=self.model,
+            detector=self.detector,
+            min_size=self.min_size,
+            threshold=self.threshold,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+
+
+def locate_faces(
+    images, *, model, detector, min_size, threshold, n_jobs=None, verbose=False
+) -> Bunch:
+    """Find the box and the landmarks of one face in each image.
+
+    Parameters
+    ----------
+    images : list of ndarray of shape (h_i, w_i) or (h_i, w_i, 3), uint8
+        Grey or RGB.
+    model, detector, min_size, threshold, n_jobs, verbose
+        As :class:`LandmarkPredictor` takes them.
+
+    Returns
+    -------
+    found : Bunch
+        ``boxes`` (n, 4), ``scores`` (n,), ``landmarks`` (n, 68, 2); NaN where there is no
+        face.
+    """
+    model = load_model(model)
+
+    def locate(image):
+        grey = read_image(image)
+        face = central_face(image)
+        if detector is not None:
+            face = find_face(
+                image,
+                detector=detector,
+                min_size=min_size,
+                threshold=threshold,
+                judge=partial(model.judge, grey, detector=detector),
+            )
+        if face is None:
+            return np.full(4, np.nan), np.nan, np.full((N_POINTS, 2), np.nan)
+        landmarks = model.predict(grey, face.box, face.angle)
+        return np.array(face.box), face.score, landmarks
+
+    # dlib, OpenCV and ONNX Runtime let other threads run meanwhile
+    done = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+        delayed(locate)(image) for image in images
+    )
+    progress = tqdm(done, "faces", len(images), unit="image", disable=not verbose)
+    boxes, scores, landmarks = (np.stack(part) for part in zip(*progress, strict=True))
+    return Bunch(boxes=boxes, scores=scores, landmarks=landmarks)
+
+
+def look_in_the_middle(images, found, model):
+    """Find landmarks in the middle of the images in which there is no face.
+
+    Parameters
+    ----------
+    images : list of ndarray of shape (h_i, w_i) or (h_i, w_i, 3), uint8
+        Grey or RGB.
+    found : Bunch
+        What :func:`locate_faces` returned; its missing landmarks are filled in.
+    model : {"ferpipe", "face_recognition_models"} or path
+        As :class:`LandmarkPredictor` takes it.
+    """
+    finder = load_model(model)
+    for index in np.flatnonzero(np.isnan(found.scores)):
+        image = read_image(images[index])
+        found.landmarks[index] = finder.predict(image, central_face(image).box)
+
+
+class NoFaceError(ValueError):
+    """No face was found in some images.
+
+    Parameters
+    ----------
+    missing : ndarray of shape (n,), bool
+        Where no face was found.
+    names : list of str of length n, default=None
+        What the images are called; None for ``X[index]``.
+    """
+
+    def __init__(self, missing, names=None):
+        super().__init__(missing, names)
+        self.missing = missing
+        self.names = names
+
+    def __str__(self):
+        indices = np.flatnonzero(self.missing)
+        first = [f"X[{i}]" if self.names is None else self.names[i] for i in indices[:10]]
+        more = f" and {len(indices) - 10} more" if len(indices) > 10 else ""
+        return (
+            f"No face was found in {len(indices)} of {len(self.missing)} images: "
+            f"{', '.join(first)}{more}. Leave them out; or set missing='nan' or 'centre', "
+            "a lower min_size or threshold, or detector=None for images that are crops of "
+            "faces already."
+        )
+
+
+def central_face(image) -> Face:
+    """Return the box of a face that fills an image as FER2013's crops do.
+
+    Parameters
+    ----------
+    image : ndarray of shape (h, w) or (h, w, 3)
+        An image.
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    x = (width - side) / 2 + (_CENTRAL_CENTRE[0] - _CENTRAL_WIDTH / 2) * side
+    y = (height - side) / 2 + (_CENTRAL_CENTRE[1] - _CENTRAL_WIDTH / 2) * side
+    return Face((x, y, _CENTRAL_WIDTH * side, _CENTRAL_WIDTH * side), 0.0)
+
+
+def load_model(model):
+    """Load what finds landmarks: it has ``predict`` and ``judge``, as PointCascade.
+
+    Parameters
+    ----------
+    model : {"ferpipe", "face_recognition_models"} or path
+        As :class:`LandmarkPredictor` takes it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file or the package is missing.
+    ValueError
+        If the name is unknown, or the file is no predictor of 68 points.
+    """
+    if model == "ferpipe":
+        return _load_own()
+    if model == "face_recognition_models":
+        # found, not imported: the package imports pkg_resources, which is gone
+        package = find_spec(model)
+        if package is None or not package.submodule_search_locations:
+            raise FileNotFoundError(
+                "model='face_recognition_models': this package is not installed."
+            )
+        folder = Path(package.submodule_search_locations[0]) / "models"
+        return _load_dlib(str(folder / "shape_predictor_68_face_landmarks.dat"))
+    path = Path(model).expanduser()
+    if path.suffix != ".dat":
+        raise ValueError(
+            f"model={str(model)!r} is not known; expected 'ferpipe', "
+            "'face_recognition_models' or the path of a shape predictor of dlib (.dat)."
+        )
+    return _load_dlib(str(path))
+
+
+@dataclass(frozen=True)
+class _DlibPredictor:
+    predictor: Any
+
+    def predict(self, image, box, angle=0.0):
+        """Find the points of the face in a box."""
+        import dlib
+
+        x, y, width, height = box
+        if angle:
+            # dlib starts from an upright mean face: turn the image instead
+            size = image.shape[:2]
+            centre = (x + width / 2, y + height / 2)
+            upright = similarity(1, -angle, centre, centre)
+            found = self.predict(warp(image, upright, size), box)
+            return transform_points(invert(upright), found)
+        left, top = round(x), round(y)
+        rectangle = dlib.rectangle(
+            left, top, left + round(width) - 1, top + round(height) - 1
+        )
+        shape = self.predictor(np.ascontiguousarray(image), rectangle)
+        return np.array([(point.x, point.y) for point in shape.parts()], np.float64)
+
+    def judge(self, image, face, *, detector):
+        """Leave the judgement to the detector."""
+        return face.score
+
+
+@cache
+def _load_own():
+    return load_cascade(_OWN)
+
+
+@cache
+def _load_dlib(path):
+    import dlib
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such landmark file.")
+    try:
+        predictor = dlib.shape_predictor(path)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: this is no shape predictor of dlib.") from error
+    blank = np.zeros((8, 8), np.uint8)
+    n_points = predictor(blank, dlib.rectangle(0, 0, 7, 7)).num_parts
+    if n_points != N_POINTS:
+        raise ValueError(f"{path}: it finds {n_points} points; 68 are needed.")
+    return _DlibPredictor(predictor)

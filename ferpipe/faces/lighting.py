@@ -1,0 +1,645 @@
+"""Images freed from what the light did: local means and contrast, pixels, histograms.
+
+Each function takes a batch of images and gives a batch of the same shape, and each
+transformer makes a step of a pipeline from one of them. Paper 002 (section 4) takes the
+local mean off the pixels and then the mean of the training images at each pixel:
+``make_pipeline(LocalMeanNormalizer(), PixelNormalizer(with_std=False))``.
+"""
+
+import math
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from ferpipe._checks import (
+    check_frame_shape,
+    check_images,
+    check_value_scale,
+    value_scale_of,
+)
+from ferpipe._compat import Interval, fit_context, validate_parameters
+
+__all__ = [
+    "AdaptiveHistogramEqualizer",
+    "HistogramEqualizer",
+    "LocalContrastNormalizer",
+    "LocalMeanNormalizer",
+    "PixelNormalizer",
+    "equalize_adaptive_histogram",
+    "equalize_histogram",
+    "normalize_local_contrast",
+    "normalize_local_mean",
+]
+
+# in smaller tiles OpenCV's CLAHE counts too coarsely: whole pixels in 256 levels
+_TILE_AREA = 2048
+
+
+def normalize_local_mean(images, *, sigma=4.0):
+    """Subtract from each pixel the mean of its surroundings.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, h, w) or (n, h, w, 3)
+        Grey or RGB images, uint8 or float; each colour channel is taken by itself.
+    sigma : float, default=4.0
+        Standard deviation of the Gaussian that weights the surroundings, in pixels.
+
+    Returns
+    -------
+    normalized : ndarray of the same shape, float32
+        On the scale of the images; 0 where the surroundings are flat.
+    """
+    normalized = np.empty(images.shape, np.float32)
+    for image, result in zip(images, normalized, strict=True):
+        result[...] = _without_local_mean(image, sigma)
+    return normalized
+
+
+def normalize_local_contrast(images, *, sigma=4.0):
+    """Subtract the local mean and divide by the local standard deviation.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, h, w) or (n, h, w, 3)
+        Grey or RGB images, uint8 or float; each colour channel is taken by itself.
+    sigma : float, default=4.0
+        Standard deviation of the Gaussian that weights the surroundings, in pixels.
+
+    Returns
+    -------
+    normalized : ndarray of the same shape, float32
+        Free of scale and offset. An image of one level becomes 0.
+    """
+    normalized = np.empty(images.shape, np.float32)
+    for image, result in zip(images, normalized, strict=True):
+        difference = _without_local_mean(image, sigma)
+        deviation = np.sqrt(_blur(difference**2, sigma))
+        divisor = np.maximum(deviation, deviation.mean(axis=(0, 1)))
+        divisor[divisor == 0] = 1  # a flat image, whose differences are 0
+        result[...] = difference / divisor
+    return normalized
+
+
+def equalize_histogram(images, *, amount=1.0):
+    """Spread the grey levels of each image evenly over 0..255.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, h, w) or (n, h, w, 3)
+        Grey or RGB images, uint8 or float on any scale. Of a colour image the luma is
+        equalised and the differences of the channels to it are kept.
+    amount : float, default=1.0
+        How far to go from the image stretched to 0..255 (0) to the equalised one (1).
+
+    Returns
+    -------
+    equalized : ndarray of the same shape, uint8
+        An image of one level becomes 0.
+    """
+    import cv2
+
+    def equalize(levels):
+        return cv2.addWeighted(cv2.equalizeHist(levels), amount, levels, 1 - amount, 0)
+
+    return _with_equalized_luma(images, equalize)
+
+
+def equalize_adaptive_histogram(images, *, tiles=(4, 4), clip_limit=4.0):
+    """Equalise the histogram around each pixel, with limited contrast (CLAHE).
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, h, w) or (n, h, w, 3)
+        Grey or RGB images, uint8 or float on any scale. Of a colour image the luma is
+        equalised and the differences of the channels to it are kept.
+    tiles : (int, int), default=(4, 4)
+        Rows and columns of tiles with a histogram each.
+    clip_limit : float, default=4.0
+        How often a grey level may occur in a tile, as a multiple of the mean count of a
+        level; what is above is spread over all levels.
+
+    Returns
+    -------
+    equalized : ndarray of the same shape, uint8
+        An image of one level becomes 0.
+
+    Raises
+    ------
+    ValueError
+        If the images have fewer rows or columns than there are tiles.
+    """
+    import cv2
+
+    _check_tiles_fit(images.shape[1:3], tiles)
+    height, width = images.shape[1:3]
+    rows, columns = tiles
+    clahe = cv2.createCLAHE(clip_limit, (columns, rows))
+    # odd, so that a pixel has a middle
+    times = (
+        math.ceil(math.sqrt(_TILE_AREA * rows * columns / (height * width))) // 2 * 2 + 1
+    )
+    size = (times * width, times * height)
+
+    def equalize(levels):
+        larger = cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST)
+        return clahe.apply(larger)[times // 2 :: times, times // 2 :: times]
+
+    return _with_equalized_luma(images, equalize)
+
+
+class _ImagesToImages(TransformerMixin, BaseEstimator):
+    """What the transformers below share: images of one shape in, images of it out."""
+
+    input_kind = "images"
+    # whether the output grows with the grey values
+    depends_on_scale = False
+
+    def __init_subclass__(cls, **kwargs):
+        # images are no table: scikit-learn must not put them into a data frame
+        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the images and remember their shape; nothing else is learned.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w) or (n, h, w, 3)
+            Images.
+        y : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : estimator
+
+        Raises
+        ------
+        ValueError
+            If the parameters do not suit the images.
+        """
+        self._check_images(X, reset=True)
+        return self
+
+    def transform(self, X):
+        """Normalise images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w) or (n, h, w, 3)
+            Images of the shape seen in fit.
+
+        Returns
+        -------
+        images : ndarray of shape (n, h, w) or (n, h, w, 3)
+            The dtype is stated by the class.
+
+        Raises
+        ------
+        ValueError
+            If the images are not of the shape seen in fit, or on quite another scale and
+            the output depends on it.
+        """
+        check_is_fitted(self)
+        # they may have been set since
+        validate_parameters(self)
+        images = self._check_images(X, reset=False)
+        self._check_parameters(images.shape[1:])
+        return self._normalize(images)
+
+    def _check_images(self, X, reset):
+        images = check_images(X)
+        if reset:
+            self._check_parameters(images.shape[1:])
+            self.image_shape_ = images.shape[1:]
+            if self.depends_on_scale:
+                self.value_scale_ = value_scale_of(images)
+        check_frame_shape(images.shape[1:], self.image_shape_, self)
+        # models that were saved by earlier versions have no record of the scale
+        check_value_scale(images, getattr(self, "value_scale_", None), self)
+        return images
+
+    def _check_parameters(self, image_shape):
+        """Refuse parameters that do not suit the images."""
+
+    def get_feature_names_out(self, input_features=None):
+        """Raise an error: the output is images, and pixels have no names.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's interface.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        check_is_fitted(self)
+        raise ValueError(
+            f"Only feature vectors have names; {type(self).__name__} gives images of shape "
+            f"{self.image_shape_}: ask the step that turns them into features."
+        )
+
+    def set_output(self, *, transform=None):
+        """Do nothing: images are not put into data frames.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : estimator
+        """
+        return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+class LocalMeanNormalizer(_ImagesToImages):
+    """Subtract from each pixel the mean of its surroundings.
+
+    What changes slowly over a face, such as shade from one side, goes; edges, folds and
+    contours stay, on the scale of the images.
+
+    Parameters
+    ----------
+    sigma : float, default=4.0
+        Standard deviation of the Gaussian that weights the surroundings, in pixels.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of int
+        Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+    value_scale_ : float or None
+        Scale of the grey values seen in fit: its largest value, 1, 15, 255 or 65535; None
+        for others.
+
+    See Also
+    --------
+    LocalContrastNormalizer : Divides by the local standard deviation as well.
+    PixelNormalizer : The step that follows in paper 002.
+
+    Notes
+    -----
+    Paper 002 (section 4) subtracts "the local mean of pixel values" and names no window;
+    here it is a Gaussian, cut off at four sigma, and beyond its border the image is its
+    own mirror image. Each colour channel is taken by itself. The output is float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import LocalMeanNormalizer
+    >>> ramp = np.tile(np.arange(0.0, 96.0, 2.0), (1, 48, 1))
+    >>> normalized = LocalMeanNormalizer(sigma=3).fit_transform(ramp)
+    >>> bool(abs(normalized[0, :, 12:-12]).max() < 1e-4)
+    True
+    """
+
+    stateless = True
+    depends_on_scale = True
+
+    _parameter_constraints: dict = {
+        "sigma": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(self, *, sigma=4.0):
+        self.sigma = sigma
+
+    def _normalize(self, images):
+        return normalize_local_mean(images, sigma=self.sigma)
+
+
+class LocalContrastNormalizer(_ImagesToImages):
+    """Subtract the local mean and divide by the local standard deviation.
+
+    Dark and bright, flat and harsh parts of a face come to look alike: the result is the
+    same whatever the brightness and contrast of the image. The divisor is at least its
+    mean over the image, so that noise in flat parts is not blown up.
+
+    Parameters
+    ----------
+    sigma : float, default=4.0
+        Standard deviation of the Gaussian that weights the surroundings, in pixels.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of int
+        Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+
+    See Also
+    --------
+    LocalMeanNormalizer : Subtracts the mean alone.
+
+    Notes
+    -----
+    With v the image less its local mean and w the Gaussian window, a pixel becomes
+    v / max(c, s), where s is the square root of w * v² (* is convolution) and c the mean
+    of s over the image: the "local contrast normalization layer" of [1]_. Paper 002
+    (section 4) has such a layer inside its first network, and gives no formula.
+
+    Differences from [1]_: the window is cut off at four sigma, not at 9×9 pixels; beyond
+    its border the image is its own mirror image; and each colour channel is taken by
+    itself, where [1]_ sums over its feature maps, so that the colour of the light goes
+    too. The output is float32.
+
+    References
+    ----------
+    .. [1] K. Jarrett, K. Kavukcuoglu, M. Ranzato and Y. LeCun, "What is the best
+       multi-stage architecture for object recognition?", ICCV 2009.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import LocalContrastNormalizer
+    >>> faces = np.random.default_rng(0).random((4, 48, 48))
+    >>> normalizer = LocalContrastNormalizer().fit(faces)
+    >>> in_other_light = 0.2 * faces + 0.5
+    >>> bool(np.allclose(*map(normalizer.transform, (faces, in_other_light)), atol=1e-5))
+    True
+    """
+
+    stateless = True
+
+    _parameter_constraints: dict = {
+        "sigma": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(self, *, sigma=4.0):
+        self.sigma = sigma
+
+    def _normalize(self, images):
+        return normalize_local_contrast(images, sigma=self.sigma)
+
+
+class PixelNormalizer(_ImagesToImages):
+    """Subtract the mean training image and divide by the deviation at each pixel.
+
+    It is what StandardScaler does to rows, for images that stay images; each colour
+    channel of a pixel has its own mean and scale. The faces must be aligned for this
+    to mean anything.
+
+    Parameters
+    ----------
+    with_std : bool, default=True
+        Divide by the standard deviation; False subtracts the mean alone, as paper 002
+        does.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (h, w) or (h, w, 3), float64
+        Mean of the training images.
+    scale_ : ndarray of shape (h, w) or (h, w, 3), float64
+        Standard deviation of the training images at each pixel, 1 where they never vary;
+        1 everywhere without ``with_std``.
+    image_shape_ : tuple of int
+        Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+    value_scale_ : float or None
+        Scale of the grey values seen in fit: its largest value, 1, 15, 255 or 65535; None
+        for others.
+
+    Notes
+    -----
+    Paper 002 (section 4) subtracts "the global mean of pixels at that location", after
+    the local mean; it does not divide. The output is float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import PixelNormalizer
+    >>> faces = np.array([[[10, 50]], [[30, 50]]], np.uint8)
+    >>> PixelNormalizer().fit_transform(faces)
+    array([[[-1.,  0.]],
+    <BLANKLINE>
+           [[ 1.,  0.]]], dtype=float32)
+    """
+
+    depends_on_scale = True
+
+    _parameter_constraints: dict = {"with_std": ["boolean"]}
+
+    def __init__(self, *, with_std=True):
+        self.with_std = with_std
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the mean and the standard deviation of each pixel.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w) or (n, h, w, 3)
+            Images.
+        y : ignored
+            Present for scikit-learn's interface.
+
+        Returns
+        -------
+        self : PixelNormalizer
+        """
+        images = self._check_images(X, reset=True)
+        self.mean_ = images.mean(axis=0, dtype=np.float64)
+        self.scale_ = np.ones(self.image_shape_)
+        if self.with_std:
+            squares = np.zeros(self.image_shape_)
+            for image in images:  # not at once: float64 copies of all images are large
+                squares += (image - self.mean_) ** 2
+            # rounding of the mean can leave a deviation where the pixel never varies
+            varies = images.min(axis=0) != images.max(axis=0)
+            self.scale_[varies] = np.sqrt(squares[varies] / len(images))
+        return self
+
+    def _normalize(self, images):
+        normalized = np.empty(images.shape, np.float32)
+        for image, result in zip(images, normalized, strict=True):
+            result[...] = (image - self.mean_) / self.scale_
+        return normalized
+
+
+class HistogramEqualizer(_ImagesToImages):
+    """Spread the grey levels of each image evenly over 0..255.
+
+    Any two images of a face that differ by a monotone change of the grey levels, such as
+    exposure or gamma, come to look alike. One map serves the whole image: shade from one
+    side stays (see AdaptiveHistogramEqualizer).
+
+    Parameters
+    ----------
+    amount : float, default=1.0
+        How far to go from the image stretched to 0..255 (0) to the equalised one (1).
+        Less than 1 tames the noise that equalisation brings out in flat parts.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of int
+        Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+
+    See Also
+    --------
+    AdaptiveHistogramEqualizer : Equalises around each pixel.
+
+    Notes
+    -----
+    Each image is first stretched so that its levels are 0..255, whatever scale it came
+    on, and rounded; then the values are those of OpenCV's ``equalizeHist``. For grey
+    uint8 images, stretching makes no difference to the equalised image.
+
+    Of a colour image the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalised, and
+    the differences of the channels to the luma are stretched with it and otherwise kept
+    (as in YCbCr); what leaves 0..255 is cut off. The output is uint8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import HistogramEqualizer
+    >>> faces = np.array([[[0.1, 0.2], [0.3, 0.9]]])
+    >>> HistogramEqualizer().fit_transform(faces)
+    array([[[  0,  85],
+            [170, 255]]], dtype=uint8)
+    """
+
+    stateless = True
+
+    _parameter_constraints: dict = {"amount": [Interval(Real, 0, 1, closed="both")]}
+
+    def __init__(self, *, amount=1.0):
+        self.amount = amount
+
+    def _normalize(self, images):
+        return equalize_histogram(images, amount=self.amount)
+
+
+class AdaptiveHistogramEqualizer(_ImagesToImages):
+    """Equalise the histogram around each pixel, with limited contrast (CLAHE).
+
+    Shade from one side of the face goes as well, and the limit keeps noise in flat parts
+    from being blown up.
+
+    Parameters
+    ----------
+    tiles : (int, int), default=(4, 4)
+        Rows and columns of tiles with a histogram each.
+    clip_limit : float, default=4.0
+        How often a grey level may occur in a tile, as a multiple of the mean count of a
+        level; what is above is spread over all levels. Large values set no limit.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of int
+        Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+
+    See Also
+    --------
+    HistogramEqualizer : One map for the whole image.
+
+    Notes
+    -----
+    This is contrast-limited adaptive histogram equalisation [1]_ as OpenCV's ``CLAHE``
+    has it: each tile has a map of the grey levels, and between the centres of the tiles
+    the maps are interpolated. OpenCV rounds the limit down to whole pixels and gives
+    fewer than 256 clipped ones to the darkest levels, which can make images of 48×48
+    pixels brighter by tens of levels. So pixels count several times over (3×3, 5×5, …)
+    where a tile has fewer than 2048 of them.
+
+    Each image is first stretched so that its levels are 0..255, whatever scale it came
+    on, and rounded; images that have no contrast but noise should not come here. Of a
+    colour image the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalised, and the
+    differences of the channels to the luma are stretched with it and otherwise kept (as
+    in YCbCr); what leaves 0..255 is cut off. The output is uint8.
+
+    References
+    ----------
+    .. [1] K. Zuiderveld, "Contrast limited adaptive histogram equalization", Graphics
+       Gems IV, 1994.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ferpipe import AdaptiveHistogramEqualizer
+    >>> faces = np.random.default_rng(0).random((4, 48, 48))
+    >>> equalized = AdaptiveHistogramEqualizer(tiles=(3, 3)).fit_transform(faces)
+    >>> equalized.shape, str(equalized.dtype)
+    ((4, 48, 48), 'uint8')
+    """
+
+    stateless = True
+
+    _parameter_constraints: dict = {
+        "tiles": [tuple, list],
+        "clip_limit": [Interval(Real, 1, None, closed="left")],
+    }
+
+    def __init__(self, *, tiles=(4, 4), clip_limit=4.0):
+        self.tiles = tiles
+        self.clip_limit = clip_limit
+
+    def _check_parameters(self, image_shape):
+        if len(self.tiles) != 2 or not all(
+            isinstance(number, Integral) and number >= 1 for number in self.tiles
+        ):
+            raise ValueError(
+                "tiles must be two whole numbers of at least 1 (rows, columns), such as "
+                f"(4, 4), got {self.tiles!r}."
+            )
+        _check_tiles_fit(image_shape[:2], self.tiles)
+
+    def _normalize(self, images):
+        return equalize_adaptive_histogram(
+            images, tiles=self.tiles, clip_limit=self.clip_limit
+        )
+
+
+def _blur(image, sigma):
+    import cv2
+
+    size = 2 * int(4 * sigma + 0.5) + 1
+    return cv2.GaussianBlur(image, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
+
+
+def _without_local_mean(image, sigma):
+    image = image.astype(np.float64)
+    # an offset makes no difference, but without it flat images are 0 to the last bit
+    image -= image.min(axis=(0, 1))
+    return image - _blur(image, sigma)
+
+
+def _with_equalized_luma(images, equalize):
+    """Stretch the luma of each image to 0..255, equalise it and keep the colours."""
+    equalized = np.zeros(images.shape, np.uint8)
+    for image, result in zip(images, equalized, strict=True):
+        luma = _luma(image) if image.ndim == 3 else image.astype(np.float64)
+        span = np.ptp(luma)
+        # colours of equal luma can differ in its last bits
+        if span <= 1e-12 * np.abs(luma).max():
+            continue
+        levels = np.rint((luma - luma.min()) / span * 255).astype(np.uint8)
+        if image.ndim == 3:
+            differences = (image - luma[:, :, None]) / span * 255
+            colours = equalize(levels)[:, :, None] + differences
+            result[...] = np.rint(np.clip(colours, 0, 255))
+        else:
+            result[...] = equalize(levels)
+    return equalized
+
+
+def _luma(image):
+    # no matrix product: its sums can round differently from pixel to pixel
+    return 0.299 * image[:, :, 0] + 0.587 * image[:, :, 1] + 0.114 * image[:, :, 2]
+
+
+def _check_tiles_fit(image_size, tiles):
+    height, width = image_size
+    rows, columns = tiles
+    if height < rows or width < columns:
+        raise ValueError(
+            f"Images of {height}x{width} pixels cannot be cut into {rows}x{columns} tiles: "
+            "make tiles smaller, or the images larger."
+        )

@@ -1,0 +1,1 @@
+"""Read and write: images, videos, tables, saved models."""

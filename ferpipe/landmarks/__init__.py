@@ -1,1 +1,0 @@
-"""Where the 68 points of a face are."""

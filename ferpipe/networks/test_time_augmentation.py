@@ -1,0 +1,67 @@
+"""Test-time augmentation: several views of an image, whose probabilities are averaged."""
+
+from ferpipe.networks.training.augment import warp_frames
+
+__all__ = ["VIEWS", "views_of"]
+
+VIEWS = ("one", "flip", "ten_crop", "ten_affine")
+# turns to the left in radians and sizes: within what networks for faces are trained to bear
+_POSES = ((0.1, 1.0), (-0.1, 1.0), (0.0, 1.07), (0.0, 0.93))
+
+
+def views_of(frames, views):
+    """Return the views of images that a network looks at.
+
+    Parameters
+    ----------
+    frames : float Tensor of shape (n, c, h, w)
+        Images.
+    views : {"one", "flip", "ten_crop", "ten_affine"}
+        The image; also its mirror image; or five windows of 11/12 of the sides, in the
+        corners and in the middle, and their mirror images; or the image as it is, turned
+        by 0.1 radians to either side, 7 % larger and 7 % smaller, and their mirror images.
+
+    Returns
+    -------
+    frames : list of Tensor of shape (n, c, h', w')
+        1, 2 or 10 of them.
+
+    Raises
+    ------
+    ValueError
+        If there are no such views.
+    """
+    if views not in VIEWS:
+        raise ValueError(f"views must be one of {', '.join(VIEWS)}, got {views!r}.")
+    if views == "one":
+        return [frames]
+    if views == "ten_crop":
+        windows = _windows(frames)
+    elif views == "ten_affine":
+        windows = [frames, *(_posed(frames, *pose) for pose in _POSES)]
+    else:
+        windows = [frames]
+    return [view for window in windows for view in (window, window.flip(-1))]
+
+
+def _windows(frames):
+    height, width = frames.shape[-2:]
+    down, right = round(height / 12), round(width / 12)
+    corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+    return [
+        frames[..., top : top + height - down, left : left + width - right]
+        for top, left in corners
+    ]
+
+
+def _posed(frames, angle, scale):
+    n_frames = len(frames)
+    return warp_frames(
+        frames,
+        angle=frames.new_full((n_frames,), angle),
+        shear=frames.new_zeros(n_frames),
+        scale=frames.new_full((n_frames,), scale),
+        shift=frames.new_zeros(n_frames, 2),
+        window=frames.new_ones(n_frames),
+        window_centre=frames.new_zeros(n_frames, 2),
+    )

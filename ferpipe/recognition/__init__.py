@@ -1,0 +1,1 @@
+"""A fitted model on images, videos and live frames."""

@@ -1,0 +1,1 @@
+"""Synthetic faces: appearance, scene, rendering."""

@@ -1,0 +1,309 @@
+"""Draw wireframe faces as shaded images of varied people in varied surroundings.
+
+A face is painted once on a map; each image takes the map to where the vertices are, in the
+order of their depth, and lights it. Eyes, teeth and what is behind the person are drawn
+by themselves. Where an edge crosses a pixel, and in eyes and mouth, four points of the
+pixel are looked at instead of one.
+"""
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from tqdm import tqdm
+
+from ferpipe.candide.template import N_VERTICES
+from ferpipe.synthesis.appearance import Appearance, random_appearance
+from ferpipe.synthesis.raster import find_sides, interpolate, rasterise
+from ferpipe.synthesis.scene import BACKGROUND, EYE, MOUTH, scene_of
+from ferpipe.synthesis.texture import FINENESS, N_LEVELS, find_folds, fold, paint
+
+__all__ = ["Appearance", "random_appearance", "render", "render_faces"]
+
+_SMALLEST_SIZE = 16
+# faces whose geometry is computed at once
+_BATCH = 16
+# faces of a task: what one process draws in about a quarter of a second
+_TASK = 16 * _BATCH
+# points looked at in a pixel, from its middle: each is the centre of a quarter
+_ACROSS = np.array([-0.25, 0.25, -0.25, 0.25], np.float32)[:, None, None]
+_DOWN = np.array([-0.25, -0.25, 0.25, 0.25], np.float32)[:, None, None]
+# pixels that are looked at closely come in rows: cv2 samples at most 2^15 in one
+_WIDTH = 64
+
+
+def render(model, parameters, appearance, size, *, rng=None):
+    """Draw one face.
+
+    Parameters
+    ----------
+    model : CandideModel
+        The wireframe, with the vertices of :func:`~ferpipe.candide.template.drawn_model`.
+        Action units are known by their names; those it lacks make no folds.
+    parameters : array-like of shape (n_parameters,)
+        As the model's ``parameter_names`` lists them.
+    appearance : Appearance
+        What the picture shows besides.
+    size : int
+        Width and height of the image in pixels, at least 16.
+    rng : numpy.random.Generator, optional
+        What the noise is drawn from; the same for every call by default.
+
+    Returns
+    -------
+    image : ndarray of shape (size, size), uint8
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer parameters than the model has, one is not a finite
+        number, the scale is not positive, the size is below 16 or the model has other
+        vertices.
+    """
+    parameters = _check(model, parameters, size, 1)
+    rng = rng or np.random.default_rng(0)
+    return _render(model, parameters[None], [appearance], size, [rng])[0]
+
+
+def render_faces(
+    model, parameters, appearances, size, *, n_jobs=None, random_state=0, verbose=False
+):
+    """Draw many faces.
+
+    Parameters
+    ----------
+    model : CandideModel
+        The wireframe, as for :func:`render`.
+    parameters : array-like of shape (n, n_parameters)
+        As the model's ``parameter_names`` lists them.
+    appearances : sequence of Appearance
+        One for each face. It is faster if pictures of one person follow each other.
+    size : int
+        Width and height of the images in pixels, at least 16.
+    n_jobs : int, optional
+        Number of processes, as joblib counts them; below some hundreds of faces there is
+        one. The images do not depend on it.
+    random_state : int, default=0
+        What the noise is drawn from, 0 or more.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Returns
+    -------
+    images : ndarray of shape (n, size, size), uint8
+
+    Raises
+    ------
+    ValueError
+        As :func:`render`, or if there are more or fewer appearances than faces.
+    """
+    parameters = _check(model, parameters, size, 2)
+    n = len(parameters)
+    if len(appearances) != n:
+        raise ValueError(
+            f"Each face needs one appearance: got {len(appearances)} appearances of {n} "
+            "faces."
+        )
+    starts = range(0, n, _TASK)
+    draw = Parallel(
+        n_jobs=max(min(effective_n_jobs(n_jobs), len(starts)), 1), return_as="generator"
+    )
+    drawn = draw(
+        delayed(_draw)(
+            model,
+            parameters[start : start + _TASK],
+            appearances[start : start + _TASK],
+            size,
+            random_state,
+            start,
+        )
+        for start in starts
+    )
+    images = np.empty((n, size, size), np.uint8)
+    with tqdm(total=n, desc="drawing", unit="face", disable=not verbose) as progress:
+        for start, part in zip(starts, drawn, strict=True):
+            images[start : start + len(part)] = part
+            progress.update(len(part))
+    return images
+
+
+def _draw(model, parameters, appearances, size, random_state, start):
+    """Draw the faces from a start on, a batch at a time."""
+    n = len(parameters)
+    images = np.empty((n, size, size), np.uint8)
+    for first in range(0, n, _BATCH):
+        batch = slice(first, min(first + _BATCH, n))
+        rngs = [
+            np.random.default_rng((random_state, start + index))
+            for index in range(batch.start, batch.stop)
+        ]
+        images[batch] = _render(model, parameters[batch], appearances[batch], size, rngs)
+    return images
+
+
+def _check(model, parameters, size, n_dimensions):
+    parameters = np.asarray(parameters, np.float64)
+    if parameters.ndim != n_dimensions:
+        expected = ("n_parameters", "n, n_parameters")[n_dimensions - 1]
+        raise ValueError(
+            f"parameters must have the shape ({expected}), got {parameters.shape}."
+        )
+    pose, _, _ = model.split(parameters)
+    if not np.isfinite(parameters).all():
+        raise ValueError("parameters must be finite numbers, got NaN or infinity.")
+    if not (pose[..., 3] > 0).all():
+        raise ValueError(f"The scale s must be positive, got {pose[..., 3].min():g}.")
+    if size < _SMALLEST_SIZE:
+        raise ValueError(f"size must be at least {_SMALLEST_SIZE} pixels, got {size}.")
+    if len(model.vertices) != N_VERTICES:
+        raise ValueError(
+            f"Only wireframes with the {N_VERTICES} vertices of drawn_model can be drawn, "
+            f"this one has {len(model.vertices)}."
+        )
+    return parameters
+
+
+def _render(model, parameters, appearances, size, rngs):
+    pose, sigma, alpha = model.split(parameters)
+    scene = scene_of(model)
+    view = scene.look(model.shape(sigma, alpha), pose, appearances)
+    folds = find_folds(tuple(model.animation_names))
+    levels = np.rint(np.log2(FINENESS / pose[:, 3])).clip(0, N_LEVELS - 1)
+    sides, heights = find_sides(*(2 * view.corners + 0.5))
+    images = np.empty((len(parameters), size, size), np.uint8)
+    for i, (look, level) in enumerate(
+        zip(appearances, levels.astype(int).tolist(), strict=True)
+    ):
+        order = view.orders[i]
+        quarters = rasterise(
+            sides[i][:, order],
+            heights[i][:, order],
+            order.astype(np.int16),
+            scene.background,
+            2 * size,
+        )
+        skin = fold(paint(look, level), folds[level], alpha[i])
+        tones = _colour(scene, quarters, view.gradients[i], skin, level, look, view.flat[i])
+        images[i] = _develop(tones, look, rngs[i])
+    return images
+
+
+def _colour(scene, quarters, gradients, skin, level, appearance, flat):
+    """Return the tones of an image, given the triangles at the quarters of its pixels."""
+    size = len(quarters) // 2
+    quarters = quarters.reshape(size, 2, size, 2).transpose(1, 3, 0, 2).reshape(4, -1)
+    along = np.arange(size, dtype=np.float32)
+    behind = _background(appearance, size)
+
+    labels = quarters[0].reshape(size, size).astype(np.intp)
+    column, row, light = interpolate(gradients, labels, along, along[:, None])
+    tones = _sample(skin, column, row, level)
+    tones *= light
+    np.copyto(tones, behind, where=labels == scene.background)
+
+    edges = _find_edges(scene, quarters)
+    if not len(edges):
+        return tones
+    labels = quarters[:, edges].astype(np.intp)
+    rows, columns = np.divmod(edges, size, dtype=np.float32)
+    x, y, light = interpolate(gradients, labels, columns + _ACROSS, rows + _DOWN)
+    seen = _sample(skin, x.reshape(-1, _WIDTH), y.reshape(-1, _WIDTH), level)
+    seen = seen.reshape(labels.shape)
+    kinds = scene.kinds[labels]
+    eye, mouth = np.nonzero(kinds == EYE), np.nonzero(kinds == MOUTH)
+    seen[eye] = _eye_tone(x[eye], y[eye], appearance)
+    seen[mouth] = _mouth_tone(x[mouth], y[mouth], flat)
+    seen *= light
+    seen = np.where(kinds == BACKGROUND, behind.ravel()[edges], seen)
+    tones.ravel()[edges] = seen.mean(0)
+    return tones
+
+
+def _find_edges(scene, quarters):
+    """Return the pixels that need a closer look, some of them twice: (k, _WIDTH).
+
+    They are those whose quarters (4, n) do not show one surface, and all of eyes and mouth.
+    """
+    first, *others = quarters
+    close = (first != others[0]) | (first != others[1]) | (first != others[2])
+    mixed = np.flatnonzero(close)
+    first, *others = quarters[:, mixed].astype(np.intp)
+    close[mixed] = ~np.all([scene.smooth[first, other] for other in others], axis=0)
+    close |= scene.open.take(quarters[0])
+    edges = np.flatnonzero(close)
+    return np.resize(edges, (-(-len(edges) // _WIDTH), _WIDTH))
+
+
+def _sample(skin, column, row, level):
+    """Return the tones at places of the finest map from another level."""
+    import cv2
+
+    share = 0.5**level
+    shift = 0.5 * share - 0.5
+    column, row = (share * place + shift for place in (column, row))
+    return cv2.remap(skin, column, row, cv2.INTER_LINEAR)
+
+
+def _develop(tones, appearance, rng):
+    """Blur the image, and give it brightness, contrast and noise."""
+    import cv2
+
+    if appearance.blur > 0:
+        tones = cv2.GaussianBlur(tones, (0, 0), appearance.blur)
+    tones *= 255 * appearance.contrast * appearance.brightness
+    tones += 127.5 * (1 - appearance.contrast)
+    if appearance.noise > 0:
+        tones += appearance.noise * rng.standard_normal(tones.shape, np.float32)
+    return np.rint(np.clip(tones, 0, 255, out=tones), out=tones)
+
+
+# What is not on the map
+
+_TEETH, _LOWER_LIP = 115, 40
+_IRIS_RADIUS, _PUPIL_RADIUS, _GLINT_RADIUS = 0.066, 0.026, 0.014
+_TEETH_HEIGHT = 0.055
+
+
+def _eye_tone(x, y, appearance):
+    """Return the eyeball's tone at offsets from the pupil in outer eye distances."""
+    distance = np.hypot(x, y)
+    white = 0.62 + 0.28 * appearance.skin
+    tone = np.where(distance < _IRIS_RADIUS, 1 - appearance.iris, white)
+    rim = np.abs(distance - _IRIS_RADIUS) < 0.008
+    tone[rim] *= 0.6
+    tone[distance < _PUPIL_RADIUS] = 0.02
+    right, up, _ = np.asarray(appearance.light) / np.linalg.norm(appearance.light)
+    glint = np.hypot(x - 0.035 * right, y - 0.035 * up) < _GLINT_RADIUS
+    tone[glint] = 0.95
+    return tone
+
+
+def _mouth_tone(x, y, flat):
+    """Return the tone in the open mouth, at places of the unturned face."""
+    tone = np.full(len(x), 0.07, np.float32)
+    low = flat[_LOWER_LIP, 1]
+    tongue = (x / 0.17) ** 2 + ((y - low) / 0.1) ** 2 < 1
+    tone[tongue] = 0.2
+    edge = flat[_TEETH, 1] - _TEETH_HEIGHT
+    teeth = (y > edge) & (np.abs(x) < 0.2)
+    tone[teeth] = 0.82 - 1.6 * np.abs(x[teeth]) ** 1.5
+    return tone
+
+
+def _background(appearance, size):
+    """Paint what is behind the person."""
+    import cv2
+
+    tone, spread = np.float32(appearance.background_tone), appearance.background_range
+    if appearance.background == 0:
+        return np.full((size, size), np.clip(tone, 0, 1))
+    rng = np.random.default_rng(appearance.background_seed)
+    if appearance.background == 1:
+        angle = rng.uniform(0, 2 * np.pi)
+        along = np.linspace(-0.5 * spread, 0.5 * spread, size, dtype=np.float32)
+        uneven = np.float32(np.cos(angle)) * along
+        uneven = uneven + np.float32(np.sin(angle)) * along[:, None]
+    else:
+        n = int(rng.integers(3, 12))
+        coarse = 0.35 * spread * rng.standard_normal((n, n), np.float32)
+        uneven = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    uneven += tone
+    return np.clip(uneven, 0, 1, out=uneven)

@@ -1,0 +1,45 @@
+import math
+
+import pytest
+import torch
+
+from ferpipe.networks.backbones.general import FRAME_NETWORKS, GradientHistograms
+from ferpipe.networks.estimator import FRAME_NAMES
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("name", FRAME_NETWORKS)
+@pytest.mark.parametrize("size", [32, 48, 96])
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_frame_networks_take_faces_of_any_usual_size(name, size, n_channels):
+    network = FRAME_NETWORKS[name](n_channels, "relu").eval()
+    features = network(torch.rand(2, n_channels, size, size))
+    assert features.shape == (2, network.n_outputs)
+    assert torch.isfinite(features).all()
+
+
+def test_names_are_those_that_the_estimators_take():
+    assert set(FRAME_NAMES) == set(FRAME_NETWORKS)
+
+
+@pytest.mark.parametrize(
+    "network", [FRAME_NETWORKS[name] for name in FRAME_NAMES if name != "paper_000"]
+)
+def test_parameter_counts_in_docstrings(network):
+    for n_channels in (1, 3):
+        assert f"{count(network(n_channels, 'relu')):,}" in network.__doc__
+
+
+def test_gradient_histograms_vote_for_the_direction_across_an_edge():
+    histograms = GradientHistograms()
+    place = torch.arange(48.0)
+    for bin_number in range(9):
+        angle = bin_number * math.pi / 9
+        ramp = math.cos(angle) * place[None, :] + math.sin(angle) * place[:, None]
+        for image in (ramp, 5 - 3 * ramp):
+            votes = histograms(image[None, None])[0]
+            assert votes.shape == (9, 15, 15)
+            assert (votes[:, 2:-2, 2:-2].argmax(dim=0) == bin_number).all()
