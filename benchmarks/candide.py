@@ -30,12 +30,12 @@ from ferpipe.candide.fit_cascade import load_own_cascade, load_wireframe_cascade
 from ferpipe.candide.point_fit import visible_points
 from ferpipe.faces.alignment import eye_transform
 from ferpipe.faces.landmark_cascade import load_cascade
-from ferpipe.faces.landmark_points import eye_centres, outer_eye_distance
+from ferpipe.faces.landmark_points import eye_centers, outer_eye_distance
 from ferpipe.faces.landmarks import central_face
 from ferpipe.geometry import similarity, transform_points, warp
 from ferpipe.train.landmark_networks import read_annotated_faces
 from ferpipe.train.wireframe import calibrate
-from ferpipe.train.wireframe_network import agreement, scores_on_drawn_faces
+from ferpipe.train.wireframe_network import agreement, scores_on_synthetic_faces
 
 SHOWN = "AU01 AU02 AU04 AU05 AU06 AU07 AU09 AU10 AU12 AU15 AU17 AU20 AU24 AU25 AU26 AU27"
 SIZES = (48, 128, 256)
@@ -79,8 +79,8 @@ def shortest(function, *inputs):
 
 def drawn_faces():
     """Print what is recovered from drawn people whose parameters are known."""
-    scores = scores_on_drawn_faces(load_own_cascade(), load_calibrated()[1])
-    print("drawn faces of 128 px (synthetic), one image each:")
+    scores = scores_on_synthetic_faces(load_own_cascade(), load_calibrated()[1])
+    print("synthetic faces of 128 px (synthetic), one image each:")
     print("  " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
 
 
@@ -194,7 +194,7 @@ def by_size(faces, networks, fitters):
         cascade = load_wireframe_cascade(path, landmarks, model)
         for index, size in product(test, SIZES):
             truth = faces.landmarks[index]
-            to_crop = eye_transform(eye_centres(truth), size)
+            to_crop = eye_transform(eye_centers(truth), size)
             crop = warp(faces.images[index], to_crop, (size, size))
             fitted, _ = cascade.predict(crop, central_face(crop).box)
             pose, sigma, alpha = model.split(fitted)

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 
 from ferpipe import FaceAligner, LandmarkPredictor, datasets, pretrained
-from ferpipe.faces.landmark_points import eye_centres
+from ferpipe.faces.landmark_points import eye_centers
 from ferpipe.geometry import transform_points
 
 SIDE, PASTED = 400, 192
-# A find counts as the face if its centre is that near to the pasted crop's middle.
+# A find counts as the face if its center is that near to the pasted crop's middle.
 NEAR = 0.3
 
 
@@ -66,15 +66,15 @@ def crop_test(n_faces, aligner, seed=0):
         image[y : y + PASTED, x : x + PASTED]
         for image, (x, y) in zip(images, places, strict=True)
     ]
-    eyes = eye_centres(LandmarkPredictor(detector=None).transform(pasted))
-    centres = located.boxes[:, :2] + located.boxes[:, 2:] / 2
-    off = np.abs(centres - places - PASTED / 2)
+    eyes = eye_centers(LandmarkPredictor(detector=None).transform(pasted))
+    centers = located.boxes[:, :2] + located.boxes[:, 2:] / 2
+    off = np.abs(centers - places - PASTED / 2)
     right = (off < NEAR * PASTED).all(axis=1)  # NaN is not
     n_reported = int((~np.isnan(located.scores)).sum())
 
     unit = np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=1)[:, None]
     by_paste = eyes + places[:, None]
-    distance = np.linalg.norm(eye_centres(located.landmarks) - by_paste, axis=2) / unit
+    distance = np.linalg.norm(eye_centers(located.landmarks) - by_paste, axis=2) / unit
     scale = aligner.size / PASTED
     framed = scale * (eyes + 0.5) - 0.5
     recovered = np.array(
@@ -109,7 +109,7 @@ def measure(n_faces, seed=0):
         images = load(name, usage="Training") if name == "fer2013" else load(name)
         few = rng.permutation(len(images))[:n_faces]
         predictor = LandmarkPredictor(detector=None, n_jobs=-1, verbose=True)
-        eyes = eye_centres(predictor.transform(images[np.sort(few)]))
+        eyes = eye_centers(predictor.transform(images[np.sort(few)]))
         places = (eyes + 0.5) / images.shape[1]
         mean, spread = np.median(places, axis=0), places.std(0)
         half = (mean[1, 0] - mean[0, 0]) / 2
@@ -136,7 +136,7 @@ def main():
     else:
         crop_test(
             options.faces,
-            FaceAligner(detector=options.detector, missing="centre", n_jobs=-1),
+            FaceAligner(detector=options.detector, missing="center", n_jobs=-1),
         )
     return 0
 

@@ -24,7 +24,7 @@ from ferpipe import (
     read_frames,
     read_image,
 )
-from ferpipe.faces.landmark_points import eye_centres
+from ferpipe.faces.landmark_points import eye_centers
 from ferpipe.faces.landmarks import load_model
 from ferpipe.geometry import compose, similarity, transform_points, warp
 
@@ -68,9 +68,9 @@ def predictors(image, dat):
 
 def video(path, n_jobs):
     """Print frames a second and what became of frames without a face."""
-    frames = [frame for _, frame in read_frames(path, grey=True)]
+    frames = [frame for _, frame in read_frames(path, gray=True)]
     print(f"{path.name}: {len(frames)} frames {frames[0].shape}, {n_jobs} threads")
-    for missing in ("raise", "nan", "centre"):
+    for missing in ("raise", "nan", "center"):
         aligner = FaceAligner(missing=missing, n_jobs=n_jobs)
         start = time.perf_counter()
         try:
@@ -88,7 +88,7 @@ def turned(folder, n_faces=200):
     files = sorted(folder.glob("*.jpg"))
     files = files[:: len(files) // n_faces][:n_faces]
     images = [read_image(file) for file in files]
-    aligner = FaceAligner(missing="centre", n_jobs=2)
+    aligner = FaceAligner(missing="center", n_jobs=2)
     upright = aligner.locate(images)
     print(f"{len(images)} photos turned: move of the eyes in the crop / eye distance")
     for degrees in (0, 10, 20, 30):
@@ -97,7 +97,7 @@ def turned(folder, n_faces=200):
         found = aligner.locate(
             [warp(i, turn, i.shape) for i, turn in zip(images, turns, strict=True)]
         )
-        eyes = eye_centres(upright.landmarks)
+        eyes = eye_centers(upright.landmarks)
         moves = []
         for index, turn in enumerate(turns):
             again = transform_points(compose(found.transforms[index], turn), eyes[index])
@@ -116,7 +116,7 @@ def photos(folder, draw):
     """Print the faces found in group photos beside the count by hand."""
     print("group photos, detector dlib: by hand, found")
     for name, by_hand in BY_HAND.items():
-        image = read_image(folder / name, grey=False)
+        image = read_image(folder / name, gray=False)
         faces = detect_faces(image)
         print(f"  {name:<16} {by_hand:>3} {len(faces):>3}")
         if draw:

@@ -26,7 +26,7 @@ SETTINGS = [(8, 1), (16, 2), (24, 3)]
 
 
 def faces(side, n):
-    """Load or draw n grey faces of one size, uint8."""
+    """Load or draw n gray faces of one size, uint8."""
     if side == 48 and "FERPIPE_DATA" in os.environ:
         folder = Path(os.environ["FERPIPE_DATA"], "fer2013")
         return datasets.load_fer2013(folder, usage="PublicTest").data[:n]

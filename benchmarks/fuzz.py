@@ -87,7 +87,7 @@ pipeline:
   pool: PoolFrames
   classify: {SVC: {C: {try: [1e-1, 10]}, kernel: {try: [linear, rbf]}}}
 evaluate:
-  folds: {StratifiedKFold: {n_splits: 3, shuffle: true}}
+  outer_cv: {StratifiedKFold: {n_splits: 3, shuffle: true}}
   scoring: [accuracy]
 report: {to: reports/hostile}
 """
@@ -172,24 +172,24 @@ def pictures():
     from PIL import Image
 
     pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
-    colour, grey = Image.fromarray(pixels), Image.fromarray(pixels[..., 0])
+    color, gray = Image.fromarray(pixels), Image.fromarray(pixels[..., 0])
     turned = Image.Exif()
     turned[0x0112] = 6
     contents = []
     for image, name, options in (
-        (colour, "png", {}),
-        (grey, "png", {}),
-        (colour.quantize(7), "png", {"transparency": 3}),
-        (colour, "jpeg", {"exif": turned}),
-        (colour, "jpeg", {"progressive": True}),
-        (colour.convert("CMYK"), "tiff", {"compression": "tiff_lzw"}),
-        (grey, "tiff", {}),
-        (colour, "gif", {"save_all": True, "append_images": [colour.rotate(90)]}),
-        (colour, "bmp", {}),
-        (colour, "ppm", {}),
-        (colour.convert("RGBA"), "webp", {"lossless": True}),
-        (colour, "jpeg2000", {}),
-        (colour, "avif", {}),
+        (color, "png", {}),
+        (gray, "png", {}),
+        (color.quantize(7), "png", {"transparency": 3}),
+        (color, "jpeg", {"exif": turned}),
+        (color, "jpeg", {"progressive": True}),
+        (color.convert("CMYK"), "tiff", {"compression": "tiff_lzw"}),
+        (gray, "tiff", {}),
+        (color, "gif", {"save_all": True, "append_images": [color.rotate(90)]}),
+        (color, "bmp", {}),
+        (color, "ppm", {}),
+        (color.convert("RGBA"), "webp", {"lossless": True}),
+        (color, "jpeg2000", {}),
+        (color, "avif", {}),
     ):
         file = io.BytesIO()
         image.save(file, name, **options)
@@ -303,7 +303,7 @@ class FormServer:
 class NobodyRecognizer:
     """Stands in for a Recognizer: there is nobody in any image."""
 
-    every, gives, colour, classes = None, "probabilities", False, ("anger", "fear")
+    every, gives, color, classes = None, "probabilities", False, ("anger", "fear")
     model = make_pipeline(StandardScaler())
 
     def predict_image(self, image):

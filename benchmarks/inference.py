@@ -63,9 +63,7 @@ def main():
     module = network.net_.module_.eval()
     rng = np.random.default_rng(0)
     n_threads = torch.get_num_threads()
-    print(
-        f"{options.network}: {network.n_parameters_:,} parameters, views={network.views!r}"
-    )
+    print(f"{options.network}: {network.n_parameters_:,} parameters, tta={network.tta!r}")
     for threads in sorted({1, n_threads}):
         torch.set_num_threads(threads)
         for n in (1, 64):

@@ -1,6 +1,6 @@
 """kill -9 at random moments of a search: what is lost, and whether it ends the same.
 
-``python benchmarks/kill.py`` runs a search on drawn faces by the grid program, with two
+``python benchmarks/kill.py`` runs a search on synthetic faces by the grid program, with two
 processes. Then it runs it again with an empty store, kills the program and all its
 processes at ten random moments, and starts it again each time until it ends. Prints a
 table of the fits that were found, begun and lost, and says whether scores, parameters,
@@ -44,8 +44,8 @@ EXPERIMENT = {
         },
     },
     "evaluate": {
-        "folds": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
-        "inner": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
+        "outer_cv": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
+        "inner_cv": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
     },
 }
 FOUND, BEGUN = ("step_reused", "fit_reused"), ("step_computed", "fit_computed")
@@ -117,7 +117,7 @@ class Search:
         results = json.loads((self.folder / "report" / "results.json").read_text())
         for name in ("seconds", "fits", "command"):
             del results[name]
-        for fold in results["folds"]:
+        for fold in results["outer_cv"]:
             del fold["seconds"]
         table = (self.folder / "report" / "cv_results.csv").read_text().splitlines()
         timed = ["_time" in name for name in table[0].split(",")]

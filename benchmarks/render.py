@@ -14,7 +14,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from ferpipe.candide.template import drawn_model
+from ferpipe.candide.template import template_model
 from ferpipe.synthesis.render import random_appearance, render_faces
 
 N_FACES, N_PERSONS, SIZE = 1024, 20, 96
@@ -114,9 +114,9 @@ def sheet(model, size=SIZE):
 def main():
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draw", help="file for a sheet of drawn faces")
+    parser.add_argument("--draw", help="file for a sheet of synthetic faces")
     options = parser.parse_args()
-    model = drawn_model()
+    model = template_model()
     speed(model)
     if options.draw:
         cv2.imwrite(options.draw, sheet(model))

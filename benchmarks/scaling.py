@@ -29,8 +29,8 @@ def write_experiment(path, n_sequences, epochs):
     """Write the experiment file: 8 candidates, 3 outer and 2 inner folds."""
     network = {
         "frames": None,
-        "hidden": {"try": [[16], [32]]},
-        "cell": {"try": ["lstm", "gru"]},
+        "hidden_size": {"try": [[16], [32]]},
+        "rnn_type": {"try": ["lstm", "gru"]},
         "training": {
             "Training": {"max_epochs": epochs, "lr": {"try": [0.003, 0.01]}},
         },
@@ -43,8 +43,8 @@ def write_experiment(path, n_sequences, epochs):
             "classify": {"SequenceNetwork": network},
         },
         "evaluate": {
-            "folds": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
-            "inner": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
+            "outer_cv": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
+            "inner_cv": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
         },
     }
     path.write_text(yaml.safe_dump(experiment, sort_keys=False))
@@ -65,7 +65,7 @@ def run(folder, way):
     if done.returncode:
         sys.exit(done.stderr)
     results = json.loads((out / "results.json").read_text())
-    return seconds, results["seconds"], [fold["predicted"] for fold in results["folds"]]
+    return seconds, results["seconds"], [fold["predicted"] for fold in results["outer_cv"]]
 
 
 def main():

@@ -26,7 +26,7 @@ EXPERIMENT = {
     "name": "photos",
     "pipeline": {
         # small faces are looked for too, as in photos of groups, and most time goes there
-        "align": {"FaceAligner": {"size": 48, "min_size": 40, "missing": "centre"}},
+        "align": {"FaceAligner": {"size": 48, "min_size": 40, "missing": "center"}},
         "hog": "HOGFeatures",
         "classify": {"KNeighborsClassifier": {"n_neighbors": {"try": [1, 5, 15]}}},
     },
@@ -78,13 +78,13 @@ def main():
             yaml.safe_dump({"data": data, **EXPERIMENT}, sort_keys=False)
         )
         (first, found), (second, again) = run(folder, 1), run(folder, 2)
-    same = found["folds"] and all(
+    same = found["outer_cv"] and all(
         one["predicted"] == other["predicted"]
-        for one, other in zip(found["folds"], again["folds"], strict=True)
+        for one, other in zip(found["outer_cv"], again["outer_cv"], strict=True)
     )
     print(f"{options.faces} photos of 400x400, {found['fits']['total']} fits")
     print(f"  empty store {first:.1f} s, second {second:.1f} s: {first / second:.1f} times")
-    print(f"  accuracy {found['headline_scores']['accuracy']:.3f}; same answers: {same}")
+    print(f"  accuracy {found['primary_scores']['accuracy']:.3f}; same answers: {same}")
     return 0
 
 

@@ -1,9 +1,9 @@
 """How soon the server answers, alone and under load, from a second process on loopback.
 
 ``python benchmarks/serve.py`` starts ``python -m ferpipe.serve`` with a network of random
-weights on a free port, and sends it a JPEG image of 640 x 480 pixels with one drawn face:
-first one request after the other, then 200 requests, 8 at a time. ``--model FILE`` takes a
-saved model, or a network that ships.
+weights on a free port, and sends it a JPEG image of 640 x 480 pixels with one synthetic
+face: first one request after the other, then 200 requests, 8 at a time. ``--model FILE``
+takes a saved model, or a network that ships.
 """
 
 import argparse

@@ -2,12 +2,12 @@
 
 ``python benchmarks/serve_load.py --minutes 10 --requests 10000`` starts ``python -m
 ferpipe.serve fer2013`` on a free port and sends it that many requests, spread over that
-time, at most eight at once: drawn faces, broken, empty and huge files, images of too many
-pixels, senders that are slow or vanish, other kinds of content, and frames over
+time, at most eight at once: synthetic faces, broken, empty and huge files, images of too
+many pixels, senders that are slow or vanish, other kinds of content, and frames over
 WebSockets, good and bad. Which request is of which kind follows from ``--seed``. Prints
-answers and times by kind, every answer that is not among those that docs/serve.md
-promises, memory and open files of the server, and a verdict; the exit status is 1 if
-something is wrong. Without numbers it sends 1,000 in one minute.
+answers and times by kind, every answer that is not among those that docs/serve.md promises,
+memory and open files of the server, and a verdict; the exit status is 1 if something is
+wrong. Without numbers it sends 1,000 in one minute.
 """
 
 import argparse

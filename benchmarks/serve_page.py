@@ -2,8 +2,8 @@
 
 ``python benchmarks/serve_page.py`` starts ``python -m ferpipe.serve`` with a network of
 random weights on a free port, opens its page in Chromium without a window, and drops a
-JPEG image of 640 x 480 pixels with one drawn face on it, one time after the other. Prints
-the milliseconds from the drop to the frame in which boxes, bars and label are on the
+JPEG image of 640 x 480 pixels with one synthetic face on it, one time after the other.
+Prints the milliseconds from the drop to the frame in which boxes, bars and label are on the
 screen, and how many of them went by from the request to the server's answer. ``--model
 FILE`` takes a saved model, or a network that ships. Without a browser it says so and ends.
 """

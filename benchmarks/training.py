@@ -1,6 +1,6 @@
 """Training speed of ImageNetwork against a bare PyTorch loop, side by side.
 
-The same module, batches, data, optimiser and arithmetic; both train alternately in one
+The same module, batches, data, optimizer and arithmetic; both train alternately in one
 process, and the time spent in the program (user) and in the kernel (system) is printed
 apart: ``python benchmarks/training.py --threads 1 --size 48``.
 """

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ActionUnitRules": "ferpipe.candide.action_unit_rules",
-    "AdaptiveHistogramEqualizer": "ferpipe.faces.lighting",
+    "CLAHE": "ferpipe.faces.lighting",
     "Augment": "ferpipe.networks.training.augment",
     "CNNFeatures": "ferpipe.networks.cnn_features",
     "Cached": "ferpipe.caching.transformer",
@@ -34,7 +34,7 @@ _PUBLIC = {
     "PoolFrames": "ferpipe.sequences",
     "Recognizer": "ferpipe.recognition.recognizer",
     "SequenceNetwork": "ferpipe.networks.sequence",
-    "Sighting": "ferpipe.recognition.stream",
+    "FacePrediction": "ferpipe.recognition.stream",
     "Training": "ferpipe.networks.training.settings",
     "ZernikeFeatures": "ferpipe.features.zernike",
     "detect_faces": "ferpipe.faces.detection",

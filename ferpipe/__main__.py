@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 PROGRAMS = {
     "grid": "run an experiment file: search, scores, report, model",
-    "predict": "recognise expressions in images, videos or a camera: a table",
+    "predict": "recognize expressions in images, videos or a camera: a table",
     "serve": "a web page and an HTTP API for a model",
     "inspect": "list what a model file holds, without loading it",
     "compare": "compare runs on the samples that they share",

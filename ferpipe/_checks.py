@@ -22,7 +22,7 @@ __all__ = [
 _CHECKED = 1 << 22
 # sums of squares of larger ones overflow single precision, which networks compute in
 _LARGEST = 1e15
-# Largest values of the scales that images come on: floats, floats after standardisation
+# Largest values of the scales that images come on: floats, floats after standardization
 # and the like, bytes, 16 bits. How often a value may be larger before it is on another.
 _SCALES = (1.0, 15.0, 255.0, 65535.0)
 _BYTES = 255.0
@@ -35,7 +35,7 @@ def check_images(X, *, name="X"):
     Parameters
     ----------
     X : array-like of shape (n, h, w) or (n, h, w, 3), or list of such images
-        Grey or RGB images, uint8 or finite float on any scale.
+        Gray or RGB images, uint8 or finite float on any scale.
     name : str, default="X"
         Name of the argument in error messages.
 
@@ -84,7 +84,7 @@ def check_sequences(X, *, name="X"):
     Parameters
     ----------
     X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
-        Sequences with time first. A frame is a feature vector ``(d,)``, a grey
+        Sequences with time first. A frame is a feature vector ``(d,)``, a gray
         image ``(h, w)`` or an RGB image ``(h, w, 3)``.
     name : str, default="X"
         Name of the argument in error messages.
@@ -135,7 +135,7 @@ def check_sequences(X, *, name="X"):
         if sequence.ndim > 4 or (sequence.ndim == 4 and sequence.shape[3] != 3):
             raise ValueError(
                 f"{name}[{index}] has frames of shape {sequence.shape[1:]}, but a frame "
-                "must be (d,), (h, w) or (h, w, 3), the colour channel last."
+                "must be (d,), (h, w) or (h, w, 3), the color channel last."
             )
         _check_finite(sequence, f"{name}[{index}]")
     return sequences
@@ -193,7 +193,7 @@ def check_frame_shape(got, expected, estimator, *, kind="images"):
     if tuple(got) != tuple(expected):
         cure = "crop or resize them to that"
         if len(got) != len(expected):
-            cure = "make them grey" if len(expected) == 2 else "give them in RGB"
+            cure = "make them gray" if len(expected) == 2 else "give them in RGB"
         raise ValueError(
             f"X has {kind} of shape {tuple(got)}, but {type(estimator).__name__} was "
             f"fitted on {kind} of shape {tuple(expected)}: {cure}."
@@ -299,7 +299,7 @@ def check_value_scale(images, scale, estimator):
     Raises
     ------
     ValueError
-        If floats are within 0..1 where fit saw whole grey values, if bytes come where fit
+        If floats are within 0..1 where fit saw whole gray values, if bytes come where fit
         saw 16 bits, or a value is more than 16 times as large as the scale of fit.
     """
     if scale is None:
@@ -327,5 +327,5 @@ def _image_shape_hint(images):
     if images.ndim == 2:
         return " A single image i goes in as [i]."
     if images.ndim > 3:
-        return " Three colour channels go last; sequences of images go through PerFrame."
+        return " Three color channels go last; sequences of images go through PerFrame."
     return ""

@@ -10,8 +10,8 @@ from ferpipe._system.terminal import careful_output, error_line, printable
 from ferpipe.experiments.comparison import (
     compare_runs,
     draw_comparisons,
-    judged_samples,
     read_run,
+    scored_samples,
 )
 from ferpipe.experiments.report.formatting import EN_DASH, SPLIT_NAMES, percent, points
 
@@ -89,14 +89,14 @@ def _names(folders: list[Path]) -> list[str]:
 def _table(
     first: dict[str, Any], baseline: str, comparisons: dict[str, dict[str, Any]]
 ) -> str:
-    _, correct, _ = judged_samples(first)
+    _, correct, _ = scored_samples(first)
     rows = [list(_HEADS), [baseline, percent(float(correct.mean()))]]
     rows += [[name, *_cells(comparison)] for name, comparison in comparisons.items()]
     widths = [
         max(len(row[i]) for row in rows if i < len(row)) + 2 for i in range(len(_HEADS))
     ]
     lines = [
-        f"accuracy {SPLIT_NAMES[first['headline']]}, {len(correct)} samples"
+        f"accuracy {SPLIT_NAMES[first['primary']]}, {len(correct)} samples"
         + (" (synthetic data)" if first["synthetic"] else ""),
         "",
     ]
@@ -127,7 +127,9 @@ def _cells(comparison: dict[str, Any]) -> list[str]:
 def _notes(baseline: str, comparisons: dict[str, dict[str, Any]]) -> list[str]:
     found = list(comparisons.values())
     methods = {item["interval"]["method"] for item in found if item["interval"]}
-    notes = [f"difference: points above {baseline}, on the samples that both have judged"]
+    notes = [
+        f"difference: points above {baseline}, on the samples that both have evaluated"
+    ]
     if "subject bootstrap" in methods:
         notes.append("interval: subjects resampled")
     if "sample bootstrap" in methods:
@@ -146,7 +148,7 @@ def _notes(baseline: str, comparisons: dict[str, dict[str, Any]]) -> list[str]:
         if item["t_test"] and item["t_test"]["p"] is None
     ]
     notes += [
-        f"{name}: {item['n_samples']} samples compared of {item['n_first']} judged by "
+        f"{name}: {item['n_samples']} samples compared of {item['n_first']} evaluated by "
         f"{baseline} and {item['n_second']} by it"
         for name, item in comparisons.items()
         if not item["n_samples"] == item["n_first"] == item["n_second"]

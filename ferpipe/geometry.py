@@ -1,7 +1,7 @@
 """Geometry of points and images in the plane: similarity transforms and warps.
 
 A transform is a matrix of shape (2, 3); it takes a point (x, y), in pixels and y down, to
-``matrix[:, :2] @ (x, y) + matrix[:, 2]``. Pixel centres have whole coordinates.
+``matrix[:, :2] @ (x, y) + matrix[:, 2]``. Pixel centers have whole coordinates.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-def similarity(scale, angle, centre, target):
+def similarity(scale, angle, center, target):
     """Make the similarity transform that takes one point to another.
 
     Parameters
@@ -26,7 +26,7 @@ def similarity(scale, angle, centre, target):
         Lengths after over lengths before.
     angle : float
         Turn in radians, from the x axis towards the y axis: clockwise as images are seen.
-    centre : array-like of shape (2,)
+    center : array-like of shape (2,)
         A point before.
     target : array-like of shape (2,)
         Where it comes to lie.
@@ -36,7 +36,7 @@ def similarity(scale, angle, centre, target):
     matrix : ndarray of shape (2, 3)
     """
     cosine, sine = float(scale * np.cos(angle)), float(scale * np.sin(angle))
-    (x, y), (to_x, to_y) = centre, target
+    (x, y), (to_x, to_y) = center, target
     return np.array(
         [
             [cosine, -sine, to_x - cosine * x + sine * y],
@@ -56,7 +56,7 @@ def fit_similarity(source, target):
     Returns
     -------
     matrix : ndarray of shape (2, 3)
-        Minimises the sum of squared distances between the transformed source and the
+        Minimizes the sum of squared distances between the transformed source and the
         target. It never mirrors.
 
     Raises
@@ -67,7 +67,7 @@ def fit_similarity(source, target):
     Notes
     -----
     In two dimensions the orthogonal Procrustes problem without reflection has a closed
-    form: with centred points as complex numbers it is the regression of one on the other.
+    form: with centered points as complex numbers it is the regression of one on the other.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     source_mean, target_mean = source.mean(0), target.mean(0)

@@ -16,7 +16,7 @@ from ferpipe._system.terminal import careful_output, error_line, printable
 from ferpipe._system.threads import n_cores
 from ferpipe.caching.store import Store
 from ferpipe.experiments.cluster import check_address
-from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.metrics import summarize
 from ferpipe.experiments.plan import Plan
 from ferpipe.experiments.protocols import PROTOCOLS
 from ferpipe.experiments.report.formatting import SPLIT_NAMES
@@ -182,13 +182,13 @@ def _run_program(options, arguments):
 def _write(results, folder):
     folder.mkdir(parents=True, exist_ok=True)
     paths = list(write_report(results, folder).values())
-    summary = summarise(results)
+    summary = summarize(results)
     model = save(
         results.model,
         folder / "model.joblib",
         data=f"{results.data['loader']}: {results.data['description'].splitlines()[0]}",
         protocol=summary["protocol"],
-        scores=summary["headline_scores"],
+        scores=summary["primary_scores"],
         crop_template=_crop_template(results.data["loader"]),
     )
     return [*paths, model]
@@ -216,7 +216,7 @@ def _with_protocol(mapping, protocol):
     evaluate = mapping.get("evaluate") or {}
     if protocol is None or not isinstance(evaluate, Mapping):
         return mapping
-    kept = {key: value for key, value in evaluate.items() if key != "folds"}
+    kept = {key: value for key, value in evaluate.items() if key != "outer_cv"}
     return {**mapping, "evaluate": {**kept, "protocol": protocol}}
 
 
@@ -232,8 +232,8 @@ def _describe_plan(plan: Plan) -> str:
     counts = Counter(printable(str(name)) for name in bunch.target)
     n_groups = 0 if bunch.groups is None else len({str(name) for name in bunch.groups})
     label = "synthetic data, " if bunch.synthetic else ""
-    if plan.saves_judged:
-        ((train, test),) = plan.headline
+    if plan.saves_scored:
+        ((train, test),) = plan.primary
         outer = f"{len(train)} to train, {len(test)} to test"
     else:
         outer = "outer folds: " + " and ".join(

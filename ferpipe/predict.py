@@ -1,4 +1,4 @@
-"""Recognise expressions in files: ``python -m ferpipe.predict MODEL clip.mp4 -o a.csv``."""
+"""Recognize expressions in files: ``python -m ferpipe.predict MODEL clip.mp4 -o a.csv``."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ferpipe._system.terminal import careful_output, error_line, printable
 from ferpipe.io.images import LARGEST_IMAGE, read_frames, read_image
 from ferpipe.io.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from ferpipe.recognition.drawing import Curves, draw_sightings
+from ferpipe.recognition.drawing import Curves, draw_predictions
 from ferpipe.recognition.recognizer import Recognizer
 from ferpipe.recognition.tables import FORMATS, RowWriter, kind_of
 
@@ -120,13 +120,13 @@ class _Outputs:
     n_faces_before: int = 0
     writers: list = field(default_factory=list)
 
-    def add(self, source, frame, sightings, rate=None, shown=()):
+    def add(self, source, frame, predictions, rate=None, shown=()):
         """Write what was seen in a frame, and the frame with what is shown on it."""
-        for one in sightings:
+        for one in predictions:
             self.table.write(self.row(self._numbered(one), str(source)))
-        self.n_rows += len(sightings)
+        self.n_rows += len(predictions)
         if self.curves is not None:
-            self.curves.add(sightings)
+            self.curves.add(predictions)
         if self.video is not None:
             self._draw(frame, shown, rate)
 
@@ -134,19 +134,19 @@ class _Outputs:
         """Begin another input: its faces get numbers that none had before."""
         self.n_faces_before = self.n_faces
 
-    def _numbered(self, sighting):
-        if sighting.face is None:
-            return sighting
-        face = sighting.face + self.n_faces_before
+    def _numbered(self, prediction):
+        if prediction.face is None:
+            return prediction
+        face = prediction.face + self.n_faces_before
         self.n_faces = max(self.n_faces, face + 1)
-        return replace(sighting, face=face)
+        return replace(prediction, face=face)
 
     def _draw(self, frame, shown, rate):
         import cv2
 
         if not self.writers:
             self.writers.append(_video_writer(self.video, rate, frame.shape))
-        drawn = draw_sightings(frame, shown)
+        drawn = draw_predictions(frame, shown)
         self.writers[0].write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
     def close(self):
@@ -196,7 +196,7 @@ def _run(options):
         )
         stack.callback(outputs.close)
         try:
-            if _recognise_all(recognizer, inputs, outputs, options.max_pixels):
+            if _recognize_all(recognizer, inputs, outputs, options.max_pixels):
                 status = 1
         except KeyboardInterrupt:
             print(f"\nstopped: {outputs.n_rows} rows were kept", file=sys.stderr)
@@ -215,13 +215,13 @@ def _run(options):
     return status
 
 
-def _recognise_all(recognizer, inputs, outputs, max_pixels):
+def _recognize_all(recognizer, inputs, outputs, max_pixels):
     """Go through the inputs; return how many could not be read."""
     failed = 0
     for source in inputs:
         outputs.begin()
         try:
-            _recognise(recognizer, source, outputs, max_pixels)
+            _recognize(recognizer, source, outputs, max_pixels)
         except (ValueError, OSError) as error:
             if len(inputs) == 1:
                 raise
@@ -230,10 +230,10 @@ def _recognise_all(recognizer, inputs, outputs, max_pixels):
     return failed
 
 
-def _recognise(recognizer, source, outputs, max_pixels):
-    colour = recognizer.colour or outputs.video is not None
+def _recognize(recognizer, source, outputs, max_pixels):
+    color = recognizer.color or outputs.video is not None
     if _is_image(source):
-        image = read_image(source, grey=not colour, max_pixels=max_pixels)
+        image = read_image(source, gray=not color, max_pixels=max_pixels)
         outputs.add(source, image, recognizer.predict_image(image))
         return
     total, rate = _facts(source)
@@ -242,16 +242,16 @@ def _recognise(recognizer, source, outputs, max_pixels):
     if is_camera:
         seen = ((frame, stream.step(frame, moment)) for moment, frame in _camera(source))
     else:
-        seen = stream.run(read_frames(source, grey=not colour))
+        seen = stream.run(read_frames(source, gray=not color))
     n_read = 0
     shown = []
     progress = tqdm(
         seen, printable(str(source)), total=total, unit="frame", disable=None, smoothing=0.1
     )
-    for frame, sightings in progress:
+    for frame, predictions in progress:
         n_read += 1
-        shown = sightings or shown
-        outputs.add(source, frame, sightings, rate, shown)
+        shown = predictions or shown
+        outputs.add(source, frame, predictions, rate, shown)
     if total and n_read < _WHOLE * total:
         print(
             f"note: {printable(str(source))} is cut short: it tells of {total} frames, "
@@ -346,7 +346,7 @@ def _check_plot(path):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m ferpipe.predict",
-        description="Recognise expressions in images, videos or a camera's frames: a row a "
+        description="Recognize expressions in images, videos or a camera's frames: a row a "
         "face a frame.",
     )
     parser.add_argument(

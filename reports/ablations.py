@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 
 from ferpipe import datasets
 from ferpipe._system.memory import keep_freed_memory
-from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.metrics import summarize
 from ferpipe.experiments.spec import read_mapping
 from ferpipe.grid import run
 from ferpipe.networks.pretrained import save_network
@@ -39,7 +39,7 @@ ADAM = [
     *(f"{TRAINING}.optimizer=adam", f"{TRAINING}.lr=0.002"),
     f"{TRAINING}.weight_decay=0.0",
 ]
-# What each run replaces. Learning rates are usual ones of the optimisers, tuned for none.
+# What each run replaces. Learning rates are usual ones of the optimizers, tuned for none.
 RUNS = {
     PLAIN: [],
     TAUGHT: [],
@@ -103,11 +103,11 @@ def measure(name, seed, epochs, share, bunch):
     results = run(read_mapping(EXPERIMENT), data=bunch, set=settings)
     if name == PLAIN:
         save_network(results.model[-1], teacher)
-    summary = summarise(results)
-    head = summary["splits"][summary["headline"]]
+    summary = summarize(results)
+    head = summary["splits"][summary["primary"]]
     return {
-        "accuracy": summary["headline_scores"]["accuracy"],
-        "f1_macro": summary["headline_scores"]["f1_macro"],
+        "accuracy": summary["primary_scores"]["accuracy"],
+        "f1_macro": summary["primary_scores"]["f1_macro"],
         "calibration_error": head["calibration"]["error"],
         "seconds": round(results.seconds),
         "device": find_device("auto"),

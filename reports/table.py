@@ -68,7 +68,7 @@ LONG = {
     "stn_cnn_lstm_svm": ("stn_cnn_lstm_svm", []),
     "paper_000_ck48_5": ("paper_000", ["--set", "data.ck48.classes=5"]),
 }
-# paper, its system, its accuracy and how it was judged, our report
+# paper, its system, its accuracy and how it was evaluated, our report
 PAPERS = (
     ("000", "CNN, BiLSTM, SVM, as published", "85 %, stratified folds", "paper_000_ck48_5"),
     ("000", "the same chain, small", "85 %, stratified folds", "lstm_svm_ck48_5"),
@@ -110,17 +110,17 @@ PAPERS = (
     ("004", "Zernike moments, random forest", "not told", "zernike_forest_ck48_7"),
 )
 PAPERS_HEAD = (
-    "| paper | system | its accuracy | ours by subject | ours on a plain split "
+    "| paper | system | its accuracy | ours by subject | ours on a stratified split "
     "| report |\n|---|---|---|---|---|---|\n"
 )
 HEAD = (
-    "| experiment | data | accuracy | 95 % interval | macro-F1 | plain split "
+    "| experiment | data | accuracy | 95 % interval | macro-F1 | stratified split "
     "| time |\n|---|---|---|---|---|---|---|\n"
 )
 DATA = {"ck48": "CK+48", "fer2013": "FER2013"}
 SPLITS = {
-    "by_subject": "{} folds by subject",
-    "plain": "{} plain folds",
+    "subject_independent": "{} folds by subject",
+    "stratified": "{} plain folds",
     "official": "PublicTest",
 }
 
@@ -145,17 +145,17 @@ def read(report):
 
 def plain_split(results):
     """Return the accuracy on folds that do not know subjects, or nothing."""
-    if results["headline"] != "by_subject" or "plain" not in results["splits"]:
+    if results["primary"] != "subject_independent" or "stratified" not in results["splits"]:
         return ""
-    return mean_spread(results["splits"]["plain"]["accuracy"])
+    return mean_spread(results["splits"]["stratified"]["accuracy"])
 
 
 def row(report):
     """Return a row of the table of reports, and the accuracy that it is sorted by."""
     results = read(report)
-    head = results["splits"][results["headline"]]
+    head = results["splits"][results["primary"]]
     score, interval = head["accuracy"], head["accuracy"]["interval"]
-    split = SPLITS[results["headline"]].format(head["n_folds"])
+    split = SPLITS[results["primary"]].format(head["n_folds"])
     seeds = head.get("seeds") or {}
     spread = ""
     if seeds:
@@ -165,7 +165,7 @@ def row(report):
         f"{DATA[results['data']['loader']]}, {len(results['classes'])} classes",
         f"{mean_spread(score)}, {split}{spread}",
         f"{interval['low']:.3f} to {interval['high']:.3f}",
-        f"{results['headline_scores']['f1_macro']:.3f}",
+        f"{results['primary_scores']['f1_macro']:.3f}",
         plain_split(results),
         f"{results['seconds'] / 60:.1f} min",
     ]
@@ -180,8 +180,8 @@ def paper_row(paper, system, theirs, report):
         experiment, _ = (REPORTS | LONG)[report]
         cells += ["not run yet", "", f"`pipelines/{experiment}.yaml`"]
     else:
-        head = results["splits"][results["headline"]]
-        official = results["headline"] == "official"
+        head = results["splits"][results["primary"]]
+        official = results["primary"] == "official"
         cells += [
             mean_spread(head["accuracy"]) + (" on PublicTest" if official else ""),
             plain_split(results),

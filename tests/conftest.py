@@ -1,9 +1,9 @@
-"""Drawn faces, and models of them, for tests of several files."""
+"""Synthetic faces, and models of them, for tests of several files."""
 
 import cv2
 import numpy as np
 import pytest
-from sightings import CLASSES
+from predictions import CLASSES
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
@@ -33,7 +33,7 @@ def model(crops):
 
 @pytest.fixture(scope="session")
 def frames():
-    """A drawn face that moves and smiles, in larger pictures."""
+    """A synthetic face that moves and smiles, in larger pictures."""
     bunch = datasets.make_expression_sequences(
         2, n_frames=7, size=140, classes=["happiness", "anger"], random_state=3
     )
@@ -60,10 +60,10 @@ def causal(crops):
     """A network that reads forwards only, on features of each frame."""
     data, target = crops
     network = SequenceNetwork(
-        frames=None,
-        hidden=6,
+        backbone=None,
+        hidden_size=6,
         bidirectional=False,
-        readout="every_frame",
+        pooling="per_frame",
         training=Training(max_epochs=3, lr=0.02),
         random_state=0,
     )

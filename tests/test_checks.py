@@ -11,7 +11,7 @@ from ferpipe._checks import (
     value_scale_of,
 )
 
-GREY = np.arange(2 * 4 * 5, dtype=np.uint8).reshape(2, 4, 5)
+GRAY = np.arange(2 * 4 * 5, dtype=np.uint8).reshape(2, 4, 5)
 FRAMES = np.arange(6.0).reshape(3, 2)
 
 
@@ -46,16 +46,16 @@ def test_good_images_come_back_as_they_are(shape, dtype):
 
 @pytest.mark.parametrize("container", [list, tuple, objects, np.ndarray.tolist])
 def test_images_may_come_in_any_container(container):
-    images = check_images(container(GREY))
-    np.testing.assert_array_equal(images, GREY)
+    images = check_images(container(GRAY))
+    np.testing.assert_array_equal(images, GRAY)
 
 
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (GREY[0], r"got an array of shape \(4, 5\)\. A single image i goes in as \[i\]"),
-        (np.zeros((2, 3, 4, 5)), r"\(2, 3, 4, 5\)\. Three colour channels go last; seq"),
-        (np.zeros((2, 4, 5, 4)), r"shape \(2, 4, 5, 4\)\. Three colour channels go last"),
+        (GRAY[0], r"got an array of shape \(4, 5\)\. A single image i goes in as \[i\]"),
+        (np.zeros((2, 3, 4, 5)), r"\(2, 3, 4, 5\)\. Three color channels go last; seq"),
+        (np.zeros((2, 4, 5, 4)), r"shape \(2, 4, 5, 4\)\. Three color channels go last"),
         (np.zeros((2, 6, 4, 5, 3)), "sequences of images go through PerFrame"),
         (np.zeros(7), r"got an array of shape \(7,\)\.$"),
         (np.float64(1), r"got an array of shape \(\)\.$"),
@@ -63,10 +63,10 @@ def test_images_may_come_in_any_container(container):
         (np.zeros((0, 4, 5)), r"X is empty: got an array of shape \(0, 4, 5\)"),
         (np.zeros((2, 0, 5)), r"X is empty: got an array of shape \(2, 0, 5\)"),
         (
-            [GREY[0], GREY[0, :3]],
+            [GRAY[0], GRAY[0, :3]],
             r"X\[1\] has shape \(3, 5\), but X\[0\] .* \(4, 5\)",
         ),
-        ([GREY[0], np.zeros((4, 5, 3))], r"all images must have one size"),
+        ([GRAY[0], np.zeros((4, 5, 3))], r"all images must have one size"),
     ],
 )
 def test_images_of_a_wrong_shape(images, message):
@@ -76,7 +76,7 @@ def test_images_of_a_wrong_shape(images, message):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_images_that_are_not_finite(bad):
-    images = GREY.astype(np.float32)
+    images = GRAY.astype(np.float32)
     images[1, 2, 3] = bad
     with pytest.raises(ValueError, match=r"NaN or infinite.*first at \(1, 2, 3\).*drop"):
         check_images(images)
@@ -86,8 +86,8 @@ def test_images_that_are_not_finite(bad):
     ("images", "dtype"),
     [
         (["a.png", "b.png"], "<U5"),
-        (GREY.astype(object), "object"),
-        (GREY.astype(complex), "complex128"),
+        (GRAY.astype(object), "object"),
+        (GRAY.astype(complex), "complex128"),
         (None, "object"),
     ],
 )
@@ -98,11 +98,11 @@ def test_images_that_are_not_numbers(images, dtype):
 
 def test_the_name_stands_in_the_message():
     with pytest.raises(ValueError, match=r"^faces must hold images"):
-        check_images(GREY[0], name="faces")
+        check_images(GRAY[0], name="faces")
     with pytest.raises(ValueError, match=r"^clips\[1\] is empty"):
         check_sequences([FRAMES, FRAMES[:0]], name="clips")
     with pytest.raises(ValueError, match=r"^points must hold landmarks"):
-        check_landmarks(GREY[0], name="points")
+        check_landmarks(GRAY[0], name="points")
 
 
 # sequences
@@ -145,7 +145,7 @@ def test_a_sequence_may_be_a_list_of_frames():
             [FRAMES, FRAMES[:, :1]],
             r"X\[1\] has .* \(1,\), but X\[0\] has .* \(2,\)",
         ),
-        ([FRAMES, GREY], r"X\[1\] has frames of shape \(4, 5\), but X\[0\]"),
+        ([FRAMES, GRAY], r"X\[1\] has frames of shape \(4, 5\), but X\[0\]"),
         (
             [[FRAMES[0], FRAMES[0, :1]]],
             r"frame 1 of shape \(1,\), but its frame 0",
@@ -166,7 +166,7 @@ def test_sequences_of_a_wrong_shape_or_value(clips, message):
         check_sequences(clips)
 
 
-@pytest.mark.parametrize("clips", [["a.mp4"], [["a.png", "b.png"]], GREY.astype(object)])
+@pytest.mark.parametrize("clips", [["a.mp4"], [["a.png", "b.png"]], GRAY.astype(object)])
 def test_sequences_that_are_not_numbers(clips):
     with pytest.raises(TypeError, match="must hold numbers"):
         check_sequences(clips)
@@ -207,7 +207,7 @@ def test_frame_shape_is_compared_with_that_of_fit():
         check_frame_shape((40, 48), (48, 48), Extractor())
     with pytest.raises(ValueError, match=r"fitted on frames of shape \(5,\): crop"):
         check_frame_shape((4,), (5,), Extractor(), kind="frames")
-    with pytest.raises(ValueError, match=r"shape \(40, 48\): make them grey"):
+    with pytest.raises(ValueError, match=r"shape \(40, 48\): make them gray"):
         check_frame_shape((40, 48, 3), (40, 48), Extractor())
     with pytest.raises(ValueError, match=r"shape \(40, 48, 3\): give them in RGB"):
         check_frame_shape((40, 48), (40, 48, 3), Extractor())

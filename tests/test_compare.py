@@ -21,13 +21,13 @@ def write_run(folder, share, *, seed=0, **changes):
         "format": 1,
         "name": folder.name,
         "synthetic": False,
-        "headline": "by_subject",
+        "primary": "subject_independent",
         "data": {"loader": "drawn"},
         "target": target.tolist(),
         "groups": [f"s{i // 4}" for i in range(N)],
         "folds": [
             {
-                "split": "by_subject",
+                "split": "subject_independent",
                 "n_train": 30,
                 "test": list(range(start, start + 10)),
                 "predicted": predicted[start : start + 10].tolist(),
@@ -88,7 +88,7 @@ def test_what_is_not_known_is_a_dash_and_is_told(tmp_path, capsys):
     assert "40 samples (synthetic data)" in printed
     assert rows(printed)["two"][-4:] == ["\N{EN DASH}"] * 4
     assert "no two shared folds" in printed
-    assert "two: 10 samples compared of 40 judged by one and 10 by it" in printed
+    assert "two: 10 samples compared of 40 evaluated by one and 10 by it" in printed
 
 
 def test_runs_without_subjects_say_what_was_resampled(tmp_path, capsys):
@@ -157,7 +157,12 @@ def test_runs_that_are_alike_are_said_to_share_their_folds(tmp_path, capsys):
     assert found == {"n_folds": 4, "t": None, "p": None}
 
 
-FOLD = {"split": "by_subject", "n_train": 30, "test": [0, 1], "predicted": ["a", "b"]}
+FOLD = {
+    "split": "subject_independent",
+    "n_train": 30,
+    "test": [0, 1],
+    "predicted": ["a", "b"],
+}
 
 
 @pytest.mark.parametrize(
@@ -165,8 +170,8 @@ FOLD = {"split": "by_subject", "n_train": 30, "test": [0, 1], "predicted": ["a",
     [
         {"name": 7},
         {"synthetic": None},
-        {"headline": ["by_subject"]},
-        {"headline": "by_moon"},
+        {"primary": ["subject_independent"]},
+        {"primary": "by_moon"},
         {"data": []},
         {"data": {"loader": {}}},
         {"target": []},
@@ -178,7 +183,7 @@ FOLD = {"split": "by_subject", "n_train": 30, "test": [0, 1], "predicted": ["a",
         {"folds": []},
         {"folds": [None]},
         {"folds": [{}]},
-        {"folds": [{**FOLD, "split": "plain"}]},
+        {"folds": [{**FOLD, "split": "stratified"}]},
         {"folds": [{**FOLD, "n_train": 0}]},
         {"folds": [{**FOLD, "n_train": float("nan")}]},
         {"folds": [{**FOLD, "test": [0, N]}]},

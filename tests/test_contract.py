@@ -36,8 +36,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import ferpipe
 from ferpipe import (
+    CLAHE,
     ActionUnitRules,
-    AdaptiveHistogramEqualizer,
     Augment,
     Cached,
     CandideFitter,
@@ -100,9 +100,9 @@ CASES = [
         grid={"orientations": [4, 9]},
     ),
     Case(
-        "HOGFeatures(colour)",
+        "HOGFeatures(color)",
         HOGFeatures(cells_per_block=[1, 1]),
-        "colour images",
+        "color images",
         grid={"block_norm": ["L1", "L2"]},
     ),
     Case(
@@ -113,9 +113,9 @@ CASES = [
         tolerance=1e-6,
     ),
     Case(
-        "ZernikeFeatures(colour)",
+        "ZernikeFeatures(color)",
         ZernikeFeatures(order=4),
-        "colour images",
+        "color images",
         grid={"grid": [(1, 1), (2, 2)]},
         tolerance=1e-6,
     ),
@@ -126,9 +126,9 @@ CASES = [
         grid={"size": [None, (3, 3)]},
     ),
     Case(
-        "PixelFeatures(colour)",
+        "PixelFeatures(color)",
         PixelFeatures(),
-        "colour images",
+        "color images",
         grid={"size": [None, (3, 3)]},
     ),
     Case(
@@ -138,9 +138,9 @@ CASES = [
         grid={"method": ["uniform", "nri_uniform"]},
     ),
     Case(
-        "LBPFeatures(var, colour)",
+        "LBPFeatures(var, color)",
         LBPFeatures(method="var", cells=[2, 2], n_jobs=2),
-        "colour images",
+        "color images",
         grid={"norm": ["L1-sqrt", None]},
     ),
     Case(
@@ -158,9 +158,9 @@ CASES = [
         tolerance=1e-5,
     ),
     Case(
-        "GaborFeatures(colour)",
-        GaborFeatures(frequencies=[0.2], part="real", pool="centre", cells=[2, 2]),
-        "colour images",
+        "GaborFeatures(color)",
+        GaborFeatures(frequencies=[0.2], part="real", pool="center", cells=[2, 2]),
+        "color images",
         grid={"orientations": [2, 4]},
         tolerance=1e-4,
     ),
@@ -172,9 +172,9 @@ CASES = [
         tolerance=1e-5,
     ),
     Case(
-        "CNNFeatures(colour)",
+        "CNNFeatures(color)",
         CNNFeatures(block=1, cells=2),
-        "colour images",
+        "color images",
         grid={"cells": [1, 2]},
         tolerance=1e-5,
     ),
@@ -247,30 +247,30 @@ CASES = [
     ),
     Case(
         "SequenceNetwork(images)",
-        SequenceNetwork(hidden=(4,), training=QUICK, random_state=0),
+        SequenceNetwork(hidden_size=(4,), training=QUICK, random_state=0),
         "films",
         grid={"training__lr": [0.01, 0.001]},
         tolerance=1e-5,
     ),
     Case(
         "SequenceNetwork(features)",
-        SequenceNetwork(frames=None, hidden=(4,), training=QUICK, random_state=0),
+        SequenceNetwork(backbone=None, hidden_size=(4,), training=QUICK, random_state=0),
         "tracks",
-        grid={"cell": ["gru", "lstm"]},
+        grid={"rnn_type": ["gru", "lstm"]},
         tolerance=1e-5,
     ),
     Case(
         "FaceAligner",
-        FaceAligner(8, detector=None, missing="centre"),
+        FaceAligner(8, detector=None, missing="center"),
         "images",
         grid={"margin": [0.0, 0.2]},
         gives_lists=True,
         takes_any_size=True,
     ),
     Case(
-        "FaceAligner(colour)",
-        FaceAligner(8, detector=None, colour=True, mask=True, missing="nan"),
-        "colour images",
+        "FaceAligner(color)",
+        FaceAligner(8, detector=None, color=True, mask=True, missing="nan"),
+        "color images",
         grid={"template": ["fer2013", "ck48"]},
         gives_lists=True,
         takes_any_size=True,
@@ -314,14 +314,14 @@ CASES = [
             (LocalContrastNormalizer(), {"sigma": [2.0, 4.0]}),
             (PixelNormalizer(), {"with_std": [False, True]}),
             (HistogramEqualizer(), {"amount": [0.5, 1.0]}),
-            (AdaptiveHistogramEqualizer(), {"clip_limit": [2.0, 4.0]}),
+            (CLAHE(), {"clip_limit": [2.0, 4.0]}),
         )
         for case in (
             # arrays of images are no more rows than lists are
             Case(
                 type(estimator).__name__,
                 estimator,
-                "colour images",
+                "color images",
                 grid=grid,
                 gives_lists=True,
             ),
@@ -349,7 +349,7 @@ def make_data(case):
     """Draw 12 samples of two classes from six subjects; each subject shows both."""
     rng = np.random.default_rng(7)
     n = 12
-    shape = {"images": (20, 16), "colour images": (20, 16, 3), "films": (20, 16)}
+    shape = {"images": (20, 16), "color images": (20, 16, 3), "films": (20, 16)}
     size = shape.get(case.data, (5,))
     y = np.array(["happiness", "surprise"] * (n // 2))
     lengths = [3] * n if case.one_length or not case.is_sequential else [3, 2, 4] * (n // 3)
@@ -508,7 +508,7 @@ def takes_one_size(case):
 
 def takes_images(case):
     # differences of frames are on the frames' scale, and the step behind them checks it
-    return case.data in ("images", "colour images", "films") and not isinstance(
+    return case.data in ("images", "color images", "films") and not isinstance(
         case.estimator, FrameDeltas
     )
 

@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples" / "recognizer"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A saved model, a picture of a drawn face and a clip of three frames of it."""
+    """A saved model, a picture of a synthetic face and a clip of three frames of it."""
     folder = tmp_path_factory.mktemp("examples")
     faces = datasets.make_expression_sequences(
         8, n_frames=1, classes=["anger", "happiness"], random_state=0

@@ -29,7 +29,7 @@ def test_similarity_turns_scales_and_places_as_in_skimage(points):
     np.testing.assert_allclose(transform_points(matrix, points), expected(points))
 
 
-def test_similarity_takes_the_centre_to_the_target():
+def test_similarity_takes_the_center_to_the_target():
     matrix = similarity(0.3, 2, (5, 6), (-1, 9))
     np.testing.assert_allclose(transform_points(matrix, np.array([5, 6])), (-1, 9))
 
@@ -99,14 +99,14 @@ def test_warp_equals_skimage(points):
 @pytest.mark.parametrize("shrinks", [2, 3, 5])
 def test_warp_puts_structures_where_the_matrix_says(shrinks):
     rows, columns = np.mgrid[:200, :200].astype(np.float32)
-    centre = np.array([110.0, 90.0])
-    blob = np.exp(-((columns - centre[0]) ** 2 + (rows - centre[1]) ** 2) / 400)
+    center = np.array([110.0, 90.0])
+    blob = np.exp(-((columns - center[0]) ** 2 + (rows - center[1]) ** 2) / 400)
     matrix = similarity(1 / shrinks, 0.5, (100, 100), (30, 30))
     small = warp(blob.astype(np.float32), matrix, (60, 60))
     total = small.sum()
     rows, columns = np.mgrid[:60, :60]
     found = (columns * small).sum() / total, (rows * small).sum() / total
-    np.testing.assert_allclose(found, transform_points(matrix, centre), atol=0.02)
+    np.testing.assert_allclose(found, transform_points(matrix, center), atol=0.02)
 
 
 @pytest.mark.parametrize("shrinks", [2, 4, 7])
@@ -148,7 +148,7 @@ def test_blocks_are_averages():
     assert transform_points(matrix, np.zeros(2))[0] >= 35
 
 
-def test_warp_keeps_colours_and_dtype():
+def test_warp_keeps_colors_and_dtype():
     image = np.zeros((40, 40, 3), np.uint8)
     image[..., 0] = 200
     warped = warp(image, similarity(0.4, 0, (0, 0), (5, 5)), (10, 12))

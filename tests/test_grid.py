@@ -23,8 +23,8 @@ PIPELINE = {
         "classify": {"SVC": {"kernel": "linear", "C": {"try": [0.01, 0.1]}}},
     },
     "evaluate": {
-        "folds": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
-        "inner": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
+        "outer_cv": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
+        "inner_cv": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
     },
 }
 WRITTEN = [
@@ -82,15 +82,15 @@ def test_the_whole_job(file, tmp_path, capsys):
 
 def test_run_from_python_gives_the_same(file, tmp_path):
     results = ferpipe.run(
-        file, set=["evaluate.folds.StratifiedKFold.n_splits=3"], out=tmp_path / "out"
+        file, set=["evaluate.outer_cv.StratifiedKFold.n_splits=3"], out=tmp_path / "out"
     )
-    assert sum(fold.split == "by_subject" for fold in results.folds) == 3
+    assert sum(fold.split == "subject_independent" for fold in results.folds) == 3
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == WRITTEN
     bunch = ferpipe.datasets.make_expression_sequences(
         n_sequences=84, size=32, random_state=0
     )
     same = ferpipe.run(
-        PIPELINE, data=bunch, set=["evaluate.folds.StratifiedKFold.n_splits=3"]
+        PIPELINE, data=bunch, set=["evaluate.outer_cv.StratifiedKFold.n_splits=3"]
     )
     assert [fold.scores for fold in same.folds] == [fold.scores for fold in results.folds]
     assert same.data["loader"] == "given_in_python"
@@ -104,7 +104,7 @@ def test_run_takes_data_of_your_own(file):
         list(faces.data), list(faces.target), kind="sequences", groups=list(faces.groups)
     )
     results = ferpipe.run(file, data=own)
-    assert results.headline == "by_subject"
+    assert results.primary == "subject_independent"
     assert results.data["synthetic"] is False
 
 
@@ -122,7 +122,7 @@ def test_dry_run_writes_nothing_but_the_plan(file, tmp_path, capsys):
         (["--set", "pipeline.classify.SVC.kernal=rbf"], "Did you mean kernel?"),
         (["--set", "pipeline.classify.SVCC.C=1"], "Did you mean SVC?"),
         (["--set", "pipeline.classify.SVC.C.try=[]"], "at least one alternative"),
-        (["--set", "evaluate.folds.StratifiedKFold.n_splits=30"], "30 outer folds"),
+        (["--set", "evaluate.outer_cv.StratifiedKFold.n_splits=30"], "30 outer folds"),
         (["--data", "ck48=/nowhere/CK+48"], "/nowhere/CK+48"),
         (["--data", "ck48=$FERPIPE_NO_SUCH_VARIABLE"], "FERPIPE_NO_SUCH_VARIABLE"),
     ],
@@ -195,24 +195,24 @@ def test_a_protocol_stands_in_the_place_of_folds(file, tmp_path, capsys):
     words = [str(file), "--protocol", "random-80-20", "--n-jobs", "1"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "protocol random-80-20: A random fifth of each class is judged" in printed
+    assert "protocol random-80-20: A random fifth of each class is evaluated" in printed
     # 4 candidates x 2 inner folds and the refit
     assert "4 candidates; 67 to train, 17 to test; 9 fits" in printed
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert len(results["folds"]) == 1
+    assert len(results["outer_cv"]) == 1
     assert "A random fifth" in results["protocol"]
     assert f"--protocol {words[2]}" in results["command"]
     resolved = yaml.safe_load((tmp_path / "out" / "resolved.yaml").read_text())
     assert resolved["evaluate"]["protocol"] == "random-80-20"
     assert "folds" not in resolved["evaluate"]
     same = ferpipe.run(file, protocol="random-80-20")
-    assert same.folds[0].scores == results["folds"][0]["scores"]
+    assert same.folds[0].scores == results["outer_cv"][0]["scores"]
 
 
 def test_a_protocol_of_another_data_set_names_both(file, capsys):
     assert main([str(file), "--protocol", "ck48-7-subject"]) == 2
     error = capsys.readouterr().err
-    assert "ck48-7-subject judges the data set ck48, not expression_sequences" in error
+    assert "ck48-7-subject evaluates the data set ck48, not expression_sequences" in error
     assert main([str(file), "--protocol", "ck48-7"]) == 2
     assert "Did you mean ck48-7-" in capsys.readouterr().err
 
@@ -231,7 +231,7 @@ HOG = {
         "pool": "PoolFrames",
         "classify": "LinearSVC",
     },
-    "evaluate": {"folds": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}}},
+    "evaluate": {"outer_cv": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}}},
 }
 
 

@@ -36,7 +36,7 @@ def test_compiles_and_resolves(path):
 
 
 def small_data(spec):
-    """Drawn faces in the shape that the experiment takes."""
+    """Synthetic faces in the shape that the experiment takes."""
     from ferpipe.datasets import make_expression_sequences
 
     bunch = make_expression_sequences(n_sequences=84, n_frames=3, random_state=0)

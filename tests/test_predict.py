@@ -28,7 +28,7 @@ needs_media = pytest.mark.skipif(not MEDIA.is_dir(), reason="needs FERPIPE_DATA"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A saved model, a clip with one drawn face, and two pictures."""
+    """A saved model, a clip with one synthetic face, and two pictures."""
     folder = tmp_path_factory.mktemp("predict")
     classes = ["anger", "happiness"]
     bunch = datasets.make_expression_sequences(

@@ -22,7 +22,7 @@ def clips(rng):
 
 @pytest.fixture
 def films(rng):
-    """Sequences of grey images that differ in length."""
+    """Sequences of gray images that differ in length."""
     return [rng.integers(0, 256, (length, 16, 24), dtype=np.uint8) for length in LENGTHS]
 
 

@@ -24,9 +24,9 @@ def add_photo(photo: Annotated[bytes, File()]) -> dict:
     """Tell whether the people in a photo smile; plain ``def``: it runs in a thread."""
     try:
         with one_at_a_time:
-            sightings = recognizer.predict_image(io.BytesIO(photo))
+            predictions = recognizer.predict_image(io.BytesIO(photo))
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
-    faces = [one for one in sightings if one.face is not None]
+    faces = [one for one in predictions if one.face is not None]
     smiling = sum(one.label == "happiness" for one in faces)
     return {"faces": len(faces), "smiling": smiling}

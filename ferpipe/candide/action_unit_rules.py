@@ -138,7 +138,7 @@ class ActionUnitRules(ClassifierMixin, BaseEstimator):
         )
 
     def _actions_of(self, X):
-        """Return standardised action units by name; both sides' mean without the side."""
+        """Return standardized action units by name; both sides' mean without the side."""
         model, prior = load_calibrated()
         n_shape, n_animation = len(model.shape_names), len(model.animation_names)
         if X.shape[1] not in (n_animation, n_shape + n_animation):

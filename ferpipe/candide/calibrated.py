@@ -8,7 +8,7 @@ import numpy as np
 import ferpipe
 from ferpipe.candide.model import CandideModel
 from ferpipe.candide.point_fit import Prior
-from ferpipe.candide.template import drawn_model
+from ferpipe.candide.template import template_model
 
 __all__ = ["load_calibrated", "save_calibrated"]
 
@@ -31,7 +31,7 @@ def load_calibrated(path=_OWN) -> tuple[CandideModel, Prior]:
     prior : Prior
         Of its units.
     """
-    drawn = drawn_model()
+    drawn = template_model()
     with np.load(path, allow_pickle=False) as arrays:
         model = CandideModel(
             arrays["vertices"].astype(np.float64),

@@ -5,7 +5,7 @@ it. A face is turned by ``R = Rz(rz) @ Ry(ry) @ Rx(rx)``, angles in radians and
 right-handed about the axes of the model: rx > 0 nods it down, ry > 0 turns the nose to the
 right of the image, rz > 0 tilts it counter-clockwise as seen. A vertex g is shown at
 ``u = s * (R @ g)[0] + tx`` and ``v = -s * (R @ g)[1] + ty``, in pixels and y down; s is in
-pixels per unit of the model. Pixel centres have whole coordinates.
+pixels per unit of the model. Pixel centers have whole coordinates.
 """
 
 import numpy as np
@@ -164,7 +164,7 @@ def fit_pose(vertices, points, weights=None):
     Returns
     -------
     pose : ndarray of shape (6,)
-        Minimises the weighted sum of squared distances between the projected vertices and
+        Minimizes the weighted sum of squared distances between the projected vertices and
         the points. s is positive, ry from -pi / 2 to pi / 2, rx and rz above -pi and up to
         pi.
 

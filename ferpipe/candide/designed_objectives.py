@@ -48,7 +48,7 @@ class LandmarkObjective:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         points : ndarray of shape (k, 2)
             Where the visible points are thought to be, in pixels.
 
@@ -137,14 +137,14 @@ class EdgeObjective:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         points : ndarray of shape (k, 2)
             Where the visible points are thought to be: they tell the face's size.
 
         Returns
         -------
         gradient : ndarray of shape (h, w, 2), float32
-            Along x and y, in grey levels a pixel.
+            Along x and y, in gray levels a pixel.
         """
         import cv2
 

@@ -2,7 +2,7 @@
 
 The coarse network of the landmarks looks at an upright crop round the box. The similarity
 transform from the mean face to its points gives a crop in which the face stands upright,
-centred and at one size; the wireframe's network looks at that one and gives the
+centered and at one size; the wireframe's network looks at that one and gives the
 parameters. Where the last frame's parameters are known, they take the place of the first.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import ferpipe
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
-from ferpipe.candide.fit_quality import FitJudge, load_judge
+from ferpipe.candide.fit_quality import FitQualityModel, load_quality_model
 from ferpipe.candide.model import POSE_NAMES, CandideModel
 from ferpipe.candide.point_fit import visible_points
 from ferpipe.faces.landmark_cascade import CropPlacer, OpenNetwork, PointCascade
@@ -61,7 +61,7 @@ class WireframeCascade:
     Attributes
     ----------
     landmarks : PointCascade
-        Its coarse network looks first; it judges doubtful finds.
+        Its coarse network looks first; it evaluates doubtful finds.
     network : OpenNetwork
         From one crop, uint8 of shape (1, 1, size, size), to parameters (1, n_parameters)
         and points (1, k, 2).
@@ -71,7 +71,7 @@ class WireframeCascade:
         Vertices that the points show.
     mean_points : ndarray of shape (k, 2)
         The points of the mean face of the landmarks.
-    quality : FitJudge
+    quality : FitQualityModel
         Tells whether the wireframe lies on a face.
     """
 
@@ -80,7 +80,7 @@ class WireframeCascade:
     model: CandideModel
     vertices: np.ndarray
     mean_points: np.ndarray
-    quality: FitJudge
+    quality: FitQualityModel
 
     def predict(self, image, box, angle=0.0):
         """Fit the wireframe to the face in a box.
@@ -88,7 +88,7 @@ class WireframeCascade:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         box : (float, float, float, float)
             ``(x, y, width, height)`` in pixels.
         angle : float, default=0.0
@@ -99,7 +99,7 @@ class WireframeCascade:
         parameters : ndarray of shape (n_parameters,)
             As the model's ``parameter_names`` lists them.
         quality : float
-            Probability that it lies on a face; see :class:`FitJudge`.
+            Probability that it lies on a face; see :class:`FitQualityModel`.
         """
         return self.from_landmarks(image, self.landmarks.first_look(image, box, angle))
 
@@ -109,7 +109,7 @@ class WireframeCascade:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         landmarks : ndarray of shape (68, 2)
             ``(x, y)`` in pixels.
 
@@ -127,7 +127,7 @@ class WireframeCascade:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         parameters : ndarray of shape (n_parameters,)
             Of the last frame of a video, for example.
 
@@ -160,9 +160,9 @@ class WireframeCascade:
         self.model.split(there)[1][:] = sigma
         return there
 
-    def judge(self, image, face, *, detector="dlib"):
+    def assess(self, image, face, *, detector="dlib"):
         """Score a doubtful find again, as PointCascade does."""
-        return self.landmarks.judge(image, face, detector=detector)
+        return self.landmarks.assess(image, face, detector=detector)
 
     def _look(self, image, points):
         to_crop = self._place(points)
@@ -189,7 +189,7 @@ class WireframeCascade:
 
 
 def load_wireframe_cascade(folder, landmarks, model) -> WireframeCascade:
-    """Load the wireframe's network, and what judges its fits.
+    """Load the wireframe's network, and what evaluates its fits.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def load_wireframe_cascade(folder, landmarks, model) -> WireframeCascade:
         model,
         vertices,
         mean_points,
-        load_judge(Path(folder) / "quality.npz"),
+        load_quality_model(Path(folder) / "quality.npz"),
     )
 
 

@@ -74,7 +74,7 @@ class WireframeNetwork(nn.Module):
         Parameters
         ----------
         crops : tensor of shape (n, 1, size, size)
-            Grey values 0..255.
+            Gray values 0..255.
 
         Returns
         -------

@@ -14,18 +14,18 @@ from ferpipe.geometry import warp
 __all__ = [
     "LEAST_QUALITY",
     "QUALITY_SIZE",
-    "FitJudge",
-    "load_judge",
-    "save_judge",
+    "FitQualityModel",
+    "load_quality_model",
+    "save_quality_model",
     "standardized",
 ]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "fitter" / "quality.npz"
 # below it the wireframe had better be taken to lie beside the face
 LEAST_QUALITY = 0.5
-# side of the crops that are judged, in pixels
+# side of the crops that are evaluated, in pixels
 QUALITY_SIZE = 32
-# added to the standard deviation of grey values, so that noise in flat areas stays small
+# added to the standard deviation of gray values, so that noise in flat areas stays small
 _LEAST_CONTRAST = 8.0
 
 
@@ -35,7 +35,7 @@ def standardized(crops):
     Parameters
     ----------
     crops : array-like of shape (n, size, size)
-        Grey values 0..255.
+        Gray values 0..255.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def standardized(crops):
 
 
 @dataclass(frozen=True, eq=False)
-class FitJudge:
+class FitQualityModel:
     """A network of one hidden layer that looks at a small crop placed by the fit.
 
     Attributes
@@ -75,7 +75,7 @@ class FitJudge:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey; a crop of the face will do.
+            Gray; a crop of the face will do.
         points : ndarray of shape (k, 2)
             Where the fitted wireframe shows its points, in pixels.
 
@@ -96,22 +96,25 @@ class FitJudge:
         object.__setattr__(self, "_place", placer)
 
 
-def save_judge(path, judge):
-    """Write a judge to a file.
+def save_quality_model(path, quality_model):
+    """Write a quality_model to a file.
 
     Parameters
     ----------
     path : str or path
         The file, ``.npz``.
-    judge : FitJudge
+    quality_model : FitQualityModel
         What is written, weights in single precision.
     """
-    arrays = {one.name: np.float32(getattr(judge, one.name)) for one in fields(judge)}
+    arrays = {
+        one.name: np.float32(getattr(quality_model, one.name))
+        for one in fields(quality_model)
+    }
     np.savez_compressed(path, **arrays)
 
 
 @cache
-def load_judge(path=_OWN) -> FitJudge:
-    """Load what :func:`save_judge` wrote; the package's own by default."""
+def load_quality_model(path=_OWN) -> FitQualityModel:
+    """Load what :func:`save_quality_model` wrote; the package's own by default."""
     with np.load(path, allow_pickle=False) as arrays:
-        return FitJudge(**{name: arrays[name] for name in arrays.files})
+        return FitQualityModel(**{name: arrays[name] for name in arrays.files})

@@ -37,8 +37,8 @@ _N_POSE = len(POSE_NAMES)
 class CandideFitter(TransformerMixin, BaseEstimator):
     """Fit a wireframe to the face in each image: how it is turned, who it is, what it does.
 
-    Two small networks, trained on photos and on drawn faces whose parameters are known,
-    give the parameters at once; or an objective is minimised by Gauss-Newton, with a
+    Two small networks, trained on photos and on synthetic faces whose parameters are known,
+    give the parameters at once; or an objective is minimized by Gauss-Newton, with a
     Gaussian prior of the units that was learned from annotated faces. Given sequences
     instead of images, a face is looked for in the first frame and followed from frame to
     frame; one sigma holds for all frames of a sequence, and an alpha for each.
@@ -52,11 +52,11 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         What finds the face, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
         images are crops of faces already, framed about as FER2013's.
     objective : {"landmarks", "learned", "edges"} or Objective, default=None
-        What is minimised: distances to landmarks that are found; the learned objective
+        What is minimized: distances to landmarks that are found; the learned objective
         that comes with the package; the designed one, edges' strength; or a fitted
         :class:`ferpipe.LearnedObjective`, in a FrozenEstimator. None for the networks,
         which are many times faster.
-    missing : {"raise", "nan", "centre"}, default="centre"
+    missing : {"raise", "nan", "center"}, default="center"
         What an image without a face gives: an error that names it; NaN; or a fit to the
         middle of the image.
     smoothing : float, default=0.0
@@ -87,7 +87,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
     -----
     A list of lists of images, a list of arrays (T, h, w) or (T, h, w, 3), or an array of
     shape (n, T, h, w) are sequences; a list of images or an array (n, h, w) are not, and
-    colour goes last in both.
+    color goes last in both.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             HasMethods(["look", "observe", "values"]),
             None,
         ],
-        "missing": [StrOptions({"raise", "nan", "centre"})],
+        "missing": [StrOptions({"raise", "nan", "center"})],
         "smoothing": [Interval(Real, 0, None, closed="left")],
         "subtract_first": ["boolean"],
         "min_size": [Interval(Real, 1, None, closed="left"), None],
@@ -123,7 +123,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         *,
         detector="dlib",
         objective=None,
-        missing="centre",
+        missing="center",
         smoothing=0.0,
         subtract_first=False,
         min_size=None,
@@ -339,9 +339,9 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             detector=self.detector,
             min_size=self.min_size,
             threshold=self.threshold,
-            judge=partial(finder.judge, image, detector=self.detector),
+            assess=partial(finder.assess, image, detector=self.detector),
         )
-        if face is None and self.missing == "centre":
+        if face is None and self.missing == "center":
             return central_face(image)
         return face
 

@@ -18,7 +18,7 @@ from ferpipe._compat import HasMethods, Interval, fit_context
 from ferpipe.candide.box_features import BoxFeatures, box_pool, mirrored_boxes
 from ferpipe.candide.objective import (
     as_visible,
-    check_grey,
+    check_gray,
     contour_normals,
     displace,
     mean_shape,
@@ -161,7 +161,7 @@ class LearnedObjective(BaseEstimator):
         Parameters
         ----------
         images : list of ndarray of shape (h_i, w_i), uint8
-            Grey.
+            Gray.
         points : ndarray of shape (n, 68, 2) or (n, k, 2)
             The 68 points of their faces, or those that the wireframe's visible vertices
             are compared with; in pixels.
@@ -176,7 +176,7 @@ class LearnedObjective(BaseEstimator):
             If there are not as many images as faces, fewer than 20, or points of another
             number or not finite, or a reach is not positive.
         TypeError, ValueError
-            If an image is not grey and of 8 bits.
+            If an image is not gray and of 8 bits.
         """
         points = as_visible(points)
         if len(images) != len(points) or len(images) < 20:
@@ -187,7 +187,7 @@ class LearnedObjective(BaseEstimator):
         if not all(isinstance(reach, Real) and reach > 0 for reach in self.reaches):
             raise ValueError(f"reaches must be positive numbers, got {self.reaches!r}.")
         for image in images:
-            check_grey(image)
+            check_gray(image)
         rng = check_random_state(self.random_state)
         self.mean_points_ = mean_shape(points)
         images, points = _with_mirrored(images, points)
@@ -226,7 +226,7 @@ class LearnedObjective(BaseEstimator):
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         points : ndarray of shape (k, 2)
             Not used.
         """
@@ -474,7 +474,7 @@ def nearest_minima(offsets, values):
     Returns
     -------
     minima : ndarray of shape (n_lines,)
-        Each the m that minimises ``sum((values - abs(offsets - m)) ** 2)``, to a twentieth
+        Each the m that minimizes ``sum((values - abs(offsets - m)) ** 2)``, to a twentieth
         of the reach; at most 1.3 times the reach away.
     """
     minima = _CANDIDATES * offsets[-1]

@@ -44,7 +44,7 @@ class CandideModel:
 
     References
     ----------
-    .. [1] J. Ahlberg, "CANDIDE-3 - an updated parameterised face", report LiTH-ISY-R-2326,
+    .. [1] J. Ahlberg, "CANDIDE-3 - an updated parameterized face", report LiTH-ISY-R-2326,
        Linköping University, 2001.
     """
 

@@ -14,13 +14,13 @@ from sklearn.utils import Bunch, check_random_state
 
 from ferpipe.candide.camera import project
 from ferpipe.candide.point_fit import fit_points, fit_targets, visible_points
-from ferpipe.candide.template import drawn_model
+from ferpipe.candide.template import template_model
 from ferpipe.faces.landmark_cascade import place_in_box
 from ferpipe.geometry import fit_similarity, similarity, transform_points
 
 __all__ = [
     "Objective",
-    "check_grey",
+    "check_gray",
     "contour_normals",
     "displace",
     "fit_objective",
@@ -59,7 +59,7 @@ class Objective(Protocol):
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         points : ndarray of shape (k, 2)
             Where the visible points are thought to be, in pixels.
         """
@@ -108,7 +108,7 @@ class Objective(Protocol):
 @cache
 def _neighbours():
     """Return the positions of each visible vertex's neighbours on its contour."""
-    model = drawn_model()
+    model = template_model()
     visible = sorted(model.landmarks)
     partner = visible_partners()
     before, after = np.arange(len(visible)), np.arange(len(visible))
@@ -129,7 +129,7 @@ def visible_partners():
     partner : ndarray of shape (k,), int
         Itself in the middle.
     """
-    model = drawn_model()
+    model = template_model()
     visible = sorted(model.landmarks)
     names = {vertex: name for name, vertex in model.vertex_names.items()}
     other = {"left": "right", "right": "left"}
@@ -181,14 +181,14 @@ def start_in_box(model, prior, box, angle, facts):
     angle : float
         Turn of the face, in radians, clockwise.
     facts : PointCascade
-        Its ``mean_shape``, ``box_width`` and ``box_centre`` say where faces are in boxes.
+        Its ``mean_shape``, ``box_width`` and ``box_center`` say where faces are in boxes.
 
     Returns
     -------
     parameters : ndarray of shape (n_parameters,)
     """
     placement = place_in_box(
-        box, angle, facts.mean_shape, facts.box_width, facts.box_centre
+        box, angle, facts.mean_shape, facts.box_width, facts.box_center
     )
     shape = transform_points(placement, facts.mean_shape)
     vertices, points = visible_points(model, shape)
@@ -207,7 +207,7 @@ def fit_objective(model, prior, objective, image, start, *, limits=None, first_s
     objective : Objective
         What says where points should go.
     image : ndarray of shape (h, w), uint8
-        Grey.
+        Gray.
     start : ndarray of shape (n_parameters,)
         Parameters to start from: of :func:`start_in_box`, of a fit to landmarks, or of the
         previous frame.
@@ -229,14 +229,14 @@ def fit_objective(model, prior, objective, image, start, *, limits=None, first_s
     Raises
     ------
     TypeError, ValueError
-        If the image is not grey and of 8 bits.
+        If the image is not gray and of 8 bits.
 
     Notes
     -----
     In each stage the objective looks once or, unless the points stand still by then,
     twice, with one Gauss-Newton step after each look.
     """
-    check_grey(image)
+    check_gray(image)
     vertices = np.array(sorted(model.landmarks))
     typical = model.shape(*np.split(prior.mean, [len(model.shape_names)]))[vertices]
     frontal = typical[:, :2] * (1, -1)
@@ -268,7 +268,7 @@ def fit_objective(model, prior, objective, image, start, *, limits=None, first_s
     return parameters, float(np.sqrt(unsure / sure) / unit) if sure else np.inf
 
 
-def check_grey(image):
+def check_gray(image):
     """Check that an image is one that objectives look at.
 
     Parameters
@@ -281,17 +281,17 @@ def check_grey(image):
     TypeError
         If it is no array of uint8.
     ValueError
-        If it is not grey, or empty.
+        If it is not gray, or empty.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)
         raise TypeError(
-            f"Expected a grey image as an array of uint8, got {kind}: "
+            f"Expected a gray image as an array of uint8, got {kind}: "
             "ferpipe.io.images.read_image makes one of any image."
         )
     if image.ndim != 2 or not image.size:
         raise ValueError(
-            f"Expected a grey image of shape (h, w), got {image.shape}: "
+            f"Expected a gray image of shape (h, w), got {image.shape}: "
             "ferpipe.io.images.read_image makes one of any image."
         )
 
@@ -357,7 +357,7 @@ def search_indicators(
     objective : Objective
         Learned or designed.
     images : list of ndarray of shape (h_i, w_i), uint8
-        Grey.
+        Gray.
     points : ndarray of shape (n, 68, 2) or (n, k, 2)
         The 68 points of their faces, or the visible ones, in pixels.
     reach : float
@@ -445,7 +445,7 @@ def as_visible(points):
         If there are neither 68 nor k points, or a number is not finite.
     """
     points = np.asarray(points, np.float64)
-    model = drawn_model()
+    model = template_model()
     n_visible = len(model.landmarks)
     if points.ndim != 3 or points.shape[1:] not in ((68, 2), (n_visible, 2)):
         raise ValueError(
@@ -469,7 +469,7 @@ def mean_shape(points):
     -------
     mean : ndarray of shape (k, 2)
     """
-    model = drawn_model()
+    model = template_model()
     visible = sorted(model.landmarks)
     left, right = (
         visible.index(model.vertex_names[f"eye_outer_{side}"]) for side in ("left", "right")

@@ -1,4 +1,4 @@
-"""Fits that search: an objective is minimised from a box, landmarks or the last frame."""
+"""Fits that search: an objective is minimized from a box, landmarks or the last frame."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from ferpipe.candide.camera import project
 from ferpipe.candide.designed_objectives import EdgeObjective, LandmarkObjective
-from ferpipe.candide.fit_quality import load_judge
+from ferpipe.candide.fit_quality import load_quality_model
 from ferpipe.candide.learned_objective import load_objective
 from ferpipe.candide.model import CandideModel
 from ferpipe.candide.objective import Objective, fit_objective, start_in_box
@@ -37,18 +37,18 @@ def objective_named(name, model, landmarks) -> Objective:
 
 @dataclass(frozen=True)
 class ObjectiveSearch:
-    """An objective, and what its minimisation needs besides; used as WireframeCascade is.
+    """An objective, and what its minimization needs besides; used as WireframeCascade is.
 
     Attributes
     ----------
     objective : Objective
-        What is minimised.
+        What is minimized.
     model : CandideModel
         The wireframe.
     prior : Prior
         Of its units.
     landmarks : PointCascade
-        Where faces are in detectors' boxes; it judges doubtful finds.
+        Where faces are in detectors' boxes; it evaluates doubtful finds.
     """
 
     objective: Objective
@@ -62,7 +62,7 @@ class ObjectiveSearch:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         box : (float, float, float, float)
             ``(x, y, width, height)`` in pixels.
         angle : float, default=0.0
@@ -72,7 +72,7 @@ class ObjectiveSearch:
         -------
         parameters : ndarray of shape (n_parameters,)
         quality : float
-            Probability that it lies on a face; see :class:`FitJudge`.
+            Probability that it lies on a face; see :class:`FitQualityModel`.
         """
         start = start_in_box(self.model, self.prior, box, angle, self.landmarks)
         return self._search(image, start, self.prior)
@@ -83,7 +83,7 @@ class ObjectiveSearch:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         parameters : ndarray of shape (n_parameters,)
             Of the last frame of a video, for example.
 
@@ -101,7 +101,7 @@ class ObjectiveSearch:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         parameters : ndarray of shape (n_parameters,)
             Fitted before they were known.
         sigma : ndarray of shape (n_shape,)
@@ -119,9 +119,9 @@ class ObjectiveSearch:
         fitted[n_pose : n_pose + len(sigma)] = sigma
         return fitted
 
-    def judge(self, image, face, *, detector="dlib"):
+    def assess(self, image, face, *, detector="dlib"):
         """Score a doubtful find again, as PointCascade does."""
-        return self.landmarks.judge(image, face, detector=detector)
+        return self.landmarks.assess(image, face, detector=detector)
 
     @property
     def _second_stage(self):
@@ -142,4 +142,4 @@ class ObjectiveSearch:
         pose, sigma, alpha = self.model.split(parameters)
         vertices, _ = self.model.seen_in_landmarks
         shown = project(self.model.shape(sigma, alpha)[vertices], pose)
-        return parameters, load_judge()(image, shown)
+        return parameters, load_quality_model()(image, shown)

@@ -7,7 +7,7 @@ import numpy as np
 from ferpipe.candide import template_tables as tables
 from ferpipe.candide.model import CandideModel
 
-__all__ = ["ANCHORS", "N_VERTICES", "drawn_model", "partners", "triangles_of_openings"]
+__all__ = ["ANCHORS", "N_VERTICES", "template_model", "partners", "triangles_of_openings"]
 
 N_VERTICES = 116
 # the skull and the ears, of which points of the face say nothing
@@ -15,7 +15,7 @@ ANCHORS = (0, 11, 12, 14, 28, 29, 44, 45, 47, 61, 62)
 
 
 @cache
-def drawn_model() -> CandideModel:
+def template_model() -> CandideModel:
     """Build the wireframe as the tables draw it, before any calibration.
 
     Returns

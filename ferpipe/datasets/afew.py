@@ -24,7 +24,7 @@ _CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 
 
 def load_afew(
-    path, *, usage=None, every=None, grey=True, on_error="raise", return_X_y=False
+    path, *, usage=None, every=None, gray=True, on_error="raise", return_X_y=False
 ):
     """Load AFEW, Acted Facial Expressions in the Wild.
 
@@ -37,9 +37,9 @@ def load_afew(
         Load one of the official splits only. The labels of the test clips are not public.
     every : float, default=None
         Keep one frame in so many seconds, such as the 0.3 of [2]_; None keeps all. A clip
-        of two seconds, 720 x 576 in grey, takes 20 MB with all its frames.
-    grey : bool, default=True
-        Turn colours into grey; otherwise frames are RGB.
+        of two seconds, 720 x 576 in gray, takes 20 MB with all its frames.
+    gray : bool, default=True
+        Turn colors into gray; otherwise frames are RGB.
     on_error : {"raise", "warn"}, default="raise"
         "warn" leaves out broken and unexpected files, if they are few, and names them.
     return_X_y : bool, default=False
@@ -82,7 +82,7 @@ def load_afew(
     clips = read_samples(
         [file for file, _, _ in samples],
         [label for _, label, _ in samples],
-        lambda file: _read_clip(file, every, grey),
+        lambda file: _read_clip(file, every, gray),
         unexpected=unexpected,
         layout=_LAYOUT,
         on_error=on_error,
@@ -132,12 +132,12 @@ def _find_clips(folder, split):
     return samples, unexpected
 
 
-def _read_clip(file, every, grey):
+def _read_clip(file, every, gray):
     """Return the frames of a video, one in ``every`` seconds."""
     if every is None:
-        return np.stack([frame for _, frame in read_frames(file, grey=grey)])
+        return np.stack([frame for _, frame in read_frames(file, gray=gray)])
     kept = {}
-    for time, frame in read_frames(file, grey=grey):
+    for time, frame in read_frames(file, gray=gray):
         # containers round times: half a millisecond early is on time
         kept.setdefault(int((time + 5e-4) / every), frame)
     return np.stack(list(kept.values()))

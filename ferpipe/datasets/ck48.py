@@ -1,4 +1,4 @@
-"""CK+48: the last three frames of the labelled CK+ sequences, 48 x 48 grey."""
+"""CK+48: the last three frames of the labelled CK+ sequences, 48 x 48 gray."""
 
 import re
 
@@ -106,7 +106,7 @@ def load_ck48(path, *, classes=7, as_sequences=True, on_error="raise", return_X_
         description=(
             f"CK+48, {len(names)} classes ({kind})\n\nThe last three frames of the "
             "labelled sequences of CK+ (Lucey et al. 2010), posed expressions of adults "
-            "in a laboratory, cut to 48 x 48 grey. Without neutral frames. Research "
+            "in a laboratory, cut to 48 x 48 gray. Without neutral frames. Research "
             "evaluation only."
         ),
         return_X_y=return_X_y,

@@ -46,7 +46,7 @@ def load_ckplus(
     last=3,
     as_sequences=True,
     landmarks=False,
-    grey=True,
+    gray=True,
     on_error="raise",
     return_X_y=False,
 ):
@@ -70,14 +70,14 @@ def load_ckplus(
         Number of frames from the beginning, which are neutral.
     last : int or None, default=3
         Number of frames from the end; None takes all frames of a sequence. All frames of
-        CK+ take about 3 GB of memory in grey.
+        CK+ take about 3 GB of memory in gray.
     as_sequences : bool, default=True
         One sample is a sequence of frames; otherwise it is a single frame. Frames of one
         sequence look alike: keep them on one side of every split (``sequences``).
     landmarks : bool, default=False
         Read the 68 points of each frame too.
-    grey : bool, default=True
-        Turn colours into grey (some sequences are in colour); otherwise frames are RGB.
+    gray : bool, default=True
+        Turn colors into gray (some sequences are in color); otherwise frames are RGB.
     on_error : {"raise", "warn"}, default="raise"
         "warn" leaves out samples with a broken file, if they are few, and names them.
     return_X_y : bool, default=False
@@ -153,7 +153,7 @@ def load_ckplus(
     values = read_samples(
         [files for _, _, files in samples],
         [label if target == "emotion" else "with action units" for label, _, _ in samples],
-        lambda files: (_read_frames(files, grey), _read_landmarks(files, points)),
+        lambda files: (_read_frames(files, gray), _read_landmarks(files, points)),
         unexpected=unexpected,
         layout=_LAYOUT,
         on_error=on_error,
@@ -317,8 +317,8 @@ def _check_classes(folder, names, labels):
         )
 
 
-def _read_frames(files, grey):
-    frames = [read_image(file, grey=grey) for file in files]
+def _read_frames(files, gray):
+    frames = [read_image(file, gray=gray) for file in files]
     sizes = {frame.shape[:2] for frame in frames}
     if len(sizes) > 1:
         listing = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))

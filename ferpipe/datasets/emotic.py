@@ -51,7 +51,7 @@ EMOTIC_CATEGORIES = {
 }
 
 
-def load_emotic(path, *, usage=None, grey=True, on_error="raise", return_X_y=False):
+def load_emotic(path, *, usage=None, gray=True, on_error="raise", return_X_y=False):
     """Load EMOTIC, people cut out of their photographs, in seven expressions.
 
     Parameters
@@ -61,8 +61,8 @@ def load_emotic(path, *, usage=None, grey=True, on_error="raise", return_X_y=Fal
         ``EMOTIC``; ``~`` and ``$NAME`` are resolved.
     usage : {"train", "val", "test"} or None, default=None
         Load one of the official splits only.
-    grey : bool, default=True
-        Turn colours into grey; otherwise images are RGB.
+    gray : bool, default=True
+        Turn colors into gray; otherwise images are RGB.
     on_error : {"raise", "warn"}, default="raise"
         "warn" leaves out people whose photograph or annotation is broken, if they are few,
         and names them.
@@ -119,7 +119,7 @@ def load_emotic(path, *, usage=None, grey=True, on_error="raise", return_X_y=Fal
     values = read_samples(
         samples,
         [person["expression"] for person in samples],
-        lambda person: _cut(person, grey),
+        lambda person: _cut(person, gray),
         unexpected=unexpected,
         layout=_LAYOUT,
         on_error=on_error,
@@ -268,9 +268,9 @@ def _reason(error):
     return str(error).rstrip(".")
 
 
-def _cut(person, grey):
+def _cut(person, gray):
     """Return the person's part of the photograph, and where it lies."""
-    image = read_image(person["file"], grey=grey)
+    image = read_image(person["file"], gray=gray)
     height, width = image.shape[:2]
     x0, y0, x1, y1 = person["box"]
     x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)

@@ -1,4 +1,4 @@
-"""FER2013: 48 x 48 grey faces in one csv file, with official splits and FER+ votes."""
+"""FER2013: 48 x 48 gray faces in one csv file, with official splits and FER+ votes."""
 
 import csv
 import gzip
@@ -18,7 +18,7 @@ from ferpipe.io.memmap import map_images
 __all__ = ["ferplus_majority", "load_fer2013"]
 
 _LAYOUT = (
-    "fer2013.csv or fer2013.csv.gz with the columns emotion, pixels, Usage (48 x 48 grey "
+    "fer2013.csv or fer2013.csv.gz with the columns emotion, pixels, Usage (48 x 48 gray "
     "values a row), or the folder that holds it"
 )
 _USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -111,7 +111,7 @@ def load_fer2013(path, *, usage=None, labels="official", lazy=False, return_X_y=
         kind="images",
         filenames=[f"{file}:{row + 2}" for row in rows],
         description=(
-            f"FER2013, {usage or 'all official splits'}, {labels} labels\n\n48 x 48 grey "
+            f"FER2013, {usage or 'all official splits'}, {labels} labels\n\n48 x 48 gray "
             "faces collected by image search (Goodfellow et al. 2013). Many images occur "
             "more than once, also across the official splits. Subjects are not known. "
             "Research only."

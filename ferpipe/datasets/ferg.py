@@ -21,7 +21,7 @@ _LAYOUT = (
 
 
 def load_ferg(
-    path, *, size=None, grey=True, lazy=False, on_error="raise", return_X_y=False
+    path, *, size=None, gray=True, lazy=False, on_error="raise", return_X_y=False
 ):
     """Load FERG-DB, or FERG-3D-DB in the same layout.
 
@@ -35,9 +35,9 @@ def load_ferg(
         ``FERG_DB_256``; ``~`` and ``$NAME`` are resolved.
     size : int or (int, int), default=None
         Scale every image to this height and width, in pixels. All of FERG-DB takes 3.7 GB
-        of memory in grey at 256 x 256, and 0.13 GB at 48.
-    grey : bool, default=True
-        Turn colours into grey; otherwise images are RGB.
+        of memory in gray at 256 x 256, and 0.13 GB at 48.
+    gray : bool, default=True
+        Turn colors into gray; otherwise images are RGB.
     lazy : bool, default=False
         Map the images into memory from a file of the cache, which is written at first;
         for data larger than memory. They must have one size.
@@ -78,12 +78,12 @@ def load_ferg(
     data, places = read_images(
         [file for file, _, _ in samples],
         [label for _, label, _ in samples],
-        lambda file: resize(read_image(file, grey=grey), shape),
+        lambda file: resize(read_image(file, gray=gray), shape),
         unexpected=unexpected,
         layout=_LAYOUT,
         on_error=on_error,
         lazy=lazy,
-        settings=(shape, grey),
+        settings=(shape, gray),
     )
     rows = [samples[place] for place in places]
     filenames, target, groups = map(list, zip(*rows, strict=True))

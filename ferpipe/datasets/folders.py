@@ -29,7 +29,7 @@ def load_image_folder(
     path,
     *,
     size=None,
-    grey=True,
+    gray=True,
     groups=None,
     sequences=None,
     population=None,
@@ -46,8 +46,8 @@ def load_image_folder(
         ``$NAME`` are resolved.
     size : int or (int, int), default=None
         Scale every image to this height and width, in pixels.
-    grey : bool, default=True
-        Turn colours into grey; otherwise images are RGB.
+    gray : bool, default=True
+        Turn colors into gray; otherwise images are RGB.
     groups : str, default=None
         Regular expression that finds the subject in a file's path within ``path``, such
         as ``"anger/S010_004.png"``: what its first group matches. ``r"/(S\d+)_"`` suits
@@ -102,12 +102,12 @@ def load_image_folder(
     data, places = read_images(
         files,
         labels,
-        lambda file: resize(read_image(file, grey=grey), shape),
+        lambda file: resize(read_image(file, gray=gray), shape),
         unexpected=unexpected,
         layout=_IMAGE_LAYOUT,
         on_error=on_error,
         lazy=lazy,
-        settings=(shape, grey),
+        settings=(shape, gray),
     )
     files = [files[place] for place in places]
     extra = {}
@@ -135,7 +135,7 @@ def load_sequence_folder(
     path,
     *,
     size=None,
-    grey=True,
+    gray=True,
     groups=None,
     population=None,
     on_error="raise",
@@ -150,8 +150,8 @@ def load_sequence_folder(
         Frames are taken in the order of their names, 2 before 10.
     size : int or (int, int), default=None
         Scale every frame to this height and width, in pixels.
-    grey : bool, default=True
-        Turn colours into grey; otherwise frames are RGB.
+    gray : bool, default=True
+        Turn colors into gray; otherwise frames are RGB.
     groups : str, default=None
         Regular expression that finds the subject in a clip's path within ``path``, such
         as ``"anger/S010_004.mp4"``: what its first group matches.
@@ -194,7 +194,7 @@ def load_sequence_folder(
     values = read_samples(
         files,
         labels,
-        lambda clip: _read_clip(clip, grey, shape),
+        lambda clip: _read_clip(clip, gray, shape),
         unexpected=unexpected,
         layout=_SEQUENCE_LAYOUT,
         on_error=on_error,
@@ -250,14 +250,14 @@ def _files_below(folder):
             yield entry
 
 
-def _read_clip(clip, grey, shape):
+def _read_clip(clip, gray, shape):
     if clip.is_dir():
         files = visible_files(clip)
         if not files:
             raise ValueError(f"{clip}: this clip has no frames")
-        frames = [resize(read_image(file, grey=grey), shape) for file in files]
+        frames = [resize(read_image(file, gray=gray), shape) for file in files]
     else:
-        frames = [resize(frame, shape) for _, frame in read_frames(clip, grey=grey)]
+        frames = [resize(frame, shape) for _, frame in read_frames(clip, gray=gray)]
     sizes = {frame.shape[:2] for frame in frames}
     if len(sizes) > 1:
         listing = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))

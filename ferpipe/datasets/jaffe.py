@@ -1,4 +1,4 @@
-"""JAFFE: Japanese women who pose seven expressions, 256 x 256 grey."""
+"""JAFFE: Japanese women who pose seven expressions, 256 x 256 gray."""
 
 import re
 

@@ -40,7 +40,7 @@ def join_data_sets(bunches, *, size=None):
     ------
     ValueError
         If there are fewer than two data sets or shared classes, a data set has no labels,
-        or kinds, sizes or colours differ.
+        or kinds, sizes or colors differ.
 
     Warns
     -----
@@ -151,9 +151,9 @@ def _samples(bunches, kept, kind, shape):
         shapes.setdefault(found, str(name))
     if len(shapes) > 1:
         raise ValueError(
-            "frames differ in size or colour ("
+            "frames differ in size or color ("
             + _listing({name: str(found) for found, name in shapes.items()})
-            + "): size: 48 scales all of them, grey: true loads them without colours."
+            + "): size: 48 scales all of them, gray: true loads them without colors."
         )
     return data if kind == "sequences" else np.stack(data)
 

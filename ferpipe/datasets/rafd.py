@@ -23,7 +23,7 @@ _NAME = re.compile(
 _ANGLES = (0, 45, 90, 135, 180)
 
 
-def load_rafd(path, *, angles=(90,), grey=True, on_error="raise", return_X_y=False):
+def load_rafd(path, *, angles=(90,), gray=True, on_error="raise", return_X_y=False):
     """Load RaFD, the Radboud Faces Database.
 
     Parameters
@@ -34,8 +34,8 @@ def load_rafd(path, *, angles=(90,), grey=True, on_error="raise", return_X_y=Fal
     angles : list of {0, 45, 90, 135, 180}, default=(90,)
         Angles of the camera to load, in degrees; 90 is from the front, 0 and 180 are the
         profiles.
-    grey : bool, default=True
-        Turn colours into grey; otherwise images are RGB.
+    gray : bool, default=True
+        Turn colors into gray; otherwise images are RGB.
     on_error : {"raise", "warn"}, default="raise"
         "warn" leaves out broken and unexpected files, if they are few, and names them.
     return_X_y : bool, default=False
@@ -83,7 +83,7 @@ def load_rafd(path, *, angles=(90,), grey=True, on_error="raise", return_X_y=Fal
     data, places = read_images(
         [sample[0] for sample in samples],
         [sample[1] for sample in samples],
-        lambda file: read_image(file, grey=grey),
+        lambda file: read_image(file, gray=gray),
         unexpected=unexpected,
         layout=_LAYOUT,
         on_error=on_error,

@@ -28,7 +28,7 @@ def summary(bunch):
     >>> from ferpipe.datasets import make_expression_sequences
     >>> faces = make_expression_sequences(4, size=24, classes=["anger", "fear"])
     >>> print(summary(faces))
-    Synthetic drawn faces, 4 sequences of 3 frames, 24 x 24, 2 classes
+    Synthetic synthetic faces, 4 sequences of 3 frames, 24 x 24, 2 classes
     samples: 4 sequences
     classes: anger 2, fear 2
     subjects: 1, with 4 samples each

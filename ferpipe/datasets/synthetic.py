@@ -1,4 +1,4 @@
-"""Drawn faces that move from nearly neutral to an expression, with known parameters."""
+"""Synthetic faces that move from nearly neutral to an expression, with known parameters."""
 
 import numbers
 from dataclasses import replace
@@ -81,7 +81,7 @@ def make_expression_sequences(
     random_state=None,
     return_X_y=False,
 ):
-    """Draw sequences of grey faces that move from nearly neutral to an expression.
+    """Draw sequences of gray faces that move from nearly neutral to an expression.
 
     The faces are those of the wireframe that ships, framed as in FER2013. The expression
     of a sequence is drawn from the action-unit table of [1]_, with its alternatives
@@ -161,20 +161,20 @@ def make_expression_sequences(
     n_subjects = int(np.ceil(n_sequences / _SEQUENCES_PER_SUBJECT))
     subjects = np.arange(n_sequences) * n_subjects // n_sequences
     model, prior = load_calibrated()
-    sigmas = _draw_shapes(rng, prior, len(model.shape_names), n_subjects)[subjects]
+    sigmas = _sample_shapes(rng, prior, len(model.shape_names), n_subjects)[subjects]
     parameters = [
         np.concatenate(
             [
-                _draw_poses(rng, model, n_frames, size),
+                _sample_poses(rng, model, n_frames, size),
                 np.tile(sigma, (n_frames, 1)),
-                _draw_actions(rng, model.animation_names, label, n_frames),
+                _sample_actions(rng, model.animation_names, label, n_frames),
             ],
             axis=1,
         )
         for label, sigma in zip(target, sigmas, strict=True)
     ]
     seed = int(rng.randint(2**31 - 1))
-    looks = _draw_appearances(np.random.default_rng(seed), subjects, size)
+    looks = _sample_appearances(np.random.default_rng(seed), subjects, size)
     frames = render_faces(
         model,
         np.concatenate(parameters),
@@ -189,7 +189,7 @@ def make_expression_sequences(
         groups=[f"P{subject:03d}" for subject in subjects],
         filenames=None,
         description=(
-            f"Synthetic drawn faces, {n_sequences} sequences of {n_frames} frames, "
+            f"Synthetic synthetic faces, {n_sequences} sequences of {n_frames} frames, "
             f"{size} x {size}, {len(names)} classes\n\nDrawn from the action-unit table of "
             "CK+; persons, poses, light, blur and noise vary. A score on these drawings "
             "says nothing about real faces."
@@ -208,13 +208,13 @@ def _check_integer(name, value, lowest):
         raise ValueError(f"{name} must be at least {lowest}, got {value}.")
 
 
-def _draw_shapes(rng, prior, n_shape, n):
+def _sample_shapes(rng, prior, n_shape, n):
     """Draw persons (n, n_shape)."""
     root = np.linalg.cholesky(prior.covariance[:n_shape, :n_shape])
     return prior.mean[:n_shape] + rng.standard_normal((n, n_shape)) @ root.T
 
 
-def _draw_appearances(rng, subjects, size):
+def _sample_appearances(rng, subjects, size):
     """Draw an appearance for each sequence; the subjects look as they do."""
     looks = []
     for index, subject in enumerate(subjects):
@@ -234,11 +234,11 @@ def _draw_appearances(rng, subjects, size):
     return looks
 
 
-def _draw_actions(rng, names, label, n_frames):
+def _sample_actions(rng, names, label, n_frames):
     """Return animation units (n_frames, n_animation) that rise to the peak."""
     ways = _EXPRESSIONS[label]
-    peak = _draw_peak(rng, ways[rng.randint(len(ways))])
-    incidental = _draw_peak(rng, _INCIDENTAL)
+    peak = _sample_peak(rng, ways[rng.randint(len(ways))])
+    incidental = _sample_peak(rng, _INCIDENTAL)
     for unit, excluded in _EXCLUDED.items():
         if unit in peak:
             incidental.pop(excluded, None)
@@ -251,7 +251,7 @@ def _draw_actions(rng, names, label, n_frames):
     return np.outer(curve, strengths) / _STRONG
 
 
-def _draw_peak(rng, way):
+def _sample_peak(rng, way):
     return {
         unit: rng.uniform(low, high)
         for unit, (low, high, share) in way.items()
@@ -259,7 +259,7 @@ def _draw_peak(rng, way):
     }
 
 
-def _draw_poses(rng, model, n_frames, size):
+def _sample_poses(rng, model, n_frames, size):
     """Return poses (n_frames, 6) about those in which FER2013 shows faces."""
     between, within = np.array([_POSE_SPREAD[name] for name in POSE_NAMES]).T
     offset = between * rng.standard_normal(len(POSE_NAMES))

@@ -21,12 +21,12 @@ from ferpipe.experiments.plan import Plan
 from ferpipe.experiments.tasks import (
     best_of,
     candidates,
-    choose,
-    conclude,
     curve_scores,
+    fit_and_score,
     inner_folds,
-    lay_out,
+    make_tasks,
     score_candidate,
+    search_parameters,
 )
 from ferpipe.io.models import package_versions
 
@@ -240,9 +240,9 @@ class _Run:
     def __init__(self, client, name, plan, store, journal):
         self.client, self.name, self.store, self.journal = client, name, store, journal
         self.plans = (plan, *plan.repeats)
-        self.searches, self.refits, self.curve = lay_out(plan)
-        self.parts = [*self.searches, *self.refits, *self.curve]
-        self.identity = None if store is None else _identity(self.plans, self.parts)
+        self.searches, self.refits, self.curve = make_tasks(plan)
+        self.tasks = [*self.searches, *self.refits, *self.curve]
+        self.identity = None if store is None else _identity(self.plans, self.tasks)
         self.warned = {}
 
     async def everything(self):
@@ -252,8 +252,8 @@ class _Run:
         *searched, refits, curve = await _together(
             [
                 *(self.search(number, chosen) for number in range(n)),
-                self.after(chosen, conclude, range(n, m)),
-                self.after(chosen, curve_scores, range(m, len(self.parts))),
+                self.after(chosen, fit_and_score, range(n, m)),
+                self.after(chosen, curve_scores, range(m, len(self.tasks))),
             ]
         )
         return searched, [fold for fold, _ in refits], curve
@@ -265,27 +265,27 @@ class _Run:
 
     async def search(self, number, chosen):
         """Do what ``jobs.search`` does, in as many pieces as there are."""
-        plan = self.plans[self.parts[number].repeat]
+        plan = self.plans[self.tasks[number].repeat]
         if plan.candidates == 1:
             best, cv_results = {}, {}
         elif plan.spec.search[0] == "halving":
-            best, cv_results = await self.do(choose, number)
+            best, cv_results = await self.do(search_parameters, number)
         else:
             cv_results = await self.spread(plan, number)
-            best = best_of(cv_results, plan.spec.choose_by)
+            best = best_of(cv_results, plan.spec.refit)
         if number == 0:
             chosen.set_result(best)
-        fold, model = await self.do(conclude, number, best, priority=1)
+        fold, model = await self.do(fit_and_score, number, best, priority=1)
         if fold is not None and cv_results:
             times = cv_results["mean_fit_time"] + cv_results["mean_score_time"]
-            n_inner = len(inner_folds(plan, self.parts[number]))
+            n_inner = len(inner_folds(plan, self.tasks[number]))
             fold = replace(fold, seconds=fold.seconds + n_inner * float(np.nansum(times)))
         return fold, model, best, cv_results
 
     async def spread(self, plan, number):
         """Score every candidate on every inner fold; return ``cv_results_``."""
         tried = candidates(plan)
-        n_inner = len(inner_folds(plan, self.parts[number]))
+        n_inner = len(inner_folds(plan, self.tasks[number]))
         rows = await _together(
             [
                 self.score(number, candidate, inner, plan.spec.scoring)
@@ -319,8 +319,8 @@ class _Run:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
-        parts = ("job", self.identity, function.__qualname__, number, arguments)
-        done = self.kept(parts)
+        tasks = ("job", self.identity, function.__qualname__, number, arguments)
+        done = self.kept(tasks)
         if done is None:
             from ferpipe.experiments.worker import do
 
@@ -337,7 +337,7 @@ class _Run:
                 kept = " The same command goes on from here." if self.store else ""
                 raise ConnectionError(f"the dask scheduler was lost.{kept}") from error
             if self.store is not None:
-                self.store.get_or_compute(parts, lambda: done)
+                self.store.get_or_compute(tasks, lambda: done)
             for event, count in done.events.items():
                 self.journal.add(event, count)
         else:
@@ -346,12 +346,12 @@ class _Run:
             warnings.warn_explicit(message, category, filename, line, registry=self.warned)
         return done.value
 
-    def kept(self, parts):
+    def kept(self, tasks):
         """Return what came of a job in an earlier run, None if that is not known."""
         if self.store is None:
             return None
         try:
-            return self.store.get_or_compute(parts, _raise_not_kept)
+            return self.store.get_or_compute(tasks, _raise_not_kept)
         except _NotKeptError:
             return None
 
@@ -364,18 +364,18 @@ def _raise_not_kept():
     raise _NotKeptError
 
 
-def _identity(plans, parts):
+def _identity(plans, tasks):
     """Hash everything that what comes of a job depends on."""
     settings = [
-        (spec.pipeline, spec.grid, spec.scoring, spec.choose_by, spec.search, spec.seed)
+        (spec.pipeline, spec.grid, spec.scoring, spec.refit, spec.search, spec.seed)
         for spec in (plan.spec for plan in plans)
     ]
     bunch, data = plans[0].bunch, plans[0].bunch.data
     return content_hash(
         package_versions(),
         settings,
-        [plan.inner for plan in plans],
-        [vars(part) for part in parts],
+        [plan.inner_cv for plan in plans],
+        [vars(task) for task in tasks],
         np.asarray(data) if isinstance(data, np.ndarray) else data,
         np.asarray(bunch.target),
         plans[0].split.groups,

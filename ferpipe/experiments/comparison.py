@@ -1,7 +1,7 @@
 """Two runs on the same samples: whether one is better, or lucky with these samples.
 
-Everything is computed from what ``results.json`` of a report holds: the headline's folds
-with the samples held out and the labels predicted for them.
+Everything is computed from what ``results.json`` of a report holds: the primary result's
+folds with the samples held out and the labels predicted for them.
 """
 
 import json
@@ -22,12 +22,12 @@ __all__ = [
     "compare_runs",
     "corrected_t_test",
     "draw_comparisons",
-    "judged_samples",
+    "scored_samples",
     "mcnemar_test",
     "read_run",
 ]
 
-_NEEDED = ("name", "synthetic", "headline", "data", "target", "groups", "folds")
+_NEEDED = ("name", "synthetic", "primary", "data", "target", "groups", "folds")
 # bytes of a results.json that are read
 _LARGEST = 2**28
 
@@ -89,8 +89,8 @@ def _what_is_wrong(run):
     """Return what is not as a report has it, None if all is."""
     if not isinstance(run["name"], str) or not isinstance(run["synthetic"], bool):
         return "name must be text and synthetic true or false"
-    if not isinstance(run["headline"], str) or run["headline"] not in SPLIT_NAMES:
-        return f"headline must be one of {', '.join(SPLIT_NAMES)}"
+    if not isinstance(run["primary"], str) or run["primary"] not in SPLIT_NAMES:
+        return f"primary must be one of {', '.join(SPLIT_NAMES)}"
     data, target, groups, folds = (run[k] for k in ("data", "target", "groups", "folds"))
     if not isinstance(data, dict) or not isinstance(data.get("loader"), str):
         return "data must be a map that names the loader"
@@ -104,8 +104,8 @@ def _what_is_wrong(run):
         wrong = _what_is_wrong_in(fold, len(target))
         if wrong is not None:
             return f"in folds[{number}] {wrong}"
-    if not any(fold["split"] == run["headline"] for fold in folds):
-        return "it has no fold of its headline"
+    if not any(fold["split"] == run["primary"] for fold in folds):
+        return "it has no fold of its primary"
     return None
 
 
@@ -131,8 +131,8 @@ def _is_place(value, end):
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < end
 
 
-def judged_samples(run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Collect what the headline's folds say of each sample.
+def scored_samples(run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Collect what the primary result's folds say of each sample.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def judged_samples(run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndar
     n_predictions : ndarray of shape (n,), int
         How often it was held out.
     """
-    folds = _headline_folds(run)
+    folds = _primary_folds(run)
     test = np.concatenate([fold["test"] for fold in folds])
     predicted = np.concatenate([fold["predicted"] for fold in folds])
     right = np.asarray(run["target"])[test] == predicted
@@ -251,7 +251,7 @@ def corrected_t_test(
 
 
 def compare_runs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Compare the headlines of two runs on the samples that both have judged.
+    """Compare the primary results of two runs on the samples that both have evaluated.
 
     Parameters
     ----------
@@ -263,13 +263,13 @@ def compare_runs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
     comparison : dict
         Ready for JSON:
 
-        - ``split``; ``n_samples`` and ``n_subjects`` (None if unknown) judged by both;
-          ``n_first`` and ``n_second``, the samples judged by each;
-        - ``first``, ``second``: their accuracies on the samples judged by both, and
+        - ``split``; ``n_samples`` and ``n_subjects`` (None if unknown) evaluated by both;
+          ``n_first`` and ``n_second``, the samples evaluated by each;
+        - ``first``, ``second``: their accuracies on the samples evaluated by both, and
           ``difference``, second minus first;
         - ``interval`` of the difference: ``low``, ``high``, ``level`` and ``method``, which
           is "subject bootstrap", or "sample bootstrap" where subjects are not known; None
-          if every sample is judged alike or there is only one subject;
+          if every sample is evaluated alike or there is only one subject;
         - ``mcnemar``: ``only_first``, ``only_second`` (samples that only one has right) and
           ``p``; None if a sample was held out more than once;
         - ``t_test``: ``n_folds``, ``t`` and ``p`` of the corrected t-test over the folds
@@ -279,8 +279,8 @@ def compare_runs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
     Raises
     ------
     ValueError
-        If the runs are not on the same samples, their headlines are different splits or no
-        sample was judged by both.
+        If the runs are not on the same samples, their primary results are different splits
+        or no sample was evaluated by both.
 
     Notes
     -----
@@ -288,12 +288,12 @@ def compare_runs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
     the loader and by equal labels and subjects in the same order.
     """
     _check_comparable(first, second)
-    samples_first, correct_first, times_first = judged_samples(first)
-    samples_second, correct_second, times_second = judged_samples(second)
+    samples_first, correct_first, times_first = scored_samples(first)
+    samples_second, correct_second, times_second = scored_samples(second)
     both, here, there = np.intersect1d(samples_first, samples_second, return_indices=True)
     if not len(both):
         raise ValueError(
-            f"{first['name']} and {second['name']} have judged no sample in common: "
+            f"{first['name']} and {second['name']} have evaluated no sample in common: "
             "compare runs that hold out the same part of the data."
         )
     correct_first, correct_second = correct_first[here], correct_second[there]
@@ -301,7 +301,7 @@ def compare_runs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
     groups = None if first["groups"] is None else np.asarray(first["groups"])[both]
     held_out_once = times_first[here].max() == times_second[there].max() == 1
     return {
-        "split": first["headline"],
+        "split": first["primary"],
         "n_samples": len(both),
         "n_subjects": None if groups is None else len(np.unique(groups)),
         "n_first": len(samples_first),
@@ -375,8 +375,8 @@ def draw_comparisons(
     return figure
 
 
-def _headline_folds(run):
-    return [fold for fold in run["folds"] if fold["split"] == run["headline"]]
+def _primary_folds(run):
+    return [fold for fold in run["folds"] if fold["split"] == run["primary"]]
 
 
 def _check_comparable(first, second):
@@ -399,10 +399,10 @@ def _check_comparable(first, second):
                 f"{names} are on different samples of {loaders[0]}: their {words} differ; "
                 "compare runs with the same classes and parameters of data."
             )
-    if first["headline"] != second["headline"]:
-        splits = [SPLIT_NAMES[run["headline"]] for run in (first, second)]
+    if first["primary"] != second["primary"]:
+        splits = [SPLIT_NAMES[run["primary"]] for run in (first, second)]
         raise ValueError(
-            f"{names} were judged by different splits, {splits[0]} and {splits[1]}: run "
+            f"{names} were evaluated by different splits, {splits[0]} and {splits[1]}: run "
             "both under one protocol."
         )
 
@@ -440,11 +440,11 @@ def _t_test(first, second):
 
 
 def _fold_accuracies(run):
-    """Map (samples trained on, indices held out) to the accuracy of a headline's fold."""
+    """Map (samples trained on, indices held out) to the accuracy of a primary fold."""
     target = np.asarray(run["target"])
     return {
         (fold["n_train"], tuple(sorted(fold["test"]))): np.mean(
             target[fold["test"]] == np.asarray(fold["predicted"])
         )
-        for fold in _headline_folds(run)
+        for fold in _primary_folds(run)
     }

@@ -16,7 +16,7 @@ __all__ = [
     "class_scores",
     "reliability",
     "subject_bootstrap",
-    "summarise",
+    "summarize",
     "wilson_interval",
 ]
 
@@ -69,9 +69,9 @@ def wilson_interval(
         )
     z = norm.ppf(0.5 + level / 2)
     share = n_correct / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half_width = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return max(0.0, float(centre - half_width)), min(1.0, float(centre + half_width))
+    return max(0.0, float(center - half_width)), min(1.0, float(center + half_width))
 
 
 def subject_bootstrap(
@@ -205,7 +205,7 @@ def reliability(
     }
 
 
-def summarise(results: Results) -> dict[str, Any]:
+def summarize(results: Results) -> dict[str, Any]:
     """Everything that a report says about the scores, ready for JSON.
 
     Parameters
@@ -216,8 +216,8 @@ def summarise(results: Results) -> dict[str, Any]:
     Returns
     -------
     summary : dict
-        - ``name``, ``synthetic``, ``headline`` (split that stands first),
-          ``headline_scores`` (scorer to mean), ``protocol`` (in words), ``leak``
+        - ``name``, ``synthetic``, ``primary`` (split that stands first),
+          ``primary_scores`` (scorer to mean), ``protocol`` (in words), ``leak``
           (in words, or None), ``notes`` (in words), ``seeds``, ``search`` (what was tried,
           in words, or None), ``classes``, ``n_samples``, ``n_subjects`` (None if unknown);
         - ``commonest``: the commonest ``label`` and its ``share``, which is the accuracy
@@ -235,7 +235,8 @@ def summarise(results: Results) -> dict[str, Any]:
           gives no probabilities); ``beside`` (part of the tested samples to ``n_tested``,
           ``accuracy`` and ``interval``); ``steps``: step name to the first six of these
           for the step's own predictions;
-        - ``gap``: plain minus by subject: ``scores`` (scorer to difference of the means),
+        - ``gap``: stratified minus by subject: ``scores`` (scorer to difference of the
+        means),
           ``accuracy`` (difference of the pooled accuracies), its ``interval``; None
           if either split was not run or they test no two subjects in common;
         - ``learning_curve``: ``n_train``, and ``mean`` and ``spread`` of ``train`` and
@@ -258,15 +259,15 @@ def summarise(results: Results) -> dict[str, Any]:
     for fold in results.folds:
         splits.setdefault(fold.split, []).append(fold)
     summaries = {name: _split_summary(results, splits[name]) for name in splits}
-    headline = summaries[results.headline]
+    primary = summaries[results.primary]
     return {
         "name": results.name,
         "synthetic": bool(results.data["synthetic"]),
-        "headline": results.headline,
-        "headline_scores": {
-            scorer: score["mean"] for scorer, score in headline["scores"].items()
+        "primary": results.primary,
+        "primary_scores": {
+            scorer: score["mean"] for scorer, score in primary["scores"].items()
         },
-        "protocol": _protocol(results, headline["n_folds"]),
+        "protocol": _protocol(results, primary["n_folds"]),
         "leak": results.leak,
         "notes": list(results.notes),
         "seeds": sorted({fold.seed for fold in results.folds}),
@@ -285,9 +286,9 @@ def summarise(results: Results) -> dict[str, Any]:
 def _protocol(results: Results, n_folds: int) -> str:
     if results.protocol is not None:
         folds = results.protocol
-    elif results.headline == "by_subject":
+    elif results.primary == "subject_independent":
         folds = f"{n_folds} folds by subject, no subject on both sides"
-    elif results.headline == "by_sequence":
+    elif results.primary == "by_sequence":
         folds = f"{n_folds} folds by sequence, no sequence on both sides"
     else:
         folds = f"{n_folds} folds that do not look at subjects"
@@ -296,7 +297,7 @@ def _protocol(results: Results, n_folds: int) -> str:
         folds += f"; repeated with {n_seeds} seeds"
     if not results.cv_results:
         return f"{folds}; nothing was searched"
-    return f"{folds}; parameters chosen by {results.choose_by} inside each training part"
+    return f"{folds}; parameters chosen by {results.refit} inside each training part"
 
 
 def _split_summary(results: Results, folds: list[Fold]) -> dict[str, Any]:
@@ -331,7 +332,7 @@ def _split_summary(results: Results, folds: list[Fold]) -> dict[str, Any]:
 
 
 def _by_seed(results: Results, folds: list[Fold]) -> dict[str, Any] | None:
-    """Summarise, for each scorer, the means over the folds that each seed has."""
+    """Summarize, for each scorer, the means over the folds that each seed has."""
     seeds = sorted({fold.seed for fold in folds})
     if len(seeds) == 1:
         return None
@@ -346,7 +347,7 @@ def _by_seed(results: Results, folds: list[Fold]) -> dict[str, Any] | None:
 
 
 def _predictions_summary(results: Results, predictions: _Predictions) -> dict[str, Any]:
-    """Summarise the predictions of one model over the folds of one split."""
+    """Summarize the predictions of one model over the folds of one split."""
     tested, correct = _pooled(results, predictions)
     confusion = confusion_matrix(
         np.concatenate([results.target[test] for test, _ in predictions]),
@@ -396,7 +397,7 @@ def _calibration(results: Results, folds: list[Fold]) -> dict[str, Any] | None:
 
 
 def _part_summary(results: Results, folds: list[Fold], part: np.ndarray) -> dict[str, Any]:
-    """Summarise the predictions of some of the tested samples."""
+    """Summarize the predictions of some of the tested samples."""
     tested, correct = _pooled(
         results,
         [(fold.test[part[fold.test]], fold.predicted[part[fold.test]]) for fold in folds],
@@ -448,12 +449,12 @@ def _accuracy_interval(
 
 
 def _gap(results: Results, splits: dict[str, list[Fold]]) -> dict[str, Any] | None:
-    if results.groups is None or not {"plain", "by_subject"} <= set(splits):
+    if results.groups is None or not {"stratified", "subject_independent"} <= set(splits):
         return None
-    plain, by_subject = splits["plain"], splits["by_subject"]
+    plain, subject_independent = splits["stratified"], splits["subject_independent"]
     tested, correct = _pooled(results, [(fold.test, fold.predicted) for fold in plain])
     tested_too, correct_too = _pooled(
-        results, [(fold.test, fold.predicted) for fold in by_subject]
+        results, [(fold.test, fold.predicted) for fold in subject_independent]
     )
     # The same samples on both sides: the difference is paired, which narrows its interval.
     both, here, there = np.intersect1d(tested, tested_too, return_indices=True)
@@ -472,7 +473,7 @@ def _gap(results: Results, splits: dict[str, list[Fold]]) -> dict[str, Any] | No
         "scores": {
             scorer: _defined(
                 np.mean([fold.scores[scorer] for fold in plain])
-                - np.mean([fold.scores[scorer] for fold in by_subject])
+                - np.mean([fold.scores[scorer] for fold in subject_independent])
             )
             for scorer in results.scoring
         },

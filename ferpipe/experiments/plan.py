@@ -33,16 +33,16 @@ from ferpipe.experiments.protocols import (
     Split,
     check_members,
     fold_by,
-    judged_part,
+    scored_part,
 )
 from ferpipe.experiments.report.formatting import readable
 from ferpipe.experiments.spec import Spec
 from ferpipe.experiments.splitters import (
     as_splitter,
+    grouped_counterpart,
     keeps_apart,
     needs_groups,
     split_by,
-    twin,
 )
 from ferpipe.faces.landmarks import NoFaceError
 from ferpipe.io.images import check_raw_images, check_raw_sequences
@@ -71,10 +71,10 @@ class Plan:
     spec : Spec
         The experiment.
     bunch : Bunch
-        The data that is judged.
+        The data that is evaluated.
     split : Split
         Outer folds, and what must not stand on both sides inside a training part.
-    inner : splitter
+    inner_cv : splitter
         Folds of each search.
     leak : str or None
         What stands on both sides of the folds, where the spec allows it.
@@ -88,7 +88,7 @@ class Plan:
     curve : list of (train, test)
         Folds of the learning curve, for pipelines without a network.
     repeats : tuple of Plan
-        The headline's folds under the other seeds.
+        The primary result's folds under the other seeds.
     fits : int
         Fits asked for in all.
     """
@@ -96,7 +96,7 @@ class Plan:
     spec: Spec
     bunch: Any
     split: Split
-    inner: Any
+    inner_cv: Any
     leak: str | None
     declared: str | None
     notes: tuple[str, ...]
@@ -106,14 +106,14 @@ class Plan:
     fits: int
 
     @property
-    def headline(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    def primary(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """The folds whose score stands first."""
         return next(iter(self.split.folds.values()))
 
     @property
-    def saves_judged(self) -> bool:
-        """Whether the model that is judged is the one to save: there is one fold."""
-        return len(self.headline) == 1
+    def saves_scored(self) -> bool:
+        """Whether the model that is evaluated is the one to save: there is one fold."""
+        return len(self.primary) == 1
 
 
 def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
@@ -136,9 +136,9 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     ------
     DataError
         If there is one class only, a class has fewer samples than there are folds, there
-        are fewer subjects than folds, the protocol judges another data set, frames of one
-        sequence, samples of one subject or identical samples would stand on both sides of
-        a fold, a network in the pipeline was trained on images that are tested, the
+        are fewer subjects than folds, the protocol evaluates another data set, frames of
+        one sequence, samples of one subject or identical samples would stand on both sides
+        of a fold, a network in the pipeline was trained on images that are tested, the
         pipeline takes another kind of data, a scorer cannot be used with the classifier or
         the data, or the images cannot be used.
 
@@ -149,7 +149,7 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     """
     _check_kind(spec.pipeline, bunch.kind)
     _check_target(bunch.target)
-    bunch = _judged(spec, bunch)
+    bunch = _scored(spec, bunch)
     taken = input_kind(spec.pipeline) or bunch.kind
     taken = f"raw {bunch.kind}" if taken == "raw" else taken
     _check_data(bunch, taken)
@@ -192,7 +192,7 @@ def _lay_out(spec, bunch, pairs, trained, repeats):
         spec=spec,
         bunch=bunch,
         split=split,
-        inner=inner,
+        inner_cv=inner,
         leak=leak,
         declared=declared,
         notes=notes,
@@ -203,19 +203,19 @@ def _lay_out(spec, bunch, pairs, trained, repeats):
     )
 
 
-def _judged(spec, bunch):
-    """Return the part of the data that the protocol judges, all without a protocol."""
+def _scored(spec, bunch):
+    """Return the part of the data that the protocol evaluates, all without a protocol."""
     if spec.protocol is None:
         return bunch
     protocol = PROTOCOLS[spec.protocol]
     if protocol.data_set not in (None, spec.loader) and spec.loader != "given_in_python":
         raise DataError(
-            f"evaluate.protocol: {spec.protocol} judges the data set {protocol.data_set}, "
+            f"evaluate.protocol: {spec.protocol} is for the data set {protocol.data_set}, "
             f"not {spec.loader}: load that (--data {protocol.data_set}=PATH), or name "
             "another protocol or folds."
         )
     try:
-        return judged_part(protocol, bunch)
+        return scored_part(protocol, bunch)
     except ValueError as error:
         raise DataError(f"evaluate.protocol: {spec.protocol}: {error}") from error
 
@@ -228,7 +228,7 @@ def _split(spec, bunch):
         )
     try:
         if spec.protocol is None:
-            return fold_by(spec.folds, bunch, allow_leak=spec.allow_leak)
+            return fold_by(spec.outer_cv, bunch, allow_leak=spec.allow_leak)
         return PROTOCOLS[spec.protocol].split(bunch, spec.seed)
     except ValueError as error:
         place = f"evaluate.protocol: {spec.protocol}: " if spec.protocol else ""
@@ -249,7 +249,7 @@ def _search_fits(spec, split, inner, bunch, candidates, train):
     # an own splitter may ask for groups and divide them nevertheless
     if asked and not keeps_apart(split_by(inner, y, groups), groups):
         raise DataError(
-            f"{type(inner).__name__} in evaluate.inner has samples of one group on both "
+            f"{type(inner).__name__} in evaluate.inner_cv has samples of one group on both "
             f"sides: use StratifiedKFold, whose grouped counterpart keeps them together, "
             f"{_ALLOW}"
         )
@@ -292,16 +292,16 @@ def _inner_folds(spec, split, bunch):
     if split.validation is not None:
         train = split.folds[next(iter(split.folds))][0][0]
         return PredefinedSplit(np.where(np.isin(train, split.validation), 0, -1))
-    inner = as_splitter(spec.inner, bunch.target)
+    inner = as_splitter(spec.inner_cv, bunch.target)
     if split.groups is None:
         if needs_groups(inner):
             raise DataError(
                 f"{type(inner).__name__} needs groups (subjects), but there are none to "
-                "look at; use StratifiedKFold in evaluate.inner."
+                "look at; use StratifiedKFold in evaluate.inner_cv."
             )
         return inner
     try:
-        return twin(inner)
+        return grouped_counterpart(inner)
     except ValueError as error:
         if spec.allow_leak:
             return inner
@@ -313,13 +313,13 @@ def _inner_folds(spec, split, bunch):
 
 def _guard_leaks(spec, split, inner, bunch, pairs, trained):
     """Refuse folds that leak; return what the file allows, what the protocol has, notes."""
-    headline = next(iter(split.folds.values()))
+    primary = next(iter(split.folds.values()))
     leaks = find_leaks(
         [fold for folds in split.folds.values() for fold in folds], bunch, pairs
     )
-    # Only what is scored beside the headline may have subjects on both sides.
+    # Only what is scored beside the primary result may have subjects on both sides.
     leaks.pop("subjects", None)
-    leaks |= find_shared(headline, bunch)
+    leaks |= find_shared(primary, bunch)
     declares = PROTOCOLS[spec.protocol].declares if spec.protocol else ()
     notes = []
     if "alike" in leaks:
@@ -329,13 +329,15 @@ def _guard_leaks(spec, split, inner, bunch, pairs, trained):
         )
         if "identical" not in declares:
             warnings.warn(f"{notes[0]}.", stacklevel=4)
-    for words, too_many in _tested_but_known(declares, headline, bunch, trained):
+    for words, too_many in _tested_but_known(declares, primary, bunch, trained):
         if too_many:
             leaks["trained"] = "; ".join([*filter(None, [leaks.get("trained")]), words])
         else:
             notes.append(words)
     if split.groups is not None and split.validation is None and not needs_groups(inner):
-        leaks["inner"] = f"the inner folds ({type(inner).__name__}) keep no groups together"
+        leaks["inner_cv"] = (
+            f"the inner folds ({type(inner).__name__}) keep no groups together"
+        )
     declared = [words for name, words in leaks.items() if name in declares]
     undeclared = {name: words for name, words in leaks.items() if name not in declares}
     if undeclared and not spec.allow_leak:
@@ -382,10 +384,10 @@ def _tested_but_known(declares, folds, bunch, trained):
 _ALLOW = "or set evaluate.allow_leak: true for a score that is marked."
 _CURES = {
     "sequences": "such a score measures memory. Load whole sequences (as_sequences: true), "
-    f"name a splitter by groups in evaluate.folds, {_ALLOW}",
+    f"name a splitter by groups in evaluate.outer_cv, {_ALLOW}",
     "identical": "such a score measures memory. Take out what is there twice, name what "
     f"belongs together (sequences, groups), {_ALLOW}",
-    "subjects": "such a score measures how well people are recognised who were trained on. "
+    "subjects": "such a score measures how well people are recognized who were trained on. "
     "Take these people out of one side (by a splitter by subject, or by joining other data "
     f"sets), {_ALLOW}",
     "trained": "such a score measures memory. Take other weights, test on other images, "

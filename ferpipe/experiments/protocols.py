@@ -1,4 +1,4 @@
-"""Named protocols: what is trained on, what is judged, and what the score tells."""
+"""Named protocols: what is trained on, what is evaluated, and what the score tells."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from ferpipe.datasets.labels import select_classes
 from ferpipe.experiments.leakage import held_together
 from ferpipe.experiments.splitters import (
     as_splitter,
+    grouped_counterpart,
     keeps_apart,
     needs_groups,
     split_by,
-    twin,
 )
 
 __all__ = [
@@ -31,19 +31,19 @@ __all__ = [
     "check_members",
     "fold_by",
     "identical_images",
-    "judged_part",
+    "scored_part",
 ]
 
 
 @dataclass(frozen=True)
 class Split:
-    """What is judged, and on what the models are fitted that are judged by it.
+    """What is evaluated, and on what the models are fitted that are evaluated by it.
 
     Attributes
     ----------
     folds : dict of str to list of (train, test)
-        "by_subject", "by_sequence", "by_data_set", "plain" or "official" to outer folds,
-        as arrays of indices. The first is the headline.
+        "subject_independent", "by_sequence", "data_set_independent", "stratified" or
+        "official" to outer folds, as arrays of indices. The first is the primary result.
     groups : ndarray of shape (n,) or None
         What must not stand on both sides where a training part is divided again.
     validation : ndarray of int or None
@@ -71,9 +71,9 @@ class Protocol:
         Takes a data set as the loaders return it and a seed, and returns a Split; raises
         ValueError where the data set lacks what the protocol needs.
     data_set : str or None
-        The loader whose data it judges; None for any.
+        The loader whose data it evaluates; None for any.
     classes : tuple of str or None
-        The classes that it judges; None for all that are there.
+        The classes that it evaluates; None for all that are there.
     declares : tuple of str
         Leaks that it has, as ``leaks.find_leaks`` names them.
     """
@@ -92,8 +92,8 @@ def fold_by(splitter, bunch, *, allow_leak=False) -> Split:
     ----------
     splitter : splitter, int or iterable of (train, test)
         Outer folds. Where subjects are known, a splitter that ignores them is replaced by
-        its grouped counterpart, which is the headline, and stands beside it. Where only
-        sequences are known, these are the groups, and there is nothing beside.
+        its grouped counterpart, which is the primary result, and stands beside it. Where
+        only sequences are known, these are the groups, and there is nothing beside.
     bunch : Bunch
         ``target`` and ``groups`` are used, and ``sequences`` where there are no groups.
     allow_leak : bool, default=False
@@ -122,14 +122,14 @@ def fold_by(splitter, bunch, *, allow_leak=False) -> Split:
     n_folds = getattr(splitter, "n_splits", 2)
     check_members(y, n_folds, "outer folds")
     if groups is None:
-        return Split({"plain": split_by(splitter, y, None)})
+        return Split({"stratified": split_by(splitter, y, None)})
     if len(set(groups)) < n_folds:
         raise ValueError(
             f"there are {len(set(groups))} {unit}s for {n_folds} outer folds; use fewer "
             "folds."
         )
     try:
-        grouped = twin(splitter)
+        grouped = grouped_counterpart(splitter)
     except ValueError as error:
         return Split(
             _folds_as_they_are(splitter, y, groups, unit, allow_leak, error), groups
@@ -138,7 +138,7 @@ def fold_by(splitter, bunch, *, allow_leak=False) -> Split:
     if not keeps_apart(folds[f"by_{unit}"], groups):
         folds = _folds_as_they_are(splitter, y, groups, unit, allow_leak, "")
     if grouped is not splitter and unit == "subject":
-        folds["plain"] = split_by(splitter, y, groups)
+        folds["stratified"] = split_by(splitter, y, groups)
     return Split(folds, groups)
 
 
@@ -148,7 +148,7 @@ def _folds_as_they_are(splitter, y, groups, unit, allow_leak, reason):
     if keeps_apart(folds, groups):
         return {f"by_{unit}": folds}
     if allow_leak:
-        return {"plain": folds}
+        return {"stratified": folds}
     raise ValueError(
         f"{unit}s are known, but the outer folds have samples of one {unit} on both sides: "
         f"{reason or f'{type(splitter).__name__} does not keep its groups together.'} Or "
@@ -178,13 +178,13 @@ def check_members(target, n_parts: int, parts: str) -> None:
     if counts[rarest] < n_parts:
         raise ValueError(
             f"class {rarest!r} has {counts[rarest]} samples for {n_parts} {parts}; use "
-            "fewer folds (evaluate.folds, evaluate.inner), leave the class out or add "
-            "samples."
+            "fewer folds (evaluate.outer_cv, evaluate.inner_cv), leave the class out or "
+            "add samples."
         )
 
 
-def judged_part(protocol: Protocol, bunch):
-    """Return the samples of the classes that a protocol judges.
+def scored_part(protocol: Protocol, bunch):
+    """Return the samples of the classes that a protocol evaluates.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def judged_part(protocol: Protocol, bunch):
     missing = [name for name in protocol.classes if name not in there]
     if missing:
         raise ValueError(
-            f"it judges {', '.join(protocol.classes)}; {', '.join(missing)} "
+            f"it evaluates {', '.join(protocol.classes)}; {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not in this data set: load all of its "
             "classes."
         )
@@ -226,7 +226,7 @@ def judged_part(protocol: Protocol, bunch):
     }
     changed["target_names"] = sorted(protocol.classes)
     changed["DESCR"] = "\n".join(
-        [f"{title}, {len(protocol.classes)} of them judged", *text]
+        [f"{title}, {len(protocol.classes)} of them evaluated", *text]
     )
     return Bunch(**{**bunch, **changed})
 
@@ -275,7 +275,7 @@ def _ten_folds(bunch, seed):
 def _plain_folds(bunch, seed, n_folds):
     check_members(bunch.target, n_folds, "outer folds")
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    return Split({"plain": list(splitter.split(bunch.target, bunch.target))})
+    return Split({"stratified": list(splitter.split(bunch.target, bunch.target))})
 
 
 def _leave_one_out(bunch, seed):
@@ -290,7 +290,7 @@ def _leave_one_data_set_out(bunch, seed):
             "datasets.joined.join_data_sets)."
         )
     folds = LeaveOneGroupOut().split(bunch.target, bunch.target, bunch.data_set)
-    return Split({"by_data_set": list(folds)}, held_together(bunch)[1])
+    return Split({"data_set_independent": list(folds)}, held_together(bunch)[1])
 
 
 def _random_parts(bunch, seed, test, middle=0.0):
@@ -305,7 +305,7 @@ def _random_parts(bunch, seed, test, middle=0.0):
         _, validation = train_test_split(
             train, test_size=share, stratify=y[train], random_state=seed
         )
-    return Split({"plain": [(np.sort(train), np.sort(tested))]}, validation=validation)
+    return Split({"stratified": [(np.sort(train), np.sort(tested))]}, validation=validation)
 
 
 def _check_subjects(bunch, fewest):
@@ -329,7 +329,7 @@ _JOINED_MIDDLE = (
 
 PROTOCOLS = {
     "fer2013-official": Protocol(
-        "FER2013's own split, trained on Training and judged on PublicTest: a selection "
+        "FER2013's own split, trained on Training and evaluated on PublicTest: a selection "
         "score, for designs are chosen by it. Subjects are unknown, and some images of "
         "PublicTest occur in Training too; what is held out inside Training has no copy in "
         "the rest of it",
@@ -348,7 +348,7 @@ PROTOCOLS = {
         for n in (5, 6, 7)
     },
     **{
-        f"ck48-{n}-plain{ending}": Protocol(
+        f"ck48-{n}-stratified{ending}": Protocol(
             f"CK+48 with {n} classes, {n_folds} stratified folds of sequences: {_SEEN}",
             partial(_plain_folds, n_folds=n_folds),
             data_set="ck48",
@@ -379,18 +379,18 @@ PROTOCOLS = {
         data_set="joined",
     ),
     "random-80-20": Protocol(
-        f"A random fifth of each class is judged, the rest trained on (paper 002): {_SEEN}",
+        f"A random fifth of each class is tested, the rest trained on (paper 002): {_SEEN}",
         partial(_random_parts, test=0.2),
         declares=("subjects",),
     ),
     "random-70-10-20": Protocol(
-        f"A random fifth of each class is judged (paper 002): {_SEEN}. A tenth of all "
+        f"A random fifth of each class is evaluated (paper 002): {_SEEN}. A tenth of all "
         f"{_JOINED_MIDDLE}",
         partial(_random_parts, test=0.2, middle=0.1),
         declares=("subjects",),
     ),
     "random-80-10-10": Protocol(
-        f"A random tenth of each class is judged (paper 004): {_SEEN}. Another tenth "
+        f"A random tenth of each class is evaluated (paper 004): {_SEEN}. Another tenth "
         f"{_JOINED_MIDDLE}",
         partial(_random_parts, test=0.1, middle=0.1),
         declares=("subjects",),

@@ -14,7 +14,7 @@ class Fold:
 
     Attributes
     ----------
-    split : {"by_subject", "by_data_set", "plain", "official"}
+    split : {"subject_independent", "data_set_independent", "stratified", "official"}
         Kind of split that the fold belongs to.
     number : int
         0-based number within its split.
@@ -25,7 +25,7 @@ class Fold:
     scores : dict of str to float
         Scorer name to score on the part held out.
     best_params : dict
-        Parameters chosen by the search inside the training part (the headline's
+        Parameters chosen by the search inside the training part (the primary result's
         folds), or by the search over all the data (the other split's).
     step_predictions : dict of str to ndarray of shape (n_test,)
         For each step before the last that is itself a classifier (a network that
@@ -75,16 +75,17 @@ class Results:
         Subject of each sample.
     classes : tuple of str
         Class names in the model's order (sorted).
-    headline : {"by_subject", "by_sequence", "by_data_set", "plain", "official"}
+    primary : {"subject_independent", "by_sequence", "data_set_independent", "stratified",
+    "official"}
         The split whose figures stand first: a protocol's own if one is named, by subject
         when the data has groups.
     folds : tuple of Fold
-        Outer folds of every split; those of the headline under every seed, the others
+        Outer folds of every split; those of the primary result under every seed, the others
         under the first.
     scoring : tuple of str
         Names of the scorers.
-    choose_by : str
-        The scorer that the searches maximise.
+    refit : str
+        The scorer that the searches maximize.
     best_params : dict
         Parameters chosen by the search over all the data; the saved model has them.
     cv_results : dict
@@ -115,7 +116,7 @@ class Results:
     leak : str or None
         What stands on both sides of the folds, where the file allows that.
     beside : dict of str to ndarray of shape (n,), bool
-        Parts of the tested samples whose score stands beside the headline.
+        Parts of the tested samples whose score stands beside the primary result.
     search : str or None
         What each search tried; None if nothing was searched.
     notes : tuple of str
@@ -130,10 +131,10 @@ class Results:
     target: np.ndarray
     groups: np.ndarray | None
     classes: tuple[str, ...]
-    headline: str
+    primary: str
     folds: tuple[Fold, ...]
     scoring: tuple[str, ...]
-    choose_by: str
+    refit: str
     best_params: dict[str, Any]
     cv_results: dict[str, Any]
     model: Any

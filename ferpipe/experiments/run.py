@@ -27,7 +27,13 @@ from ferpipe.experiments.plan import DataError, make_plan
 from ferpipe.experiments.protocols import PROTOCOLS
 from ferpipe.experiments.results import Results
 from ferpipe.experiments.spec import Spec, SpecError, suggest
-from ferpipe.experiments.tasks import Work, conclude, curve_scores, lay_out, search
+from ferpipe.experiments.tasks import (
+    RunContext,
+    curve_scores,
+    fit_and_score,
+    make_tasks,
+    search,
+)
 from ferpipe.io.models import package_versions
 
 __all__ = ["DataError", "load_data", "make_plan", "run_experiment"]
@@ -108,11 +114,11 @@ def run_experiment(
     progress: bool = False,
     command: str = "",
 ) -> Results:
-    """Run the nested search, the plain split and the final fit.
+    """Run the nested search, the stratified split and the final fit.
 
-    Where the headline is one fold, the model that is judged is the one to save; otherwise
-    it is fitted by one more search over all the data. Other seeds repeat the headline's
-    folds only.
+    Where the primary result is one fold, the model that is evaluated is the one to save;
+    otherwise it is fitted by one more search over all the data. Other seeds repeat the
+    primary result's folds only.
 
     One job a fold runs in its own process when ``n_jobs`` is above one: that is the only
     level of parallelism. Each has ``cores // n_jobs`` threads. With dask, each candidate on
@@ -182,13 +188,13 @@ def run_experiment(
         target=np.asarray(bunch.target),
         groups=None if bunch.groups is None else np.asarray(bunch.groups),
         classes=tuple(str(name) for name in np.unique(bunch.target)),
-        headline=next(iter(plan.split.folds)),
+        primary=next(iter(plan.split.folds)),
         protocol=_protocol_words(plan),
         leak=plan.leak,
         beside=plan.split.beside,
         folds=tuple(folds),
         scoring=spec.scoring,
-        choose_by=spec.choose_by,
+        refit=spec.refit,
         best_params=best,
         cv_results=cv_results,
         search=_search_words(plan) if cv_results else None,
@@ -210,17 +216,17 @@ def run_experiment(
 def _run_here(plan, memory, journal, n_jobs):
     """Do everything that a plan asks for in processes of this machine, one fold each."""
     threads = threads_for(n_jobs)
-    works = [Work(one, journal, memory, threads) for one in (plan, *plan.repeats)]
-    (first, *others), refits, curve = lay_out(plan)
+    contexts = [RunContext(one, journal, memory, threads) for one in (plan, *plan.repeats)]
+    (first, *others), refits, curve = make_tasks(plan)
     with parallel_config("loky", inner_max_num_threads=threads):
         parallel = partial(in_processes, n_jobs=n_jobs)
-        # where one model is judged, it need not come out of another process
-        begun = [search(works[0], first)] if plan.saves_judged else []
-        parts = others if plan.saves_judged else [first, *others]
-        searched = begun + parallel(delayed(search)(works[p.repeat], p) for p in parts)
+        # where one model is evaluated, it need not come out of another process
+        begun = [search(contexts[0], first)] if plan.saves_scored else []
+        tasks = others if plan.saves_scored else [first, *others]
+        searched = begun + parallel(delayed(search)(contexts[p.repeat], p) for p in tasks)
         best = searched[0][2]
-        folds = parallel(delayed(conclude)(works[0], part, best) for part in refits)
-        rows = parallel(delayed(curve_scores)(works[0], part, best) for part in curve)
+        folds = parallel(delayed(fit_and_score)(contexts[0], task, best) for task in refits)
+        rows = parallel(delayed(curve_scores)(contexts[0], task, best) for task in curve)
     return searched, [fold for fold, _ in folds], rows
 
 

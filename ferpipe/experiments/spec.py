@@ -63,7 +63,7 @@ _DATA_LIMITS = {"n_sequences": 5000, "n_images": 5000, "n_frames": 200, "size": 
 _MOST_PIXELS = 2**28
 _KEYS = ("name", "seed", "data", "pipeline", "evaluate", "search", "report")
 _EVALUATE_KEYS = (
-    *("protocol", "folds", "inner", "scoring", "choose_by", "seeds", "allow_leak"),
+    *("protocol", "outer_cv", "inner_cv", "scoring", "refit", "seeds", "allow_leak"),
 )
 # search -> its parameters: lowest and highest value, what is taken where none is given
 _SEARCHES = {
@@ -98,15 +98,15 @@ class Spec:
     grid : list of dict
         What ``GridSearchCV`` takes as ``param_grid``; ``[{}]`` without a ``try``.
     protocol : str or None
-        Name of the protocol that says what is trained on and what is judged.
-    folds : splitter or None
+        Name of the protocol that says what is trained on and what is evaluated.
+    outer_cv : splitter or None
         Outer folds, without a protocol.
-    inner : splitter
+    inner_cv : splitter
         Inner folds.
     scoring : tuple of str
         Names of scorers.
-    choose_by : str
-        The scorer that the search maximises.
+    refit : str
+        The scorer that the search maximizes.
     search : (str, dict)
         "grid", "random" or "halving", and its parameters.
     repeats : tuple of Spec
@@ -126,10 +126,10 @@ class Spec:
     pipeline: Pipeline
     grid: list[dict[str, list]]
     protocol: str | None
-    folds: Any
-    inner: Any
+    outer_cv: Any
+    inner_cv: Any
     scoring: tuple[str, ...]
-    choose_by: str
+    refit: str
     search: tuple[str, dict[str, int]]
     repeats: tuple["Spec", ...]
     allow_leak: bool
@@ -278,9 +278,9 @@ def compile_spec(mapping: Mapping, *, out=None) -> Spec:
     for classifier in [v for part in grid for v in part.get(last, [pipeline.value[-1]])]:
         if classifier == "passthrough" or not is_classifier(classifier):
             raise SpecError(f"pipeline.{last}: the last step must be a classifier.")
-    protocol, folds = _compile_outer(builder, evaluate)
-    inner = builder.splitter(evaluate.get("inner", _INNER), "evaluate.inner")
-    scoring, choose_by = _compile_scoring(evaluate)
+    protocol, outer_cv = _compile_outer(builder, evaluate)
+    inner = builder.splitter(evaluate.get("inner_cv", _INNER), "evaluate.inner_cv")
+    scoring, refit = _compile_scoring(evaluate)
     allow_leak = evaluate.get("allow_leak", False)
     if not isinstance(allow_leak, bool):
         raise SpecError(f"evaluate.allow_leak: expected true or false, got {allow_leak!r}.")
@@ -307,11 +307,11 @@ def compile_spec(mapping: Mapping, *, out=None) -> Spec:
         "pipeline": written.pipeline(mapping["pipeline"], "pipeline", "").resolved,
         "evaluate": {
             **_resolve_outer(written, evaluate),
-            "inner": written.splitter(
-                evaluate.get("inner", _INNER), "evaluate.inner"
+            "inner_cv": written.splitter(
+                evaluate.get("inner_cv", _INNER), "evaluate.inner_cv"
             ).resolved,
             "scoring": list(scoring),
-            "choose_by": choose_by,
+            "refit": refit,
             **({"seeds": list(seeds)} if len(seeds) > 1 else {}),
             "allow_leak": allow_leak,
         },
@@ -326,10 +326,10 @@ def compile_spec(mapping: Mapping, *, out=None) -> Spec:
         pipeline=pipeline.value,
         grid=grid,
         protocol=protocol,
-        folds=folds,
-        inner=inner.value,
+        outer_cv=outer_cv,
+        inner_cv=inner.value,
         scoring=scoring,
-        choose_by=choose_by,
+        refit=refit,
         search=search,
         repeats=tuple(
             compile_spec(
@@ -347,13 +347,15 @@ def _compile_outer(builder, evaluate):
     """Return protocol and outer folds, one of them None."""
     protocol = evaluate.get("protocol")
     if protocol is None:
-        return None, builder.splitter(evaluate.get("folds", _FOLDS), "evaluate.folds").value
+        return None, builder.splitter(
+            evaluate.get("outer_cv", _FOLDS), "evaluate.outer_cv"
+        ).value
     if not isinstance(protocol, str) or protocol not in PROTOCOLS:
         raise SpecError(f"evaluate.protocol: {suggest(protocol, 'protocol', PROTOCOLS)}")
-    if "folds" in evaluate:
+    if "outer_cv" in evaluate:
         raise SpecError(
-            f"evaluate: protocol {protocol} says what is judged; leave folds out, or name "
-            "folds and no protocol."
+            f"evaluate: protocol {protocol} says what is tested; leave outer_cv out, or name "
+            "outer_cv and no protocol."
         )
     return protocol, None
 
@@ -361,8 +363,8 @@ def _compile_outer(builder, evaluate):
 def _resolve_outer(builder, evaluate):
     if evaluate.get("protocol") is not None:
         return {"protocol": evaluate["protocol"]}
-    built = builder.splitter(evaluate.get("folds", _FOLDS), "evaluate.folds")
-    return {"folds": built.resolved}
+    built = builder.splitter(evaluate.get("outer_cv", _FOLDS), "evaluate.outer_cv")
+    return {"outer_cv": built.resolved}
 
 
 def _compile_seeds(mapping, evaluate):
@@ -817,10 +819,10 @@ def _compile_scoring(evaluate):
     for name in scoring:
         if name not in get_scorer_names():
             _refuse("evaluate.scoring", name, "scorer", get_scorer_names())
-    choose_by = evaluate.get("choose_by", scoring[0])
-    if choose_by not in scoring:
-        _refuse("evaluate.choose_by", choose_by, "name in evaluate.scoring", scoring)
-    return tuple(scoring), choose_by
+    refit = evaluate.get("refit", scoring[0])
+    if refit not in scoring:
+        _refuse("evaluate.refit", refit, "name in evaluate.scoring", scoring)
+    return tuple(scoring), refit
 
 
 def _set_at(mapping, keys, value, assignment):
@@ -856,7 +858,7 @@ def _validate(estimator, path):
     try:
         validate_parameters(estimator)
     except InvalidParameterError as error:
-        # it begins with "The 'views' parameter of"
+        # it begins with "The 'tta' parameter of"
         name = str(error).split("'")[1]
         raise SpecError(f"{path}.{name}: {error}") from error
 

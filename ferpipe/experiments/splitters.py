@@ -18,7 +18,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-__all__ = ["as_splitter", "keeps_apart", "needs_groups", "split_by", "twin"]
+__all__ = ["as_splitter", "keeps_apart", "needs_groups", "split_by", "grouped_counterpart"]
 
 
 def needs_groups(splitter) -> bool:
@@ -108,7 +108,7 @@ def keeps_apart(folds, groups) -> bool:
     return not any(np.isin(numbers[test], numbers[train]).any() for train, test in folds)
 
 
-def twin(splitter):
+def grouped_counterpart(splitter):
     """Return the splitter that divides groups as this one divides samples.
 
     Parameters
@@ -118,7 +118,7 @@ def twin(splitter):
 
     Returns
     -------
-    twin : splitter
+    grouped_counterpart : splitter
         The same one if it divides by groups already; the others keep their numbers,
         shares and seed.
 

@@ -30,15 +30,15 @@ from ferpipe.experiments.splitters import needs_groups
 
 __all__ = [
     "EVENTS",
-    "Part",
-    "Work",
+    "Task",
+    "RunContext",
     "best_of",
     "candidates",
-    "choose",
-    "conclude",
+    "search_parameters",
+    "fit_and_score",
     "curve_scores",
     "inner_folds",
-    "lay_out",
+    "make_tasks",
     "score_candidate",
     "search",
 ]
@@ -48,7 +48,7 @@ EVENTS = ("fit", "step_computed", "step_reused", "row_computed", "row_reused")
 
 
 @dataclass(frozen=True)
-class Part:
+class Task:
     """Samples that are fitted on, and those that are scored.
 
     Attributes
@@ -75,7 +75,7 @@ class Part:
     saved: bool = False
 
 
-def lay_out(plan: Plan) -> tuple[list[Part], list[Part], list[Part]]:
+def make_tasks(plan: Plan) -> tuple[list[Task], list[Task], list[Task]]:
     """Lay out what a plan searches, and what is fitted with the choice.
 
     Parameters
@@ -85,34 +85,34 @@ def lay_out(plan: Plan) -> tuple[list[Part], list[Part], list[Part]]:
 
     Returns
     -------
-    searches : list of Part
+    searches : list of Task
         In each there is a search; first the one whose choice is used below.
-    refits : list of Part
+    refits : list of Task
         The folds of other splits, fitted with that choice.
-    curve : list of Part
+    curve : list of Task
         The folds of the learning curve, fitted with that choice.
     """
-    headline, *others = plan.split.folds
+    primary, *others = plan.split.folds
     searches = [
-        Part(repeat, headline, number, *fold, saved=plan.saves_judged and repeat == 0)
+        Task(repeat, primary, number, *fold, saved=plan.saves_scored and repeat == 0)
         for repeat, one in enumerate((plan, *plan.repeats))
-        for number, fold in enumerate(one.headline)
+        for number, fold in enumerate(one.primary)
     ]
-    if not plan.saves_judged:
+    if not plan.saves_scored:
         # the longest first: at the end the others fill the processes evenly
         everything = np.arange(len(plan.bunch.target))
-        searches.insert(0, Part(0, headline, -1, everything, None, saved=True))
+        searches.insert(0, Task(0, primary, -1, everything, None, saved=True))
     refits = [
-        Part(0, split, number, *fold)
+        Task(0, split, number, *fold)
         for split in others
         for number, fold in enumerate(plan.split.folds[split])
     ]
-    curve = [Part(0, headline, number, *fold) for number, fold in enumerate(plan.curve)]
+    curve = [Task(0, primary, number, *fold) for number, fold in enumerate(plan.curve)]
     return searches, refits, curve
 
 
 @dataclass(frozen=True)
-class Work:
+class RunContext:
     """What every job of a run is told.
 
     Attributes
@@ -148,7 +148,7 @@ class Work:
             warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
             yield
 
-    def take(self, indices):
+    def index_samples(self, indices):
         """Return data, target and groups of some samples."""
         bunch, groups = self.plan.bunch, self.plan.split.groups
         if groups is not None:
@@ -172,19 +172,19 @@ class Work:
         self.journal.add("fit")
         return scores
 
-    def choosing_score(self, estimator, X, y):
+    def refit_score(self, estimator, X, y):
         """Score by the scorer that chooses, for a search that takes no others."""
-        return self.score(estimator, X, y)[self.plan.spec.choose_by]
+        return self.score(estimator, X, y)[self.plan.spec.refit]
 
 
-def search(work: Work, part: Part):
+def search(context: RunContext, task: Task):
     """Search in a part and fit with the choice; both in this process.
 
     Parameters
     ----------
-    work : Work
+    context : RunContext
         What the run is told.
-    part : Part
+    part : Task
         Where.
 
     Returns
@@ -199,21 +199,21 @@ def search(work: Work, part: Part):
         As scikit-learn's searches have it; empty if there was nothing to choose.
     """
     start = time.perf_counter()
-    best, cv_results = choose(work, part)
-    fold, model = conclude(work, part, best)
+    best, cv_results = search_parameters(context, task)
+    fold, model = fit_and_score(context, task, best)
     if fold is not None:
         fold = replace(fold, seconds=time.perf_counter() - start)
     return fold, model, best, cv_results
 
 
-def choose(work: Work, part: Part):
+def search_parameters(context: RunContext, task: Task):
     """Search in the training part.
 
     Parameters
     ----------
-    work : Work
+    context : RunContext
         What the run is told.
-    part : Part
+    part : Task
         Where.
 
     Returns
@@ -228,11 +228,11 @@ def choose(work: Work, part: Part):
     UserWarning
         If there was too little memory for a candidate, whose score is NaN then.
     """
-    if work.plan.candidates == 1:
+    if context.plan.candidates == 1:
         return {}, {}
-    found = _build_search(work)
-    with work.settings():
-        samples = work.take(part.train)
+    found = _build_search(context)
+    with context.settings():
+        samples = context.index_samples(task.train)
         try:
             _fit(found, *samples)
         except MemoryError as error:
@@ -242,42 +242,42 @@ def choose(work: Work, part: Part):
                 stacklevel=2,
             )
             _fit(found.set_params(error_score=np.nan), *samples)
-    if work.plan.spec.search[0] == "halving":
+    if context.plan.spec.search[0] == "halving":
         return found.best_params_, found.cv_results_
-    return best_of(found.cv_results_, work.plan.spec.choose_by), found.cv_results_
+    return best_of(found.cv_results_, context.plan.spec.refit), found.cv_results_
 
 
-def best_of(cv_results, choose_by):
+def best_of(cv_results, refit):
     """Return the parameters that rank first by a scorer."""
-    return cv_results["params"][cv_results[f"rank_test_{choose_by}"].argmin()]
+    return cv_results["params"][cv_results[f"rank_test_{refit}"].argmin()]
 
 
-def _build_search(work):
+def _build_search(context):
     """Build the search that the spec names; each call of a scorer is one finished fit."""
-    spec = work.plan.spec
+    spec = context.plan.spec
     kind, parameters = spec.search
-    settings = {"cv": work.plan.inner, "error_score": "raise", "refit": False}
+    settings = {"cv": context.plan.inner_cv, "error_score": "raise", "refit": False}
     if kind == "halving":
         # scikit-learn has it behind this import
         from sklearn.experimental import enable_halving_search_cv  # noqa: F401
         from sklearn.model_selection import HalvingGridSearchCV
 
         return HalvingGridSearchCV(
-            work.pipeline(),
+            context.pipeline(),
             spec.grid,
-            scoring=work.choosing_score,
+            scoring=context.refit_score,
             random_state=spec.seed,
             return_train_score=False,
             **settings,
             **parameters,
         )
-    settings["scoring"] = work.score
+    settings["scoring"] = context.score
     if kind == "random":
-        n_iter = min(parameters["n_iter"], work.plan.candidates)
+        n_iter = min(parameters["n_iter"], context.plan.candidates)
         return RandomizedSearchCV(
-            work.pipeline(), spec.grid, n_iter=n_iter, random_state=spec.seed, **settings
+            context.pipeline(), spec.grid, n_iter=n_iter, random_state=spec.seed, **settings
         )
-    return GridSearchCV(work.pipeline(), spec.grid, **settings)
+    return GridSearchCV(context.pipeline(), spec.grid, **settings)
 
 
 def candidates(plan: Plan) -> list[dict]:
@@ -289,22 +289,22 @@ def candidates(plan: Plan) -> list[dict]:
     return list(ParameterGrid(plan.spec.grid))
 
 
-def inner_folds(plan: Plan, part: Part) -> list[tuple[np.ndarray, np.ndarray]]:
+def inner_folds(plan: Plan, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the inner folds of a part, as places in its training samples."""
-    y, groups = np.asarray(plan.bunch.target)[part.train], None
-    if needs_groups(plan.inner):
-        groups = np.asarray(plan.split.groups)[part.train]
-    return list(plan.inner.split(np.zeros(len(y)), y, groups))
+    y, groups = np.asarray(plan.bunch.target)[task.train], None
+    if needs_groups(plan.inner_cv):
+        groups = np.asarray(plan.split.groups)[task.train]
+    return list(plan.inner_cv.split(np.zeros(len(y)), y, groups))
 
 
-def score_candidate(work: Work, part: Part, candidate: int, inner: int):
+def score_candidate(context: RunContext, task: Task, candidate: int, inner: int):
     """Fit one candidate on one inner fold and score it: a piece of a search.
 
     Parameters
     ----------
-    work : Work
+    context : RunContext
         What the run is told.
-    part : Part
+    part : Task
         Where the search is.
     candidate, inner : int
         Which of :func:`candidates`, on which of :func:`inner_folds`.
@@ -314,31 +314,31 @@ def score_candidate(work: Work, part: Part, candidate: int, inner: int):
     scores : dict of str to float
         The scores by their names, and ``fit_time`` and ``score_time`` in seconds.
     """
-    parameters = candidates(work.plan)[candidate]
+    parameters = candidates(context.plan)[candidate]
     found = GridSearchCV(
-        work.pipeline(),
+        context.pipeline(),
         {name: [value] for name, value in parameters.items()},
-        cv=[inner_folds(work.plan, part)[inner]],
-        scoring=work.score,
+        cv=[inner_folds(context.plan, task)[inner]],
+        scoring=context.score,
         error_score="raise",
         refit=False,
     )
-    with work.settings():
-        _fit(found, *work.take(part.train))
+    with context.settings():
+        _fit(found, *context.index_samples(task.train))
     results = found.cv_results_
-    scores = {name: results[f"split0_test_{name}"][0] for name in work.plan.spec.scoring}
+    scores = {name: results[f"split0_test_{name}"][0] for name in context.plan.spec.scoring}
     times = {name: results[f"mean_{name}"][0] for name in ("fit_time", "score_time")}
     return {name: float(value) for name, value in (scores | times).items()}
 
 
-def conclude(work: Work, part: Part, best: dict):
+def fit_and_score(context: RunContext, task: Task, best: dict):
     """Fit on the training part with given parameters, score on the part held out.
 
     Parameters
     ----------
-    work : Work
+    context : RunContext
         What the run is told.
-    part : Part
+    part : Task
         Where.
     best : dict
         The parameters.
@@ -352,31 +352,34 @@ def conclude(work: Work, part: Part, best: dict):
     """
     start = time.perf_counter()
     fold = None
-    with work.settings():
-        model = _fit(work.pipeline().set_params(**_cloned(best)), *work.take(part.train))
-        if part.test is None:
-            work.journal.add("fit")
+    with context.settings():
+        model = _fit(
+            context.pipeline().set_params(**_cloned(best)),
+            *context.index_samples(task.train),
+        )
+        if task.test is None:
+            context.journal.add("fit")
         else:
-            fold = _score_fold(work, part, model, best, start)
-    return fold, Pipeline(take_cache(model).steps) if part.saved else None
+            fold = _score_fold(context, task, model, best, start)
+    return fold, Pipeline(take_cache(model).steps) if task.saved else None
 
 
-def _score_fold(work, part, model, best, start):
-    X, y, _ = work.take(part.test)
-    scores = work.score(model, X, y)
+def _score_fold(context, task, model, best, start):
+    X, y, _ = context.index_samples(task.test)
+    scores = context.score(model, X, y)
     return Fold(
-        split=part.split,
-        number=part.number,
-        test=part.test,
+        split=task.split,
+        number=task.number,
+        test=task.test,
         predicted=model.predict(X),
-        probabilities=_probabilities(model, X, np.unique(work.plan.bunch.target)),
+        probabilities=_probabilities(model, X, np.unique(context.plan.bunch.target)),
         temperature=float(getattr(model[-1], "temperature_", 1.0)),
         scores={name: float(value) for name, value in scores.items()},
         best_params=best,
         step_predictions=_step_predictions(model, X),
-        n_train=len(part.train),
+        n_train=len(task.train),
         seconds=time.perf_counter() - start,
-        seed=work.plan.spec.seed,
+        seed=context.plan.spec.seed,
     )
 
 
@@ -390,14 +393,14 @@ def _probabilities(model, X, classes):
     return probabilities
 
 
-def curve_scores(work: Work, part: Part, best: dict):
+def curve_scores(context: RunContext, task: Task, best: dict):
     """Score fits on growing shares of a training part.
 
     Parameters
     ----------
-    work : Work
+    context : RunContext
         What the run is told.
-    part : Part
+    part : Task
         Where.
     best : dict
         The parameters.
@@ -407,21 +410,21 @@ def curve_scores(work: Work, part: Part, best: dict):
     rows : list of (int, float, float)
         Number of training samples, score on them, score on the part held out.
     """
-    target = np.asarray(work.plan.bunch.target)
+    target = np.asarray(context.plan.bunch.target)
     order = _stratified_order(
-        target, part.train, np.random.default_rng(work.plan.spec.seed)
+        target, task.train, np.random.default_rng(context.plan.spec.seed)
     )
-    n_classes = len(np.unique(target[part.train]))
-    X_test, y_test, _ = work.take(part.test)
+    n_classes = len(np.unique(target[task.train]))
+    X_test, y_test, _ = context.index_samples(task.test)
     rows = []
-    with work.settings():
+    with context.settings():
         for fraction in CURVE_FRACTIONS:
             some = order[: max(n_classes, round(fraction * len(order)))]
-            X, y, groups = work.take(some)
-            model = _fit(work.pipeline().set_params(**_cloned(best)), X, y, groups)
-            scorer = check_scoring(model, scoring=work.plan.spec.choose_by)
+            X, y, groups = context.index_samples(some)
+            model = _fit(context.pipeline().set_params(**_cloned(best)), X, y, groups)
+            scorer = check_scoring(model, scoring=context.plan.spec.refit)
             rows.append((len(some), scorer(model, X, y), scorer(model, X_test, y_test)))
-            work.journal.add("fit")
+            context.journal.add("fit")
     return rows
 
 

@@ -19,10 +19,10 @@ from ferpipe._system.processes import end_with_parent
 from ferpipe.caching.events import Journal
 from ferpipe.caching.store import Store
 from ferpipe.caching.transformer import StepMemory
-from ferpipe.experiments.tasks import EVENTS, Work, lay_out
+from ferpipe.experiments.tasks import EVENTS, RunContext, make_tasks
 from ferpipe.io.models import package_versions
 
-__all__ = ["Done", "IgnoreInterrupts", "MappedData", "RunPlugin", "do"]
+__all__ = ["TaskResult", "IgnoreInterrupts", "MappedData", "RunPlugin", "do"]
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,10 @@ class RunPlugin(WorkerPlugin):
         self.journal = Journal(self.folder / "journal")
         store = self.store or Store(None if self.keep else self.folder / "store")
         memory = StepMemory(store, self.journal)
-        self.parts = [part for parts in lay_out(plan) for part in parts]
-        self.works = [
-            Work(one, self.journal, memory, threads=1) for one in (plan, *plan.repeats)
+        self.tasks = [task for tasks in make_tasks(plan) for task in tasks]
+        self.contexts = [
+            RunContext(one, self.journal, memory, threads=1)
+            for one in (plan, *plan.repeats)
         ]
 
     def teardown(self, worker):
@@ -164,10 +165,10 @@ class RunPlugin(WorkerPlugin):
     def do(self, function, number, arguments):
         """Do one job; a worker has one thread and does one at a time."""
         self.journal.path.write_text("")
-        part = self.parts[number]
+        task = self.tasks[number]
         with warnings.catch_warnings(record=True) as caught:
-            value = function(self.works[part.repeat], part, *arguments)
-        return Done(
+            value = function(self.contexts[task.repeat], task, *arguments)
+        return TaskResult(
             value,
             {event: self.journal.count(event) for event in EVENTS},
             [(str(w.message), w.category, w.filename, w.lineno) for w in caught],
@@ -193,7 +194,7 @@ class IgnoreInterrupts(WorkerPlugin):
 
 
 @dataclass(frozen=True)
-class Done:
+class TaskResult:
     """What came of a job.
 
     Attributes
@@ -211,7 +212,7 @@ class Done:
     warnings: list[tuple[str, type, str, int]]
 
 
-def do(run: str, function, number: int, *arguments) -> Done:
+def do(run: str, function, number: int, *arguments) -> TaskResult:
     """Do a job on the worker that this is called on.
 
     Parameters
@@ -219,15 +220,16 @@ def do(run: str, function, number: int, *arguments) -> Done:
     run : str
         Name of the run.
     function : callable
-        A function of ``ferpipe.experiments.tasks`` that takes a Work and a Part first.
+        A function of ``ferpipe.experiments.tasks`` that takes a RunContext and a Task
+        first.
     number : int
-        Place of the part among all that ``lay_out`` gives.
+        Place of the part among all that ``make_tasks`` gives.
     *arguments : object
         What else the function takes.
 
     Returns
     -------
-    done : Done
+    done : TaskResult
     """
     plugin: Any = get_worker().plugins[run]
     return plugin.do(function, number, arguments)

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.faces.detection import check_detector
-from ferpipe.faces.landmark_points import eye_centres
+from ferpipe.faces.landmark_points import eye_centers
 from ferpipe.faces.landmarks import (
     FromRawImages,
     NoFaceError,
@@ -20,7 +20,7 @@ from ferpipe.io.images import check_raw_images, read_image
 
 __all__ = ["TEMPLATES", "FaceAligner", "align_face", "eye_transform"]
 
-# Mean places of the eye centres, in sides of the crop from its top left corner: first the
+# Mean places of the eye centers, in sides of the crop from its top left corner: first the
 # eye on the image's left. Made level and symmetrical. By benchmarks/crops.py --measure.
 TEMPLATES = {
     "fer2013": ((0.315, 0.391), (0.685, 0.391)),
@@ -34,7 +34,7 @@ def eye_transform(eyes, size, template="fer2013", margin=0.0):
     Parameters
     ----------
     eyes : array-like of shape (2, 2)
-        ``(x, y)`` of the eye centres in the image, the one on the image's left first.
+        ``(x, y)`` of the eye centers in the image, the one on the image's left first.
     size : int
         Side of the crop, in pixels.
     template : {"fer2013", "ck48"} or array-like of shape (2, 2), default="fer2013"
@@ -58,7 +58,7 @@ def align_face(image, matrix, size, *, landmarks=None):
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3), uint8
-        Grey or RGB.
+        Gray or RGB.
     matrix : ndarray of shape (2, 3)
         From pixels of the image to pixels of the crop.
     size : int
@@ -88,7 +88,7 @@ class FaceAligner(
     """Find the face in each image and cut it out, eyes level and at fixed places.
 
     Images of any sizes go in, crops of one size come out: what every later step takes. The
-    similarity transform (turn, scale, shift) brings the centres of both eyes to the places
+    similarity transform (turn, scale, shift) brings the centers of both eyes to the places
     that they have on average in a known data set, so that a network sees the framing that
     it was trained on. Nothing is learned in fit.
 
@@ -97,15 +97,15 @@ class FaceAligner(
     size : int, default=48
         Side of the crops, in pixels.
     template : {"fer2013", "ck48"} or array-like of shape (2, 2), default="fer2013"
-        Where the eye centres come to lie: as in that data set, or ``((x, y), (x, y))`` in
+        Where the eye centers come to lie: as in that data set, or ``((x, y), (x, y))`` in
         sides of the crop, the eye on the image's left first.
     margin : float, default=0.0
         Room added on every side, as a share of the template's side; negative cuts off.
-    colour : bool, default=False
-        Give RGB crops instead of grey ones.
+    color : bool, default=False
+        Give RGB crops instead of gray ones.
     mask : bool, default=False
         Make black what is outside the convex hull of the landmarks.
-    missing : {"raise", "nan", "centre"}, default="raise"
+    missing : {"raise", "nan", "center"}, default="raise"
         What an image without a face gives: an error that names it; a crop of NaN (all
         crops are float32 then); or the middle square of the image.
     detector : {"dlib", "cascade", None} or path, default="dlib"
@@ -142,7 +142,7 @@ class FaceAligner(
     >>> import numpy as np
     >>> from ferpipe import FaceAligner
     >>> images = [np.zeros((120, 90), np.uint8), np.zeros((64, 64, 3), np.uint8)]
-    >>> FaceAligner(32, missing="centre").fit_transform(images).shape
+    >>> FaceAligner(32, missing="center").fit_transform(images).shape
     (2, 32, 32)
     """
 
@@ -152,9 +152,9 @@ class FaceAligner(
         "size": [Interval(Integral, 4, None, closed="left")],
         "template": [StrOptions(set(TEMPLATES)), "array-like"],
         "margin": [Interval(Real, -0.5, None, closed="neither")],
-        "colour": ["boolean"],
+        "color": ["boolean"],
         "mask": ["boolean"],
-        "missing": [StrOptions({"raise", "nan", "centre"})],
+        "missing": [StrOptions({"raise", "nan", "center"})],
         "detector": [str, Path, None],
         "min_size": [Interval(Real, 1, None, closed="left"), None],
         "threshold": [Real, None],
@@ -169,7 +169,7 @@ class FaceAligner(
         *,
         template="fer2013",
         margin=0.0,
-        colour=False,
+        color=False,
         mask=False,
         missing="raise",
         detector="dlib",
@@ -182,7 +182,7 @@ class FaceAligner(
         self.size = size
         self.template = template
         self.margin = margin
-        self.colour = colour
+        self.color = color
         self.mask = mask
         self.missing = missing
         self.detector = detector
@@ -239,7 +239,7 @@ class FaceAligner(
         missing = np.isnan(found.scores)
         if self.missing == "raise" and missing.any():
             raise NoFaceError(missing)
-        shape = (len(images), self.size, self.size, *((3,) if self.colour else ()))
+        shape = (len(images), self.size, self.size, *((3,) if self.color else ()))
         if self.missing == "nan":
             crops = np.full(shape, np.nan, np.float32)
         else:
@@ -251,7 +251,7 @@ class FaceAligner(
             if missing[index]:
                 matrix, landmarks = _middle_square(image, self.size), None
             crops[index] = align_face(
-                read_image(image, grey=not self.colour),
+                read_image(image, gray=not self.color),
                 matrix,
                 self.size,
                 landmarks=landmarks if self.mask else None,
@@ -288,7 +288,7 @@ class FaceAligner(
         )
         found.transforms = np.full((len(images), 2, 3), np.nan)
         for index in np.flatnonzero(~np.isnan(found.scores)):
-            eyes = eye_centres(found.landmarks[index])
+            eyes = eye_centers(found.landmarks[index])
             found.transforms[index] = eye_transform(eyes, self.size, places, self.margin)
         return found
 
@@ -312,5 +312,5 @@ class FaceAligner(
 def _middle_square(image, size):
     height, width = image.shape[:2]
     scale = size / min(height, width)
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    return similarity(scale, 0, centre, ((size - 1) / 2, (size - 1) / 2))
+    center = ((width - 1) / 2, (height - 1) / 2)
+    return similarity(scale, 0, center, ((size - 1) / 2, (size - 1) / 2))

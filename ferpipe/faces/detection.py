@@ -49,7 +49,7 @@ def detect_faces(
     Parameters
     ----------
     image : array-like of shape (h, w), (h, w, 3) or (h, w, 4)
-        Grey, RGB or RGBA, as :func:`ferpipe.io.images.as_uint8` takes it.
+        Gray, RGB or RGBA, as :func:`ferpipe.io.images.as_uint8` takes it.
     detector : {"dlib", "cascade"} or path, default="dlib"
         "dlib": HOG detector for frontal faces [1]_, the most reliable of the two.
         "cascade": OpenCV's boosted cascade [2]_, several times faster.
@@ -96,7 +96,7 @@ def detect_faces(
 
 
 def find_face(
-    image, *, detector="dlib", min_size=None, threshold=None, judge=None
+    image, *, detector="dlib", min_size=None, threshold=None, assess=None
 ) -> Face | None:
     """Find the face in an image of one person: the largest that is surely one.
 
@@ -109,7 +109,7 @@ def find_face(
     Parameters
     ----------
     image : array-like of shape (h, w), (h, w, 3) or (h, w, 4)
-        Grey, RGB or RGBA, as :func:`ferpipe.io.images.as_uint8` takes it.
+        Gray, RGB or RGBA, as :func:`ferpipe.io.images.as_uint8` takes it.
     detector : {"dlib", "cascade"} or path, default="dlib"
         As for :func:`detect_faces`.
     min_size : float, default=None
@@ -118,7 +118,7 @@ def find_face(
     threshold : float, default=None
         As for :func:`detect_faces`. For "dlib", faces are in doubt by 0.8 above and below
         it.
-    judge : callable, default=None
+    assess : callable, default=None
         Called with each :class:`Face` in doubt; what it returns takes the place of the
         score. The best is taken if it is not below the threshold, for "dlib" by not more
         than 0.5.
@@ -150,7 +150,7 @@ def find_face(
             ]
 
     scores = [
-        (judge(face) if judge else face.score) - (_TILT_COST if face.angle else 0)
+        (assess(face) if assess else face.score) - (_TILT_COST if face.angle else 0)
         for face in in_doubt
     ]
     if not scores or max(scores) < middle - kind.slack:
@@ -164,7 +164,7 @@ def score_face(image, box, angle=0.0, *, detector="dlib") -> float:
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3), uint8
-        Grey or RGB.
+        Gray or RGB.
     box : (float, float, float, float)
         ``(x, y, width, height)`` in pixels, as of :class:`Face`.
     angle : float, default=0.0
@@ -183,8 +183,8 @@ def score_face(image, box, angle=0.0, *, detector="dlib") -> float:
     side = round(_ROOM * kind.window)
     middle = (side - 1) / 2
     scale = _LOOK * kind.window / width
-    centre = (x + width / 2 - 0.5, y + height / 2 - 0.5)
-    crop = warp(image, similarity(scale, -angle, centre, (middle, middle)), (side, side))
+    center = (x + width / 2 - 0.5, y + height / 2 - 0.5)
+    crop = warp(image, similarity(scale, -angle, center, (middle, middle)), (side, side))
     return max(
         (
             float(score)
@@ -217,7 +217,7 @@ def _sizes(shorter_side, min_size) -> Iterator[float]:
 class _Detector:
     """How one detector is used.
 
-    ``find(frame, threshold)`` yields (centre, width, score) of faces in a grey or RGB
+    ``find(frame, threshold)`` yields (center, width, score) of faces in a gray or RGB
     frame, in the framing of dlib's boxes; ``window`` is the width of the smallest face
     that it sees. Finds by up to ``doubt`` above or below the threshold are in doubt, and
     rejected when their final score is more than ``slack`` below it.
@@ -278,9 +278,9 @@ def _search(image, kind, min_size, threshold, angle) -> list[Face]:
     frame = image if unchanged else warp(image, from_image, frame_size)
     to_image = invert(from_image)
     faces = []
-    for centre, side, score in kind.find(frame, threshold):
+    for center, side, score in kind.find(frame, threshold):
         side = side / scale
-        x, y = transform_points(to_image, centre) - side / 2 + 0.5
+        x, y = transform_points(to_image, center) - side / 2 + 0.5
         box = (float(x), float(y), float(side), float(side))
         faces.append(Face(box, float(score), float(angle)))
     return faces
@@ -288,33 +288,33 @@ def _search(image, kind, min_size, threshold, angle) -> list[Face]:
 
 def _find_by_dlib(frame, threshold):
     detector = _of_thread("dlib", _load_dlib)
-    boxes, scores, _ = detector.run(_grey(frame), 0, threshold)
+    boxes, scores, _ = detector.run(_gray(frame), 0, threshold)
     for box, score in zip(boxes, scores, strict=True):
-        centre = np.array([box.left() + box.right(), box.top() + box.bottom()]) / 2
-        yield centre, box.width(), score
+        center = np.array([box.left() + box.right(), box.top() + box.bottom()]) / 2
+        yield center, box.width(), score
 
 
 # Against dlib's boxes of the same faces (AFW and Helen), the cascade's are wider and
 # higher up; medians, in widths of the cascade's box.
 _CASCADE_WIDTH = 0.91
-_CASCADE_CENTRE = np.array([0.0, 0.065])
+_CASCADE_CENTER = np.array([0.0, 0.065])
 
 
 def _find_by_cascade(frame, threshold):
     cascade = _of_thread("cascade", _load_cascade)
     boxes, _, scores = cascade.detectMultiScale3(
-        _grey(frame), scaleFactor=1.1, minNeighbors=3, outputRejectLevels=True
+        _gray(frame), scaleFactor=1.1, minNeighbors=3, outputRejectLevels=True
     )
     for (x, y, width, _), score in zip(boxes, np.ravel(scores), strict=True):
         if score >= threshold:
-            centre = np.array([x, y]) + (width - 1) / 2
-            yield centre + width * _CASCADE_CENTRE, width * _CASCADE_WIDTH, score
+            center = np.array([x, y]) + (width - 1) / 2
+            yield center + width * _CASCADE_CENTER, width * _CASCADE_WIDTH, score
 
 
 # dlib's boxes of the same faces, from the hand-made points: how far down the line from
-# between the eyes to the mouth the centre lies, and the width over the hypotenuse of that
+# between the eyes to the mouth the center lies, and the width over the hypotenuse of that
 # line and the distance of the eyes; medians.
-_POINTS_CENTRE = 0.457
+_POINTS_CENTER = 0.457
 _POINTS_WIDTH = 1.69
 
 
@@ -322,17 +322,17 @@ def _find_by_yunet(path, frame, threshold):
     import cv2
 
     network = _load_yunet(path, threading.get_ident())
-    colours = frame if frame.ndim == 3 else cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)
+    colors = frame if frame.ndim == 3 else cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB)
     network.setInputSize((frame.shape[1], frame.shape[0]))
     network.setScoreThreshold(threshold)
-    _, found = network.detect(cv2.cvtColor(colours, cv2.COLOR_RGB2BGR))
+    _, found = network.detect(cv2.cvtColor(colors, cv2.COLOR_RGB2BGR))
     # x, y, width, height, five points (eyes, nose, mouth corners), score
     for row in [] if found is None else found:
         eye, other_eye, _, corner, other_corner = row[4:14].reshape(5, 2).astype(float)
         between = (eye + other_eye) / 2
         down = (corner + other_corner) / 2 - between
         width = _POINTS_WIDTH * np.hypot(*np.linalg.norm([down, other_eye - eye], axis=1))
-        yield between + _POINTS_CENTRE * down, width, row[14]
+        yield between + _POINTS_CENTER * down, width, row[14]
 
 
 def _of_thread(name, load) -> Any:
@@ -366,7 +366,7 @@ def _load_yunet(path, thread):
         raise ValueError(f"{path}: OpenCV cannot read this as a network.") from error
 
 
-def _grey(frame):
+def _gray(frame):
     import cv2
 
     return frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)

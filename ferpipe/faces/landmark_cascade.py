@@ -2,7 +2,7 @@
 
 The coarse network looks at an upright crop round the detector's box. The similarity
 transform from the mean face to its points gives a crop in which the face stands upright,
-centred and at one size; the fine network looks at that one, twice: the second time from
+centered and at one size; the fine network looks at that one, twice: the second time from
 where its own points place the face.
 """
 
@@ -25,6 +25,7 @@ from ferpipe.geometry import (
     transform_points,
     warp,
 )
+from ferpipe.io.format1 import current_metadata
 
 __all__ = [
     "CropPlacer",
@@ -61,7 +62,7 @@ def crop_transform(placement, mean_shape, size):
     Returns
     -------
     matrix : ndarray of shape (2, 3)
-        The crop's centre is the middle of the mean face's bounding box.
+        The crop's center is the middle of the mean face's bounding box.
     """
     middle = (mean_shape.min(0) + mean_shape.max(0)) / 2
     to_crop = similarity(size / CROP_SIDE, 0, middle, ((size - 1) / 2, (size - 1) / 2))
@@ -88,7 +89,7 @@ class CropPlacer:
     def __init__(self, mean_points, mean_shape, size):
         mean = mean_points.mean(0)
         off = mean_points - mean
-        # the regression of complex numbers on these, centred
+        # the regression of complex numbers on these, centered
         self._weights = (off[:, 0] - 1j * off[:, 1]) / (off**2).sum()
         from_mean = crop_transform(np.eye(2, 3), mean_shape, size)
         self._scale = from_mean[0, 0]
@@ -116,7 +117,7 @@ class CropPlacer:
         )
 
 
-def place_in_box(box, angle, mean_shape, box_width, box_centre):
+def place_in_box(box, angle, mean_shape, box_width, box_center):
     """Place the mean face in a detector's box.
 
     Parameters
@@ -129,8 +130,8 @@ def place_in_box(box, angle, mean_shape, box_width, box_centre):
         Points of the mean face.
     box_width : float
         Mean width of boxes, in outer eye distances.
-    box_centre : array-like of shape (2,)
-        Mean centre of boxes, in the frame of the mean face.
+    box_center : array-like of shape (2,)
+        Mean center of boxes, in the frame of the mean face.
 
     Returns
     -------
@@ -138,8 +139,8 @@ def place_in_box(box, angle, mean_shape, box_width, box_centre):
         From the mean face to the image.
     """
     x, y, width, height = box
-    centre = np.array([x + width / 2, y + height / 2]) - 0.5
-    return similarity(width / box_width, angle, box_centre, centre)
+    center = np.array([x + width / 2, y + height / 2]) - 0.5
+    return similarity(width / box_width, angle, box_center, center)
 
 
 @dataclass(frozen=True)
@@ -154,15 +155,15 @@ class PointCascade:
         Points of the mean face; its outer eye distance is 1.
     box_width : float
         Mean width of detectors' boxes, in outer eye distances.
-    box_centre : ndarray of shape (2,)
-        Their mean centre, in the frame of the mean face.
+    box_center : ndarray of shape (2,)
+        Their mean center, in the frame of the mean face.
     """
 
     coarse: Any
     fine: Any
     mean_shape: np.ndarray
     box_width: float
-    box_centre: np.ndarray
+    box_center: np.ndarray
 
     def predict(self, image, box, angle=0.0):
         """Find the points of the face in a box.
@@ -170,7 +171,7 @@ class PointCascade:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         box : (float, float, float, float)
             ``(x, y, width, height)`` in pixels.
         angle : float, default=0.0
@@ -189,7 +190,7 @@ class PointCascade:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         landmarks : ndarray of shape (68, 2)
             Points of the face, in the last frame of a video for example.
 
@@ -205,7 +206,7 @@ class PointCascade:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         box : (float, float, float, float)
             ``(x, y, width, height)`` in pixels.
         angle : float, default=0.0
@@ -236,10 +237,10 @@ class PointCascade:
         scale = np.hypot(placement[0, 0], placement[1, 0])
         angle = np.arctan2(placement[1, 0], placement[0, 0])
         width = float(scale * self.box_width)
-        x, y = transform_points(placement, self.box_centre) + 0.5 - width / 2
+        x, y = transform_points(placement, self.box_center) + 0.5 - width / 2
         return (float(x), float(y), width, width), float(angle)
 
-    def judge(self, image, face, *, detector="dlib"):
+    def assess(self, image, face, *, detector="dlib"):
         """Score a doubtful find again, where the points say that the face is.
 
         On a face, points that are looked for a second time from where they were found
@@ -248,7 +249,7 @@ class PointCascade:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         face : Face
             What the detector found.
         detector : {"dlib", "cascade"} or path, default="dlib"
@@ -265,7 +266,7 @@ class PointCascade:
         return score + _SCORE_OF_MOVES * (_NEUTRAL_MOVE - float(moved))
 
     def _in_box(self, box, angle):
-        return place_in_box(box, angle, self.mean_shape, self.box_width, self.box_centre)
+        return place_in_box(box, angle, self.mean_shape, self.box_width, self.box_center)
 
     def _passes(self, image, box, angle):
         """Find the points by the coarse network and then by the fine one, twice."""
@@ -305,7 +306,7 @@ def load_cascade(folder) -> PointCascade:
         OpenNetwork(fine),
         np.array(facts["mean_shape"]),
         facts["box_width"],
-        np.array(facts["box_centre"]),
+        np.array(facts["box_center"]),
     )
 
 
@@ -318,7 +319,7 @@ def read_facts(path) -> dict:
         The file.
     """
     written = OpenNetwork(path).session.get_modelmeta().custom_metadata_map
-    return {name: json.loads(value) for name, value in written.items()}
+    return current_metadata({name: json.loads(value) for name, value in written.items()})
 
 
 class OpenNetwork:

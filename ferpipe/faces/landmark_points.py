@@ -1,10 +1,10 @@
-"""The 68 points of a face: their numbering, mirroring, eye centres, files."""
+"""The 68 points of a face: their numbering, mirroring, eye centers, files."""
 
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["INNER", "MIRRORED", "N_POINTS", "eye_centres", "outer_eye_distance", "read_pts"]
+__all__ = ["INNER", "MIRRORED", "N_POINTS", "eye_centers", "outer_eye_distance", "read_pts"]
 
 N_POINTS = 68
 # thousands of points; a file of 68 has 2 kB
@@ -28,8 +28,8 @@ MIRRORED = np.array(
 )
 
 
-def eye_centres(landmarks):
-    """Return the centres of both eyes: the means of their six points.
+def eye_centers(landmarks):
+    """Return the centers of both eyes: the means of their six points.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def eye_centres(landmarks):
 
     Returns
     -------
-    centres : ndarray of shape (..., 2, 2)
+    centers : ndarray of shape (..., 2, 2)
         First the eye on the image's left.
     """
     return np.stack(
@@ -73,7 +73,7 @@ def read_pts(path):
     Returns
     -------
     landmarks : ndarray of shape (p, 2)
-        ``(x, y)`` with the centre of the first pixel at 0; the file counts from 1.
+        ``(x, y)`` with the center of the first pixel at 0; the file counts from 1.
 
     Raises
     ------

@@ -32,9 +32,9 @@ __all__ = [
 ]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "landmarks68"
-# dlib's boxes in the framing of FER2013's crops: median width and centre, in sides
+# dlib's boxes in the framing of FER2013's crops: median width and center, in sides
 _CENTRAL_WIDTH = 0.79
-_CENTRAL_CENTRE = (0.5, 0.57)
+_CENTRAL_CENTER = (0.5, 0.57)
 
 
 class FromRawImages:
@@ -109,7 +109,7 @@ class LandmarkPredictor(
         of the image where that is less.
     threshold : float, default=None
         Score from which on a face is sure; None takes the detector's own.
-    missing : {"raise", "nan", "centre"}, default="raise"
+    missing : {"raise", "nan", "center"}, default="raise"
         What an image without a face gives: an error, NaN, or points that are looked for
         in the middle of the image.
     n_jobs : int, default=None
@@ -144,7 +144,7 @@ class LandmarkPredictor(
         "detector": [str, Path, None],
         "min_size": [Interval(Real, 1, None, closed="left"), None],
         "threshold": [Real, None],
-        "missing": [StrOptions({"raise", "nan", "centre"})],
+        "missing": [StrOptions({"raise", "nan", "center"})],
         "n_jobs": [Integral, None],
         "verbose": ["boolean"],
     }
@@ -222,7 +222,7 @@ class LandmarkPredictor(
         missing = np.isnan(found.scores)
         if self.missing == "raise" and missing.any():
             raise NoFaceError(missing)
-        if self.missing == "centre":
+        if self.missing == "center":
             look_in_the_middle(images, found, self.model)
         return found.landmarks
 
@@ -259,7 +259,7 @@ def locate_faces(
     Parameters
     ----------
     images : list of ndarray of shape (h_i, w_i) or (h_i, w_i, 3), uint8
-        Grey or RGB.
+        Gray or RGB.
     model, detector, min_size, threshold, n_jobs, verbose
         As :class:`LandmarkPredictor` takes them.
 
@@ -272,7 +272,7 @@ def locate_faces(
     model = load_model(model)
 
     def locate(image):
-        grey = read_image(image)
+        gray = read_image(image)
         face = central_face(image)
         if detector is not None:
             face = find_face(
@@ -280,11 +280,11 @@ def locate_faces(
                 detector=detector,
                 min_size=min_size,
                 threshold=threshold,
-                judge=partial(model.judge, grey, detector=detector),
+                assess=partial(model.assess, gray, detector=detector),
             )
         if face is None:
             return np.full(4, np.nan), np.nan, np.full((N_POINTS, 2), np.nan)
-        landmarks = model.predict(grey, face.box, face.angle)
+        landmarks = model.predict(gray, face.box, face.angle)
         return np.array(face.box), face.score, landmarks
 
     # dlib, OpenCV and ONNX Runtime let other threads run meanwhile
@@ -302,7 +302,7 @@ def look_in_the_middle(images, found, model):
     Parameters
     ----------
     images : list of ndarray of shape (h_i, w_i) or (h_i, w_i, 3), uint8
-        Grey or RGB.
+        Gray or RGB.
     found : Bunch
         What :func:`locate_faces` returned; its missing landmarks are filled in.
     model : {"ferpipe", "face_recognition_models"} or path
@@ -336,7 +336,7 @@ class NoFaceError(ValueError):
         more = f" and {len(indices) - 10} more" if len(indices) > 10 else ""
         return (
             f"No face was found in {len(indices)} of {len(self.missing)} images: "
-            f"{', '.join(first)}{more}. Leave them out; or set missing='nan' or 'centre', "
+            f"{', '.join(first)}{more}. Leave them out; or set missing='nan' or 'center', "
             "a lower min_size or threshold, or detector=None for images that are crops of "
             "faces already."
         )
@@ -352,13 +352,13 @@ def central_face(image) -> Face:
     """
     height, width = image.shape[:2]
     side = min(height, width)
-    x = (width - side) / 2 + (_CENTRAL_CENTRE[0] - _CENTRAL_WIDTH / 2) * side
-    y = (height - side) / 2 + (_CENTRAL_CENTRE[1] - _CENTRAL_WIDTH / 2) * side
+    x = (width - side) / 2 + (_CENTRAL_CENTER[0] - _CENTRAL_WIDTH / 2) * side
+    y = (height - side) / 2 + (_CENTRAL_CENTER[1] - _CENTRAL_WIDTH / 2) * side
     return Face((x, y, _CENTRAL_WIDTH * side, _CENTRAL_WIDTH * side), 0.0)
 
 
 def load_model(model):
-    """Load what finds landmarks: it has ``predict`` and ``judge``, as PointCascade.
+    """Load what finds landmarks: it has ``predict`` and ``assess``, as PointCascade.
 
     Parameters
     ----------
@@ -404,8 +404,8 @@ class _DlibPredictor:
         if angle:
             # dlib starts from an upright mean face: turn the image instead
             size = image.shape[:2]
-            centre = (x + width / 2, y + height / 2)
-            upright = similarity(1, -angle, centre, centre)
+            center = (x + width / 2, y + height / 2)
+            upright = similarity(1, -angle, center, center)
             found = self.predict(warp(image, upright, size), box)
             return transform_points(invert(upright), found)
         left, top = round(x), round(y)
@@ -415,7 +415,7 @@ class _DlibPredictor:
         shape = self.predictor(np.ascontiguousarray(image), rectangle)
         return np.array([(point.x, point.y) for point in shape.parts()], np.float64)
 
-    def judge(self, image, face, *, detector):
+    def assess(self, image, face, *, detector):
         """Leave the judgement to the detector."""
         return face.score
 

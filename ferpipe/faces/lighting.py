@@ -22,7 +22,7 @@ from ferpipe._checks import (
 from ferpipe._compat import Interval, fit_context, validate_parameters
 
 __all__ = [
-    "AdaptiveHistogramEqualizer",
+    "CLAHE",
     "HistogramEqualizer",
     "LocalContrastNormalizer",
     "LocalMeanNormalizer",
@@ -43,7 +43,7 @@ def normalize_local_mean(images, *, sigma=4.0):
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float; each colour channel is taken by itself.
+        Gray or RGB images, uint8 or float; each color channel is taken by itself.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that weights the surroundings, in pixels.
 
@@ -64,7 +64,7 @@ def normalize_local_contrast(images, *, sigma=4.0):
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float; each colour channel is taken by itself.
+        Gray or RGB images, uint8 or float; each color channel is taken by itself.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that weights the surroundings, in pixels.
 
@@ -84,15 +84,15 @@ def normalize_local_contrast(images, *, sigma=4.0):
 
 
 def equalize_histogram(images, *, amount=1.0):
-    """Spread the grey levels of each image evenly over 0..255.
+    """Spread the gray levels of each image evenly over 0..255.
 
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float on any scale. Of a colour image the luma is
-        equalised and the differences of the channels to it are kept.
+        Gray or RGB images, uint8 or float on any scale. Of a color image the luma is
+        equalized and the differences of the channels to it are kept.
     amount : float, default=1.0
-        How far to go from the image stretched to 0..255 (0) to the equalised one (1).
+        How far to go from the image stretched to 0..255 (0) to the equalized one (1).
 
     Returns
     -------
@@ -108,17 +108,17 @@ def equalize_histogram(images, *, amount=1.0):
 
 
 def equalize_adaptive_histogram(images, *, tiles=(4, 4), clip_limit=4.0):
-    """Equalise the histogram around each pixel, with limited contrast (CLAHE).
+    """Equalize the histogram around each pixel, with limited contrast (CLAHE).
 
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float on any scale. Of a colour image the luma is
-        equalised and the differences of the channels to it are kept.
+        Gray or RGB images, uint8 or float on any scale. Of a color image the luma is
+        equalized and the differences of the channels to it are kept.
     tiles : (int, int), default=(4, 4)
         Rows and columns of tiles with a histogram each.
     clip_limit : float, default=4.0
-        How often a grey level may occur in a tile, as a multiple of the mean count of a
+        How often a gray level may occur in a tile, as a multiple of the mean count of a
         level; what is above is spread over all levels.
 
     Returns
@@ -154,7 +154,7 @@ class _ImagesToImages(TransformerMixin, BaseEstimator):
     """What the transformers below share: images of one shape in, images of it out."""
 
     input_kind = "images"
-    # whether the output grows with the grey values
+    # whether the output grows with the gray values
     depends_on_scale = False
 
     def __init_subclass__(cls, **kwargs):
@@ -185,7 +185,7 @@ class _ImagesToImages(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X):
-        """Normalise images.
+        """Normalize images.
 
         Parameters
         ----------
@@ -281,7 +281,7 @@ class LocalMeanNormalizer(_ImagesToImages):
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
     value_scale_ : float or None
-        Scale of the grey values seen in fit: its largest value, 1, 15, 255 or 65535; None
+        Scale of the gray values seen in fit: its largest value, 1, 15, 255 or 65535; None
         for others.
 
     See Also
@@ -293,7 +293,7 @@ class LocalMeanNormalizer(_ImagesToImages):
     -----
     Paper 002 (section 4) subtracts "the local mean of pixel values" and names no window;
     here it is a Gaussian, cut off at four sigma, and beyond its border the image is its
-    own mirror image. Each colour channel is taken by itself. The output is float32.
+    own mirror image. Each color channel is taken by itself. The output is float32.
 
     Examples
     --------
@@ -348,8 +348,8 @@ class LocalContrastNormalizer(_ImagesToImages):
     (section 4) has such a layer inside its first network, and gives no formula.
 
     Differences from [1]_: the window is cut off at four sigma, not at 9×9 pixels; beyond
-    its border the image is its own mirror image; and each colour channel is taken by
-    itself, where [1]_ sums over its feature maps, so that the colour of the light goes
+    its border the image is its own mirror image; and each color channel is taken by
+    itself, where [1]_ sums over its feature maps, so that the color of the light goes
     too. The output is float32.
 
     References
@@ -384,7 +384,7 @@ class LocalContrastNormalizer(_ImagesToImages):
 class PixelNormalizer(_ImagesToImages):
     """Subtract the mean training image and divide by the deviation at each pixel.
 
-    It is what StandardScaler does to rows, for images that stay images; each colour
+    It is what StandardScaler does to rows, for images that stay images; each color
     channel of a pixel has its own mean and scale. The faces must be aligned for this
     to mean anything.
 
@@ -404,7 +404,7 @@ class PixelNormalizer(_ImagesToImages):
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
     value_scale_ : float or None
-        Scale of the grey values seen in fit: its largest value, 1, 15, 255 or 65535; None
+        Scale of the gray values seen in fit: its largest value, 1, 15, 255 or 65535; None
         for others.
 
     Notes
@@ -465,17 +465,17 @@ class PixelNormalizer(_ImagesToImages):
 
 
 class HistogramEqualizer(_ImagesToImages):
-    """Spread the grey levels of each image evenly over 0..255.
+    """Spread the gray levels of each image evenly over 0..255.
 
-    Any two images of a face that differ by a monotone change of the grey levels, such as
+    Any two images of a face that differ by a monotone change of the gray levels, such as
     exposure or gamma, come to look alike. One map serves the whole image: shade from one
-    side stays (see AdaptiveHistogramEqualizer).
+    side stays (see CLAHE).
 
     Parameters
     ----------
     amount : float, default=1.0
-        How far to go from the image stretched to 0..255 (0) to the equalised one (1).
-        Less than 1 tames the noise that equalisation brings out in flat parts.
+        How far to go from the image stretched to 0..255 (0) to the equalized one (1).
+        Less than 1 tames the noise that equalization brings out in flat parts.
 
     Attributes
     ----------
@@ -484,15 +484,15 @@ class HistogramEqualizer(_ImagesToImages):
 
     See Also
     --------
-    AdaptiveHistogramEqualizer : Equalises around each pixel.
+    CLAHE : Equalizes around each pixel.
 
     Notes
     -----
     Each image is first stretched so that its levels are 0..255, whatever scale it came
-    on, and rounded; then the values are those of OpenCV's ``equalizeHist``. For grey
-    uint8 images, stretching makes no difference to the equalised image.
+    on, and rounded; then the values are those of OpenCV's ``equalizeHist``. For gray
+    uint8 images, stretching makes no difference to the equalized image.
 
-    Of a colour image the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalised, and
+    Of a color image the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalized, and
     the differences of the channels to the luma are stretched with it and otherwise kept
     (as in YCbCr); what leaves 0..255 is cut off. The output is uint8.
 
@@ -517,8 +517,8 @@ class HistogramEqualizer(_ImagesToImages):
         return equalize_histogram(images, amount=self.amount)
 
 
-class AdaptiveHistogramEqualizer(_ImagesToImages):
-    """Equalise the histogram around each pixel, with limited contrast (CLAHE).
+class CLAHE(_ImagesToImages):
+    """Equalize the histogram around each pixel, with limited contrast (CLAHE).
 
     Shade from one side of the face goes as well, and the limit keeps noise in flat parts
     from being blown up.
@@ -528,7 +528,7 @@ class AdaptiveHistogramEqualizer(_ImagesToImages):
     tiles : (int, int), default=(4, 4)
         Rows and columns of tiles with a histogram each.
     clip_limit : float, default=4.0
-        How often a grey level may occur in a tile, as a multiple of the mean count of a
+        How often a gray level may occur in a tile, as a multiple of the mean count of a
         level; what is above is spread over all levels. Large values set no limit.
 
     Attributes
@@ -542,8 +542,8 @@ class AdaptiveHistogramEqualizer(_ImagesToImages):
 
     Notes
     -----
-    This is contrast-limited adaptive histogram equalisation [1]_ as OpenCV's ``CLAHE``
-    has it: each tile has a map of the grey levels, and between the centres of the tiles
+    This is contrast-limited adaptive histogram equalization [1]_ as OpenCV's ``CLAHE``
+    has it: each tile has a map of the gray levels, and between the centers of the tiles
     the maps are interpolated. OpenCV rounds the limit down to whole pixels and gives
     fewer than 256 clipped ones to the darkest levels, which can make images of 48×48
     pixels brighter by tens of levels. So pixels count several times over (3×3, 5×5, …)
@@ -551,7 +551,7 @@ class AdaptiveHistogramEqualizer(_ImagesToImages):
 
     Each image is first stretched so that its levels are 0..255, whatever scale it came
     on, and rounded; images that have no contrast but noise should not come here. Of a
-    colour image the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalised, and the
+    color image the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalized, and the
     differences of the channels to the luma are stretched with it and otherwise kept (as
     in YCbCr); what leaves 0..255 is cut off. The output is uint8.
 
@@ -563,9 +563,9 @@ class AdaptiveHistogramEqualizer(_ImagesToImages):
     Examples
     --------
     >>> import numpy as np
-    >>> from ferpipe import AdaptiveHistogramEqualizer
+    >>> from ferpipe import CLAHE
     >>> faces = np.random.default_rng(0).random((4, 48, 48))
-    >>> equalized = AdaptiveHistogramEqualizer(tiles=(3, 3)).fit_transform(faces)
+    >>> equalized = CLAHE(tiles=(3, 3)).fit_transform(faces)
     >>> equalized.shape, str(equalized.dtype)
     ((4, 48, 48), 'uint8')
     """
@@ -612,19 +612,19 @@ def _without_local_mean(image, sigma):
 
 
 def _with_equalized_luma(images, equalize):
-    """Stretch the luma of each image to 0..255, equalise it and keep the colours."""
+    """Stretch the luma of each image to 0..255, equalize it and keep the colors."""
     equalized = np.zeros(images.shape, np.uint8)
     for image, result in zip(images, equalized, strict=True):
         luma = _luma(image) if image.ndim == 3 else image.astype(np.float64)
         span = np.ptp(luma)
-        # colours of equal luma can differ in its last bits
+        # colors of equal luma can differ in its last bits
         if span <= 1e-12 * np.abs(luma).max():
             continue
         levels = np.rint((luma - luma.min()) / span * 255).astype(np.uint8)
         if image.ndim == 3:
             differences = (image - luma[:, :, None]) / span * 255
-            colours = equalize(levels)[:, :, None] + differences
-            result[...] = np.rint(np.clip(colours, 0, 255))
+            colors = equalize(levels)[:, :, None] + differences
+            result[...] = np.rint(np.clip(colors, 0, 255))
         else:
             result[...] = equalize(levels)
     return equalized

@@ -15,7 +15,7 @@ from ferpipe._checks import (
 )
 from ferpipe._compat import fit_context, validate_parameters
 
-__all__ = ["ImageExtractor", "check_pair", "in_chunks", "to_grey"]
+__all__ = ["ImageExtractor", "check_pair", "in_chunks", "to_gray"]
 
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])
 # pixels worked on at a time: what is computed from them stays in the processor's cache
@@ -48,18 +48,18 @@ def check_pair(value, name, example):
         )
 
 
-def to_grey(images):
-    """Turn colour images into their luminance; grey ones stay as they are.
+def to_gray(images):
+    """Turn color images into their luminance; gray ones stay as they are.
 
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images.
+        Gray or RGB images.
 
     Returns
     -------
-    grey : ndarray of shape (n, h, w)
-        0.2125 R + 0.7154 G + 0.0721 B on the images' own scale, in float64, for colour.
+    gray : ndarray of shape (n, h, w)
+        0.2125 R + 0.7154 G + 0.0721 B on the images' own scale, in float64, for color.
     """
     return images @ _LUMINANCE if images.ndim == 4 else images
 
@@ -108,7 +108,7 @@ class ImageExtractor(TransformerMixin):
     A subclass has ``_describe(images)``, which gives the features (k, d) of images
     (k, h, w[, 3]), ``_check_parameters(image_shape)``, which raises a ValueError for
     parameters that do not suit them, and a parameter ``n_jobs``. ``depends_on_scale``
-    says whether the features grow with the grey values.
+    says whether the features grow with the gray values.
     """
 
     input_kind = "images"
@@ -122,7 +122,7 @@ class ImageExtractor(TransformerMixin):
         Parameters
         ----------
         X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images, uint8 or float. Colour is turned into grey (:func:`to_grey`).
+            Images, uint8 or float. Color is turned into gray (:func:`to_gray`).
         y : ignored
             Present for scikit-learn's interface.
 

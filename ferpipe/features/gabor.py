@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._checks import check_images, check_landmarks
 from ferpipe._compat import Interval, StrOptions
-from ferpipe.features.extractor import ImageExtractor, check_pair, to_grey
+from ferpipe.features.extractor import ImageExtractor, check_pair, to_gray
 
 __all__ = ["GaborFeatures", "gabor", "gabor_at_points", "gabor_responses"]
 
@@ -41,7 +41,7 @@ def gabor(
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float; colour is turned into grey first.
+        Gray or RGB images, uint8 or float; color is turned into gray first.
     frequencies : tuple of float, default=(0.4, 0.283, 0.2, 0.141, 0.1)
         Frequencies of the waves, in cycles per pixel.
     orientations : int, default=8
@@ -52,7 +52,7 @@ def gabor(
         What is taken of the complex response.
     cells : (int, int), default=(6, 6)
         Rows and columns of cells that an image is divided into.
-    pool : {"mean", "max", "std", "centre"}, default="mean"
+    pool : {"mean", "max", "std", "center"}, default="mean"
         What is taken of a cell: mean, maximum or standard deviation over its pixels, or
         the pixel in its middle.
 
@@ -92,7 +92,7 @@ def gabor_at_points(
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float; colour is turned into grey first.
+        Gray or RGB images, uint8 or float; color is turned into gray first.
     points : ndarray of shape (n, p, 2)
         x and y of points in each image, in pixels, such as landmarks. The response of the
         nearest pixel is taken; of one at the edge, for a point outside.
@@ -132,7 +132,7 @@ def gabor_responses(images, *, frequencies=_FREQUENCIES, orientations=8, bandwid
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float; colour is turned into grey first.
+        Gray or RGB images, uint8 or float; color is turned into gray first.
     frequencies, orientations, bandwidth
         As for :func:`gabor`.
 
@@ -206,7 +206,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
         What is taken of the complex response.
     cells : (int, int), default=(6, 6)
         Rows and columns of cells that an image is divided into.
-    pool : {"mean", "max", "std", "centre"}, default="mean"
+    pool : {"mean", "max", "std", "center"}, default="mean"
         What is taken of a cell: mean, maximum or standard deviation over its pixels, or
         the pixel in its middle, which samples the face at a grid of points.
     n_jobs : int, default=None
@@ -217,7 +217,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
     value_scale_ : float or None
-        Scale of the grey values seen in fit, which the features grow with: its largest
+        Scale of the gray values seen in fit, which the features grow with: its largest
         value, 1, 15, 255 or 65535; None for others.
 
     See Also
@@ -263,7 +263,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
         "bandwidth": [Interval(Real, 0, None, closed="neither")],
         "part": [StrOptions({"magnitude", "real", "imaginary"})],
         "cells": [tuple, list],
-        "pool": [StrOptions({"mean", "max", "std", "centre"})],
+        "pool": [StrOptions({"mean", "max", "std", "center"})],
         "n_jobs": [Integral, None],
     }
 
@@ -318,7 +318,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
         Parameters
         ----------
         image : array-like of shape (h, w) or (h, w, 3)
-            Grey or RGB.
+            Gray or RGB.
         axes : matplotlib Axes, default=None
             Where to draw; None makes a figure.
 
@@ -478,12 +478,12 @@ def _responses(images, bank):
     memory = _aligned(7, step * height * width)
     for start in range(0, len(images), step):
         some = slice(start, start + step)
-        grey = np.ascontiguousarray(to_grey(images[some]).swapaxes(0, 1), np.float32)
-        shape = (height * grey.shape[1], width)
+        gray = np.ascontiguousarray(to_gray(images[some]).swapaxes(0, 1), np.float32)
+        shape = (height * gray.shape[1], width)
         buffers = [buffer[: math.prod(shape)].reshape(shape) for buffer in memory]
         for frequency, filters in enumerate(bank):
             for each in filters:
-                for orientation, response in _filter(grey, each, buffers):
+                for orientation, response in _filter(gray, each, buffers):
                     yield some, frequency, orientation, response
 
 
@@ -498,17 +498,17 @@ def _aligned(count, size):
     return memory[start : start + count * padded].reshape(count, padded)
 
 
-def _filter(grey, each, buffers):
+def _filter(gray, each, buffers):
     """Yield the orientations of a filter and the responses to it."""
     y_real, y_imaginary, a, b, c, d, e = buffers
-    _filter_columns(grey, each.y_real, y_real)
+    _filter_columns(gray, each.y_real, y_real)
     _filter_rows(y_real, each.x_real, a)
     if each.x_imaginary is not None:
         _filter_rows(y_real, each.x_imaginary, b)
     if each.y_imaginary is None:
         yield each.orientations[0], (a, b)
         return
-    _filter_columns(grey, each.y_imaginary, y_imaginary)
+    _filter_columns(gray, each.y_imaginary, y_imaginary)
     _filter_rows(y_imaginary, each.x_real, c)
     if each.x_imaginary is None:
         yield each.orientations[0], (a, c)
@@ -519,8 +519,8 @@ def _filter(grey, each, buffers):
     yield other, (np.add(a, d, out=e), np.subtract(c, b, out=y_real))
 
 
-def _filter_columns(grey, blocks, out):
-    pixels = grey.reshape(len(grey), -1)
+def _filter_columns(gray, blocks, out):
+    pixels = gray.reshape(len(gray), -1)
     out = out.reshape(pixels.shape)
     for outputs, inputs, block in blocks:
         np.matmul(block, pixels[inputs], out=out[outputs])
@@ -571,14 +571,14 @@ def _std(values, grid):
     return np.sqrt(_mean(off * off, grid))
 
 
-def _centre(values, grid):
+def _center(values, grid):
     at_rows, at_columns = (
         (edges[:-1] + edges[1:]) // 2 for edges in (grid.rows, grid.columns)
     )
     return values[at_rows][:, :, at_columns]
 
 
-_POOLS = {"mean": _mean, "max": _max, "std": _std, "centre": _centre}
+_POOLS = {"mean": _mean, "max": _max, "std": _std, "center": _center}
 
 
 def _weights(edges):

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._checks import check_images
 from ferpipe._compat import Interval, StrOptions
-from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_grey
+from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_gray
 
 __all__ = ["HOGFeatures", "block_grid", "hog"]
 
@@ -32,7 +32,7 @@ def hog(
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float; colour is turned into grey first.
+        Gray or RGB images, uint8 or float; color is turned into gray first.
     orientations : int, default=9
         Number of orientation bins between 0 and 180 degrees.
     pixels_per_cell : (int, int), default=(8, 8)
@@ -104,17 +104,17 @@ def block_grid(image_size, pixels_per_cell, cells_per_block):
 
 
 def _describe(images, orientations, pixels_per_cell, cells_per_block, block_norm):
-    histograms = _cell_histograms(to_grey(images), orientations, pixels_per_cell)
-    features = _normalised_blocks(histograms, cells_per_block, block_norm)
+    histograms = _cell_histograms(to_gray(images), orientations, pixels_per_cell)
+    features = _normalized_blocks(histograms, cells_per_block, block_norm)
     return features.astype(np.float32)
 
 
-def _cell_histograms(grey, orientations, pixels_per_cell):
+def _cell_histograms(gray, orientations, pixels_per_cell):
     """Mean magnitude of the gradients of each orientation in each cell."""
-    n, height, width = grey.shape
+    n, height, width = gray.shape
     cell_height, cell_width = pixels_per_cell
     n_rows, n_columns = height // cell_height, width // cell_width
-    dx, dy = _gradients(grey)
+    dx, dy = _gradients(gray)
     bins = _orientation_bins(dx, dy, orientations)
     dx *= dx
     dy *= dy
@@ -140,17 +140,17 @@ def _cell_histograms(grey, orientations, pixels_per_cell):
     return histograms[..., :-1] / (cell_height * cell_width)
 
 
-def _gradients(grey):
+def _gradients(gray):
     """Differences of the pixels on both sides, along x and y; 0 at the border."""
-    single = grey.dtype.kind == "f" and grey.dtype.itemsize <= 4
+    single = gray.dtype.kind == "f" and gray.dtype.itemsize <= 4
     # scikit-image subtracts in the images' own precision
-    grey = np.ascontiguousarray(grey, dtype=np.float32 if single else np.float64)
-    dx, dy = np.empty(grey.shape), np.zeros(grey.shape)
+    gray = np.ascontiguousarray(gray, dtype=np.float32 if single else np.float64)
+    dx, dy = np.empty(gray.shape), np.zeros(gray.shape)
     # all rows in one go; where one row meets the next is the border
-    row = grey.ravel()
+    row = gray.ravel()
     np.subtract(row[2:], row[:-2], out=dx.ravel()[1:-1])
     dx[:, :, 0] = dx[:, :, -1] = 0
-    np.subtract(grey[:, 2:], grey[:, :-2], out=dy[:, 1:-1])
+    np.subtract(gray[:, 2:], gray[:, :-2], out=dy[:, 1:-1])
     return dx, dy
 
 
@@ -169,7 +169,7 @@ def _orientation_bins(dx, dy, orientations):
     return bins
 
 
-def _normalised_blocks(histograms, cells_per_block, block_norm):
+def _normalized_blocks(histograms, cells_per_block, block_norm):
     """Put the cells of each block side by side and divide them by their norm."""
     n = len(histograms)
     windows = np.lib.stride_tricks.sliding_window_view(
@@ -226,13 +226,13 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
 
     Notes
     -----
-    The values are those of :func:`skimage.feature.hog` on a grey image, within 1e-6.
+    The values are those of :func:`skimage.feature.hog` on a gray image, within 1e-6.
     scikit-image adds up a cell in single precision, which shows where cells have
     thousands of pixels; and it loses gradients whose orientation is so little under
     180 degrees that it is rounded up to that: here they count in the last bin.
     Differences from [1]_ are those of scikit-image: no Gaussian window over a block,
-    and a gradient votes for one bin of one cell, without interpolation. Colour becomes
-    grey by the luminance 0.2125 R + 0.7154 G + 0.0721 B on the image's own scale, where
+    and a gradient votes for one bin of one cell, without interpolation. Color becomes
+    gray by the luminance 0.2125 R + 0.7154 G + 0.0721 B on the image's own scale, where
     [1]_ takes the channel with the largest gradient at each pixel.
 
     References
@@ -336,11 +336,11 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
 
         images = check_images([image])
         self._check_parameters(images.shape[1:])
-        grey = to_grey(images)
-        histograms = _cell_histograms(grey, self.orientations, self.pixels_per_cell)[0]
+        gray = to_gray(images)
+        histograms = _cell_histograms(gray, self.orientations, self.pixels_per_cell)[0]
         n_rows, n_columns, _ = histograms.shape
         height, width = self.pixels_per_cell
-        centres = np.stack(
+        centers = np.stack(
             np.meshgrid(
                 (np.arange(n_columns) + 0.5) * width - 0.5,
                 (np.arange(n_rows) + 0.5) * height - 0.5,
@@ -349,12 +349,12 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
         )[:, :, None]
         angles = np.pi * (np.arange(self.orientations) + 0.5) / self.orientations
         rays = 0.45 * min(height, width) * np.stack([-np.sin(angles), np.cos(angles)], 1)
-        ends = np.stack([centres - rays, centres + rays], axis=3)
+        ends = np.stack([centers - rays, centers + rays], axis=3)
         strengths = np.sqrt(histograms / max(histograms.max(), _EPSILON))
 
         if axes is None:
             axes = Figure(layout="constrained").subplots()
-        axes.imshow(grey[0], cmap="gray", alpha=0.35)
+        axes.imshow(gray[0], cmap="gray", alpha=0.35)
         axes.set_facecolor("black")
         lines = LineCollection(
             list(ends.reshape(-1, 2, 2)),

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._checks import check_images
 from ferpipe._compat import Interval, StrOptions
-from ferpipe.features.extractor import ImageExtractor, to_grey
+from ferpipe.features.extractor import ImageExtractor, to_gray
 
 __all__ = ["LBPFeatures", "lbp", "local_binary_pattern"]
 
@@ -25,7 +25,7 @@ _BLOCK = 40_000
 
 
 def local_binary_pattern(images, n_points=8, radius=1, method="default"):
-    """Local binary patterns of a batch of grey images.
+    """Local binary patterns of a batch of gray images.
 
     Each pixel is compared with points on a circle round it, where the image is
     interpolated bilinearly; it is 0 outside.
@@ -33,13 +33,13 @@ def local_binary_pattern(images, n_points=8, radius=1, method="default"):
     Parameters
     ----------
     images : ndarray of shape (n, h, w)
-        Grey images, uint8 or float.
+        Gray images, uint8 or float.
     n_points : int, default=8
         Number of points on the circle, from 1 to 31.
     radius : float, default=1
         Radius of the circle, in pixels.
     method : {"default", "ror", "uniform", "nri_uniform", "var"}, default="default"
-        "default": one bit for each point that is not darker than the centre, from the
+        "default": one bit for each point that is not darker than the center, from the
         right against the clock; "ror": the smallest code among the pattern's rotations;
         "uniform": number of bits set, or ``n_points + 1`` if the bits change more than
         twice round the circle; "nri_uniform": the same, with the rotations told apart
@@ -53,7 +53,7 @@ def local_binary_pattern(images, n_points=8, radius=1, method="default"):
     Notes
     -----
     The codes are those of :func:`skimage.feature.local_binary_pattern`, also where a point
-    is as bright as its centre but for rounding: comparisons are made in single precision
+    is as bright as its center but for rounding: comparisons are made in single precision
     first, and what that cannot decide is computed again in scikit-image's order of
     operations. Variances are the same up to rounding.
 
@@ -95,7 +95,7 @@ def lbp(
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float; colour is turned into grey first.
+        Gray or RGB images, uint8 or float; color is turned into gray first.
     n_points : int or sequence of int, default=8
         Number of points on the circle; one for each radius, or one for all.
     radius : float or sequence of float, default=1
@@ -121,18 +121,18 @@ def lbp(
     ValueError
         If the image has fewer rows or columns of pixels than the grid has cells.
     """
-    grey = to_grey(images)
-    edges = cell_edges(grey.shape[1:], cells, overlap)
+    gray = to_gray(images)
+    edges = cell_edges(gray.shape[1:], cells, overlap)
     features = []
     for points, distance in scales(n_points, radius):
         if method == "var":
             labels = _variance_ranks(
-                local_binary_pattern(grey, points, distance, "var"), grey
+                local_binary_pattern(gray, points, distance, "var"), gray
             )
         else:
-            labels = bins_of(local_binary_pattern(grey, points, distance), points, method)
+            labels = bins_of(local_binary_pattern(gray, points, distance), points, method)
         counts = count_in_cells(labels[:, None], n_bins(points, method), edges)
-        features.append(normalized(counts, norm).reshape(len(grey), -1))
+        features.append(normalized(counts, norm).reshape(len(gray), -1))
     return np.concatenate(features, axis=1)
 
 
@@ -208,7 +208,7 @@ def patterns(samples, axes, offsets, *, origin=0):
     axes : (int, int)
         Which axes of a sample are the rows and the columns of the plane.
     offsets : ndarray of shape (n_points, 2)
-        Rows and columns from the centre to the points.
+        Rows and columns from the center to the points.
     origin : int, default=0
         Index at which the image begins; the rest is margin.
 
@@ -258,7 +258,7 @@ def _compare_quickly(values, reach, by_column, strides, octets):
     peak = 255.0 if values.dtype == np.uint8 else float(np.abs(values).max())
     # several times the error of an interpolation in single precision, while that lasts
     tolerance = np.float32(max(peak * 2.0**-18, 1e-35) if peak < 1e30 else np.inf)
-    centre = values[reach : reach + n]
+    center = values[reach : reach + n]
     with np.errstate(over="ignore", invalid="ignore"):
         single = values.astype(np.float32, copy=False)
         low = single[reach : reach + n] - tolerance
@@ -287,13 +287,13 @@ def _compare_quickly(values, reach, by_column, strides, octets):
                 sure = certain[number] = np.less(at, low)
                 # equal pixels interpolate to themselves (see _flat_patches)
                 if not (0 < row < 0.5 or 0 < column < 0.5):
-                    equal = np.equal(values[first : first + n], centre, out=bits.view(bool))
+                    equal = np.equal(values[first : first + n], center, out=bits.view(bool))
                     equal &= flat[first : first + n]
                     above |= equal
                 sure |= above
                 known &= sure
             else:
-                np.greater_equal(values[first : first + n], centre, out=above)
+                np.greater_equal(values[first : first + n], center, out=above)
             np.multiply(above.view(np.uint8), np.uint8(1 << number % 8), out=bits)
             octets[number // 8] |= bits
     places = np.flatnonzero(~known)
@@ -363,7 +363,7 @@ def _between(first, second, share, out, spare):
 
 
 def _compare_exactly(samples, places, axes, offset, origin):
-    """Leave the places, flat indices, at which a point is not darker than the centre.
+    """Leave the places, flat indices, at which a point is not darker than the center.
 
     Every operation and its order are scikit-image's, in double precision.
     """
@@ -384,7 +384,7 @@ def _compare_exactly(samples, places, axes, offset, origin):
 
 
 def _weights(size, origin, offset):
-    """Weights of the pixels before and after a point, for each coordinate of its centre."""
+    """Weights of the pixels before and after a point, for each coordinate of its center."""
     # the sum first, as its rounding differs from place to place
     points = np.arange(size) - origin + offset
     after = points - np.floor(points)
@@ -396,7 +396,7 @@ def _strides(samples, axes):
 
 
 def _reach(offsets, strides):
-    """How far from a centre its points can be in memory."""
+    """How far from a center its points can be in memory."""
     return int(np.ceil(np.abs(offsets)).max(axis=0) @ strides)
 
 
@@ -680,7 +680,7 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
         Parameters
         ----------
         image : ndarray of shape (h, w) or (h, w, 3)
-            Grey or RGB.
+            Gray or RGB.
         axes : matplotlib Axes, default=None
             Where to draw; None makes a figure.
 
@@ -690,12 +690,12 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
         """
         images = check_images([image])
         self._check_parameters(images.shape[1:])
-        grey = to_grey(images)
+        gray = to_gray(images)
         pictures = [
-            local_binary_pattern(grey, points, radius, self.method)[0]
+            local_binary_pattern(gray, points, radius, self.method)[0]
             for points, radius in scales(self.n_points, self.radius)
         ]
-        edges = cell_edges(grey.shape[1:], self.cells, self.overlap)
+        edges = cell_edges(gray.shape[1:], self.cells, self.overlap)
         titles = [f"R = {radius:g}" for _, radius in scales(self.n_points, self.radius)]
         return draw_codes(pictures, titles, [edges] * len(pictures), axes)
 

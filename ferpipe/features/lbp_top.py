@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._checks import check_frame_shape, check_sequences
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
-from ferpipe.features.extractor import to_grey
+from ferpipe.features.extractor import to_gray
 from ferpipe.features.lbp import (
     METHODS,
     NORMS,
@@ -52,7 +52,7 @@ def lbp_top(
     Parameters
     ----------
     sequences : list of ndarray of shape (T_i, h, w) or (T_i, h, w, 3)
-        Grey or RGB frames of one size, uint8 or float; colour is turned into grey first.
+        Gray or RGB frames of one size, uint8 or float; color is turned into gray first.
     n_points : int or (int, int, int), default=8
         Number of points in the planes XY, XT and YT, or one number for all.
     radius : float or (float, float, float), default=1
@@ -89,7 +89,7 @@ def lbp_top(
     features = np.empty((len(sequences), sum(widths)), np.float32)
 
     def work(chosen):
-        volumes = np.stack([to_grey(sequences[i]) for i in chosen])
+        volumes = np.stack([to_gray(sequences[i]) for i in chosen])
         volumes = volumes.astype(exact_type(volumes.dtype), copy=False)
         rows = []
         for plane, p in zip(_PLANES, points, strict=True):
@@ -202,7 +202,7 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
     along time, three for a radius of 1; shorter ones are an error.
 
     Points are interpolated bilinearly, with time running down the XT and YT planes.
-    Histograms are normalised for each plane and cell. Colour becomes grey by its
+    Histograms are normalized for each plane and cell. Color becomes gray by its
     luminance.
 
     References
@@ -357,7 +357,7 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
         self._check_parameters(sequences[0].shape[1:])
         radii = _three(self.radius)
         _check_lengths(sequences, radii)
-        volumes = to_grey(sequences[0])[None]
+        volumes = to_gray(sequences[0])[None]
         volumes = volumes.astype(exact_type(volumes.dtype), order="C", copy=False)
         pictures = []
         for plane, points in zip(_PLANES, _three(self.n_points), strict=True):

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._checks import check_images
-from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_grey
+from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_gray
 
 __all__ = ["PixelFeatures", "pixels"]
 
@@ -19,7 +19,7 @@ def pixels(images, *, size=None):
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float; colour is turned into grey first.
+        Gray or RGB images, uint8 or float; color is turned into gray first.
     size : (int, int), default=None
         Rows and columns to shrink the images to first; None keeps them as they are.
         A new pixel is the mean of the area that it covers, parts of pixels included.
@@ -39,12 +39,12 @@ def pixels(images, *, size=None):
 
 
 def _describe(images, size):
-    grey = to_grey(images)
+    gray = to_gray(images)
     if size is not None:
-        down = _area_means(grey.shape[1], size[0])
-        across = _area_means(grey.shape[2], size[1])
-        grey = down @ grey @ across.T
-    return grey.reshape(len(grey), -1).astype(np.float32)
+        down = _area_means(gray.shape[1], size[0])
+        across = _area_means(gray.shape[2], size[1])
+        gray = down @ gray @ across.T
+    return gray.reshape(len(gray), -1).astype(np.float32)
 
 
 def _area_means(old, new):
@@ -80,7 +80,7 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
     value_scale_ : float or None
-        Scale of the grey values seen in fit, which the features grow with: its largest
+        Scale of the gray values seen in fit, which the features grow with: its largest
         value, 1, 15, 255 or 65535; None for others.
 
     See Also
@@ -89,7 +89,7 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
 
     Notes
     -----
-    Colour becomes grey by the luminance 0.2125 R + 0.7154 G + 0.0721 B.
+    Color becomes gray by the luminance 0.2125 R + 0.7154 G + 0.0721 B.
 
     Examples
     --------

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._checks import check_images
 from ferpipe._compat import Interval
-from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_grey
+from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_gray
 
 __all__ = ["ZernikeFeatures", "zernike"]
 
@@ -20,7 +20,7 @@ def zernike(images, *, order=8, grid=(1, 1)):
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Grey or RGB images, uint8 or float; colour is turned into grey first.
+        Gray or RGB images, uint8 or float; color is turned into gray first.
     order : int, default=8
         Highest order of the polynomials.
     grid : (int, int), default=(1, 1)
@@ -44,16 +44,16 @@ def zernike(images, *, order=8, grid=(1, 1)):
 
 
 def _describe(images, order, grid):
-    moments = _moments(to_grey(images), order, grid)
+    moments = _moments(to_gray(images), order, grid)
     return np.abs(moments).reshape(len(images), -1).astype(np.float32)
 
 
-def _moments(grey, order, grid):
+def _moments(gray, order, grid):
     """Complex moments of each cell, of shape (n, rows, columns, n_moments)."""
-    n = len(grey)
+    n = len(gray)
     n_rows, n_columns = grid
-    height, width = _cell_shape(grey.shape[1:], grid)
-    pixels = grey[:, : n_rows * height, : n_columns * width]
+    height, width = _cell_shape(gray.shape[1:], grid)
+    pixels = gray[:, : n_rows * height, : n_columns * width]
     pixels = pixels.reshape(n, n_rows, height, n_columns, width).swapaxes(2, 3)
     pixels = pixels.reshape(-1, height * width).astype(np.float64)
     polynomials = _polynomials(height, width, order)
@@ -124,7 +124,7 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
     image_shape_ : tuple of int
         Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
     value_scale_ : float or None
-        Scale of the grey values seen in fit, which the features grow with: its largest
+        Scale of the gray values seen in fit, which the features grow with: its largest
         value, 1, 15, 255 or 65535; None for others.
 
     See Also
@@ -138,9 +138,9 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
     middle, over the N pixels whose middles lie in the disc: the integral over the unit
     disc taken as a sum of equal areas. Moments of -m have the same magnitude and are
     left out. The disc stands in the middle of the cell, where [2]_ first moves the
-    centre of mass there and scales the shape to one area: that is meant for silhouettes,
+    center of mass there and scales the shape to one area: that is meant for silhouettes,
     and here faces are aligned beforehand. The moment ``n0_m0`` is the mean of the disc;
-    nothing is divided by it. Colour becomes grey by the luminance 0.2125 R + 0.7154 G +
+    nothing is divided by it. Color becomes gray by the luminance 0.2125 R + 0.7154 G +
     0.0721 B. Where the order is high and the disc has few pixels, moments are no longer
     independent of each other.
 
@@ -234,7 +234,7 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
         n_rows, n_columns = self.grid
         polynomials = _polynomials(height, width, self.order)
         _, m = _indices(self.order)
-        moments = _moments(to_grey(images), self.order, self.grid)[0]
+        moments = _moments(to_gray(images), self.order, self.grid)[0]
         # moments of -m are the conjugates of those of m
         cells = (np.where(m == 0, 1, 2) * moments @ polynomials.T).real
         cells[..., polynomials[:, 0] == 0] = np.nan

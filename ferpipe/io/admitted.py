@@ -38,7 +38,7 @@ CLASSES = _names(
         "ferpipe.networks.image": "ImageNetwork",
         "ferpipe.networks.sequence": "SequenceNetwork",
         "ferpipe.networks.training.settings": "Training",
-        "ferpipe.faces.lighting": "AdaptiveHistogramEqualizer HistogramEqualizer "
+        "ferpipe.faces.lighting": "CLAHE HistogramEqualizer "
         "LocalContrastNormalizer LocalMeanNormalizer PixelNormalizer",
         "ferpipe.sequences": "FrameDeltas PerFrame PoolFrames",
         "scipy.sparse._csc": "csc_array csc_matrix",

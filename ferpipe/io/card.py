@@ -21,7 +21,9 @@ __all__ = [
     "read_card",
 ]
 
-FORMAT = 1
+FORMAT = 2
+# of files that are read; those of format 1 are translated by ferpipe.io.format1
+_READ = (1, 2)
 
 # a card has some kB
 _LARGEST = 2**24
@@ -74,10 +76,10 @@ def read_card(path) -> dict[str, Any]:
         raise ValueError(f"{file}: this is not the card of a model.") from error
     if not is_card(card):
         raise ValueError(f"{file}: this is not the card of a model.")
-    if card["format"] != FORMAT or type(card["format"]) is not int:
+    if card["format"] not in _READ or type(card["format"]) is not int:
         raise ValueError(
             f"{file}: format {card['format']!r:.80} cannot be read; this version of "
-            f"ferpipe reads format {FORMAT}."
+            f"ferpipe reads formats {', '.join(map(str, _READ))}."
         )
     try:
         check_card(card)

@@ -29,11 +29,11 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _PILLOW_LIMIT = threading.Lock()
 
 
-def read_image(source, *, grey=True, max_pixels=LARGEST_IMAGE):
+def read_image(source, *, gray=True, max_pixels=LARGEST_IMAGE):
     """Read one image from a file, a file object or an array.
 
     The image comes as a viewer shows it: turned upright by its EXIF orientation, palettes
-    and CMYK as the colours they stand for, transparent parts on white, 16 bits scaled to 8.
+    and CMYK as the colors they stand for, transparent parts on white, 16 bits scaled to 8.
     Of an animation it is the first frame.
 
     Parameters
@@ -41,16 +41,16 @@ def read_image(source, *, grey=True, max_pixels=LARGEST_IMAGE):
     source : str, path, binary file object or array-like
         A PNG, JPEG, BMP, GIF, PPM, TIFF, WebP, JPEG 2000 or AVIF file; or an array as
         :func:`as_uint8` takes it.
-    grey : bool, default=True
-        Turn colours into grey, Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); otherwise
-        grey images get three equal channels.
+    gray : bool, default=True
+        Turn colors into gray, Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); otherwise
+        gray images get three equal channels.
     max_pixels : int, default=50_000_000
         Files that claim to hold more are refused before they are decoded.
 
     Returns
     -------
     image : ndarray of shape (h, w) or (h, w, 3), uint8
-        Grey values or RGB, 0..255.
+        Gray values or RGB, 0..255.
 
     Raises
     ------
@@ -70,21 +70,21 @@ def read_image(source, *, grey=True, max_pixels=LARGEST_IMAGE):
                 "(datasets.load_image_folder reads folders)."
             )
         with path.open("rb") as file:
-            return _read_file(file, str(path), grey, max_pixels)
+            return _read_file(file, str(path), gray, max_pixels)
     if hasattr(source, "read"):
-        return _read_file(source, str(getattr(source, "name", source)), grey, max_pixels)
+        return _read_file(source, str(getattr(source, "name", source)), gray, max_pixels)
     if isinstance(source, bytes | bytearray):
         raise TypeError("An image in bytes goes in as io.BytesIO(content).")
-    return _in_colours(as_uint8(source), grey)
+    return _in_colors(as_uint8(source), gray)
 
 
 def as_uint8(image, *, name="image"):
-    """Check one raw image and return it in uint8, grey or RGB.
+    """Check one raw image and return it in uint8, gray or RGB.
 
     Parameters
     ----------
     image : array-like of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4)
-        Grey, RGB or RGBA. Integers are 0..255, uint16 0..65535; booleans are black and
+        Gray, RGB or RGBA. Integers are 0..255, uint16 0..65535; booleans are black and
         white. Floats are on the scale 0..1 when none is above 1, on 0..255 otherwise.
     name : str, default="image"
         Name of the argument in error messages.
@@ -113,7 +113,7 @@ def as_uint8(image, *, name="image"):
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
         raise ValueError(
             f"{name} must have the shape (h, w), (h, w, 3) or (h, w, 4), got "
-            f"{image.shape}; the colour channels go last."
+            f"{image.shape}; the color channels go last."
         )
     if image.size == 0:
         raise ValueError(f"{name} has no pixels: got the shape {image.shape}.")
@@ -151,7 +151,7 @@ def check_raw_images(X, *, name="X") -> list[np.ndarray]:
                 f"{name} must hold images: a list of them, or an array of shape (n, h, w) "
                 f"or (n, h, w, 3); got {X.item()!r}."
             )
-        # an array (h, w, 3) is one image in colour rather than h images three pixels wide
+        # an array (h, w, 3) is one image in color rather than h images three pixels wide
         several = X.ndim == 4 or (X.ndim == 3 and X.shape[2] > 4)
         if X.dtype.kind in "fiub" and not several:
             raise ValueError(
@@ -201,15 +201,15 @@ def check_raw_sequences(X, *, name="X") -> list[list[np.ndarray]]:
     ]
 
 
-def read_frames(path, *, grey=True) -> Iterator[tuple[float, np.ndarray]]:
+def read_frames(path, *, gray=True) -> Iterator[tuple[float, np.ndarray]]:
     """Read the frames of a video file, one at a time.
 
     Parameters
     ----------
     path : str or path
         A file in any format that OpenCV reads (MP4, AVI, MOV, …).
-    grey : bool, default=True
-        Turn colours into grey.
+    gray : bool, default=True
+        Turn colors into gray.
 
     Yields
     ------
@@ -217,7 +217,7 @@ def read_frames(path, *, grey=True) -> Iterator[tuple[float, np.ndarray]]:
         When the frame is shown, in seconds from the beginning, as the file says it; frames
         of a video with a variable rate keep their own times.
     frame : ndarray of shape (h, w) or (h, w, 3), uint8
-        Grey values or RGB, in the order of the video, upright.
+        Gray values or RGB, in the order of the video, upright.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def read_frames(path, *, grey=True) -> Iterator[tuple[float, np.ndarray]]:
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such video file.")
-    code = cv2.COLOR_BGR2GRAY if grey else cv2.COLOR_BGR2RGB
+    code = cv2.COLOR_BGR2GRAY if gray else cv2.COLOR_BGR2RGB
     video = cv2.VideoCapture(str(path))
     try:
         found, frame = video.read()
@@ -245,7 +245,7 @@ def read_frames(path, *, grey=True) -> Iterator[tuple[float, np.ndarray]]:
         video.release()
 
 
-def _read_file(file, name, grey, max_pixels):
+def _read_file(file, name, gray, max_pixels):
     from PIL import ImageOps
 
     # a decoder of WebP takes memory for all pixels as soon as it is made
@@ -266,7 +266,7 @@ def _read_file(file, name, grey, max_pixels):
             image = _decode(picture)
         except Exception as error:
             raise _broken(file, name, error) from error
-    return _in_colours(image, grey)
+    return _in_colors(image, gray)
 
 
 def _check_size(name, size, max_pixels):
@@ -317,7 +317,7 @@ def _open(file):
 
 
 def _decode(picture):
-    """Return the pixels of an open file, grey or RGB, uint8."""
+    """Return the pixels of an open file, gray or RGB, uint8."""
     if picture.mode.startswith("I;16"):
         return _to_8_bits(np.asarray(picture).astype(np.uint16, copy=False), "image")
     if picture.has_transparency_data:
@@ -371,10 +371,10 @@ def _on_white(rgba):
     return _in_strips(rgba, mix, (*rgba.shape[:2], 3))
 
 
-def _in_colours(image, grey):
-    if grey and image.ndim == 3:
+def _in_colors(image, gray):
+    if gray and image.ndim == 3:
         return _in_strips(image, _luma, image.shape[:2])
-    if not grey and image.ndim == 2:
+    if not gray and image.ndim == 2:
         return np.repeat(image[:, :, None], 3, axis=2)
     return image
 

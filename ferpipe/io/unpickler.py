@@ -18,7 +18,7 @@ from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 
 from ferpipe.io.admitted import CALLED, CLASSES, NAMED
 from ferpipe.io.compiled import FILL, Broken, check_random, full_name
-from ferpipe.io.format1 import MOVED
+from ferpipe.io.format1 import MOVED, current_state
 
 __all__ = ["GUARDED", "Refused", "refusal", "unpickle"]
 
@@ -171,6 +171,8 @@ class _Unpickler(NumpyUnpickler):
                 self._filled[id(changed)] = changed
                 _check_array(state)
             elif full_name(kind) in CLASSES:
+                if kind.__module__.startswith("ferpipe.") and isinstance(state, dict):
+                    self.stack[-1] = state = current_state(kind.__name__, state)
                 _check_attributes(changed, state)
             super().load_build()
             if kind.__module__.startswith("numpy.random"):

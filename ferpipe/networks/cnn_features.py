@@ -9,13 +9,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._compat import Interval, StrOptions
 from ferpipe._system.threads import at_most, guard_forks
-from ferpipe.features.extractor import ImageExtractor, to_grey
+from ferpipe.features.extractor import ImageExtractor, to_gray
 from ferpipe.networks.weights import read_weights
 
 __all__ = ["CNNFeatures"]
 
 # where the filters of a frame network are in its file
-_FILTERS = "frames.filters."
+_FILTERS = "backbone.filters."
 
 
 class CNNFeatures(ImageExtractor, BaseEstimator):
@@ -24,13 +24,13 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
     The last layers of a network know the faces and labels that it was trained on; those
     in the middle have filters for mouths, folds and brows that serve other faces, cameras
     and labels as well. On few faces they go further with a linear classifier than the
-    network's own codes.
+    network's own embeddings.
 
     Parameters
     ----------
     weights : str or path, default="fer2013"
         Name of a network that ships (:func:`ferpipe.pretrained` lists them), or a file of
-        :func:`ferpipe.networks.pretrained.save_network`, of ``frames="residual"`` or
+        :func:`ferpipe.networks.pretrained.save_network`, of ``backbone="residual"`` or
         "wide_residual".
     block : int, default=2
         Residual block whose output is taken, from 1 (64 maps) over 2 and 3 (128) to 4 and
@@ -38,7 +38,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
     cells : int or None, default=4
         Rows and columns of the grid over which each map is averaged; None takes every
         place of a map by itself.
-    views : {"one", "flip"}, default="one"
+    tta : {"flip"} or None, default=None
         "flip" takes the mean over the image and its mirror image: on which side of the
         face something is seen makes no difference then.
 
@@ -56,7 +56,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
 
     See Also
     --------
-    ImageNetwork : Its ``transform`` gives the codes before the output layer.
+    ImageNetwork : Its ``transform`` gives the embeddings before the output layer.
     ferpipe.PerFrame : Apply it to every frame of sequences.
 
     Notes
@@ -90,14 +90,14 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
         "weights": [str, PathLike],
         "block": [Interval(Integral, 1, 5, closed="both")],
         "cells": [Interval(Integral, 1, None, closed="left"), None],
-        "views": [StrOptions({"one", "flip"})],
+        "tta": [StrOptions({"flip"}), None],
     }
 
-    def __init__(self, *, weights="fer2013", block=2, cells=4, views="one"):
+    def __init__(self, *, weights="fer2013", block=2, cells=4, tta=None):
         self.weights = weights
         self.block = block
         self.cells = cells
-        self.views = views
+        self.tta = tta
 
     def get_feature_names_out(self, input_features=None):
         """Name the columns of the output, such as ``cnn_f17_r0c3``: map, row, column.
@@ -126,13 +126,13 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
 
     def _learn(self):
         facts, arrays = read_weights(self.weights)
-        frames = facts["parameters"]["frames"]
+        frames = facts["parameters"]["backbone"]
         if frames not in ("residual", "wide_residual"):
             raise ValueError(
-                f"weights={str(self.weights)!r} are of frames={frames!r}: CNNFeatures "
-                "looks into frames='residual' or 'wide_residual'."
+                f"weights={str(self.weights)!r} are of backbone={frames!r}: CNNFeatures "
+                "looks into backbone='residual' or 'wide_residual'."
             )
-        self.frames_ = frames
+        self.backbone_ = frames
         self.network_shape_ = tuple(facts["image_shape"])
         self.activation_ = facts["parameters"]["activation"]
         vars(self).pop("_layers", None)
@@ -149,18 +149,18 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
 
     def _maps_shape(self):
         """Return how many maps the block has, and their rows and columns."""
-        from ferpipe.networks.backbones.general import FRAME_NETWORKS
+        from ferpipe.networks.backbones.general import BACKBONES
 
-        return FRAME_NETWORKS[self.frames_].maps_shape(self.block, self.network_shape_[:2])
+        return BACKBONES[self.backbone_].maps_shape(self.block, self.network_shape_[:2])
 
     def _layers_without_weights(self):
         import torch
 
-        from ferpipe.networks.backbones.general import FRAME_NETWORKS
+        from ferpipe.networks.backbones.general import BACKBONES
 
         n_channels = 1 if len(self.network_shape_) == 2 else 3
         with torch.device("meta"):
-            network = FRAME_NETWORKS[self.frames_](n_channels, self.activation_)
+            network = BACKBONES[self.backbone_](n_channels, self.activation_)
             return network.up_to_block(self.block)
 
     def _describe(self, images):
@@ -169,10 +169,10 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
 
         from ferpipe.networks.backbones.layers import channels_last
         from ferpipe.networks.modules import standardize_images
-        from ferpipe.networks.test_time_augmentation import views_of
+        from ferpipe.networks.test_time_augmentation import augmented_views
 
         if len(self.network_shape_) == 2:
-            images = to_grey(images)[..., None]
+            images = to_gray(images)[..., None]
         elif images.ndim == 3:
             images = np.repeat(images[..., None], 3, axis=3)
         with torch.inference_mode(), at_most(n_values=images.size):
@@ -180,7 +180,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
             size = self.network_shape_[:2]
             if frames.shape[2:] != size:
                 frames = interpolate(frames, size, mode="bilinear", antialias=True)
-            views = views_of(standardize_images(frames), self.views)
+            views = augmented_views(standardize_images(frames), self.tta)
             maps = self._trained_layers()(channels_last(torch.cat(views)))
             if self.cells is not None:
                 maps = adaptive_avg_pool2d(maps, self.cells)

@@ -17,10 +17,10 @@ from ferpipe._compat import fit_context, validate_parameters
 from ferpipe.networks.training.augment import Augment
 from ferpipe.networks.training.settings import Training, check_training, split_validation
 
-__all__ = ["FRAME_NAMES", "NetworkMixin"]
+__all__ = ["BACKBONE_NAMES", "NetworkMixin"]
 
-# keys of networks.frames.FRAME_NETWORKS, which loads torch
-FRAME_NAMES = (
+# keys of networks.frames.BACKBONES, which loads torch
+BACKBONE_NAMES = (
     *("small_cnn", "hog_cnn", "residual", "wide_residual", "paper_000", "paper_002"),
     *("paper_002_vgg", "paper_003", "paper_004", "paper_004_unsteered"),
 )
@@ -197,7 +197,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def transform(self, X):
-        """Codes: what the output layer sees, as a mean over the views of an image.
+        """Embeddings: what the output layer sees, as a mean over the views of an image.
 
         Parameters
         ----------
@@ -206,10 +206,10 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         Returns
         -------
-        codes : ndarray of shape (n, n_codes), float32
+        embeddings : ndarray of shape (n, n_embeddings), float32
         """
         return self._apply(
-            X, lambda module, *batch: self._of_views(module.codes, *batch).mean(0)
+            X, lambda module, *batch: self._of_views(module.embeddings, *batch).mean(0)
         )
 
     @property
@@ -326,19 +326,19 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                     f"Training(validation=(X, y)) has the class {str(unknown[0])!r}, which "
                     f"y in fit has not: {[str(c) for c in self.classes_]}."
                 )
-            codes = np.searchsorted(self.classes_, y_valid)
-            return FrameDataset(X, target), FrameDataset(X_valid, codes), groups
+            embeddings = np.searchsorted(self.classes_, y_valid)
+            return FrameDataset(X, target), FrameDataset(X_valid, embeddings), groups
         inside, outside = split_validation(target, groups, training.validation, seed)
         train, valid = (FrameDataset(X, target, part) for part in (inside, outside))
         return train, valid, None if groups is None else np.asarray(groups)[inside]
 
     def _start_from_weights(self, module):
-        from ferpipe.networks.weights import load_frames
+        from ferpipe.networks.weights import load_backbone
 
-        load_frames(
-            module.frames,
+        load_backbone(
+            module.backbone,
             self.weights,
-            frames=self.frames,
+            backbone=self.backbone,
             activation=self.activation,
             n_channels=self._n_channels(),
         )
@@ -381,7 +381,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         return kept
 
     def _learn_scale(self, module, dataset):
-        """Networks on images standardise each by itself and have nothing to learn."""
+        """Networks on images standardize each by itself and have nothing to learn."""
 
 
 NETWORK_CONSTRAINTS: dict = {

@@ -7,14 +7,14 @@ from sklearn.base import BaseEstimator
 from ferpipe._checks import check_frame_shape, check_images
 from ferpipe._compat import Interval, StrOptions
 from ferpipe.networks.estimator import (
-    FRAME_NAMES,
+    BACKBONE_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
     check_large_enough,
     check_widths,
     widths,
 )
-from ferpipe.networks.test_time_augmentation import VIEWS, views_of
+from ferpipe.networks.test_time_augmentation import TTA, augmented_views
 
 __all__ = ["ImageNetwork"]
 
@@ -27,7 +27,7 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
 
     Parameters
     ----------
-    frames : str, default="small_cnn"
+    backbone : str, default="small_cnn"
         Convolutional network, from 8 pixels a side on. "small_cnn" is fast and made for
         32 to 96 pixels (128 features), "hog_cnn" adds a branch on gradient histograms and
         is better on few faces (256), "residual" (256) and "wide_residual" (320) are for
@@ -48,10 +48,10 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         the place of ``predict_proba``.
     output_l2 : float, default=0.0
         Factor of the sum of the output layer's squared weights in the loss.
-    views : {"one", "flip", "ten_crop", "ten_affine"}, default="one"
+    tta : {"flip", "ten_crop", "ten_affine"} or None, default=None
         What is looked at to decide: the image; also its mirror image; ten windows; or ten
         views of it turned and resized, see Notes. Probabilities are averaged, and so are
-        the codes of ``transform``.
+        the embeddings of ``transform``.
     weights : str, path or None, default=None
         What the frame network starts from: the name of a network that ships
         (:func:`ferpipe.pretrained` lists them) or a file of
@@ -118,39 +118,39 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     input_kind = "images"
 
     _parameter_constraints: dict = {
-        "frames": [StrOptions(set(FRAME_NAMES))],
+        "backbone": [StrOptions(set(BACKBONE_NAMES))],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "activation": [StrOptions({"elu", "relu"})],
         "loss": [StrOptions({"cross_entropy", "squared_hinge"})],
         "output_l2": [Interval(Real, 0, None, closed="left")],
-        "views": [StrOptions(set(VIEWS))],
+        "tta": [StrOptions(set(TTA)), None],
         **NETWORK_CONSTRAINTS,
     }
 
     def __init__(
         self,
         *,
-        frames="small_cnn",
+        backbone="small_cnn",
         dense=None,
         dropout=0.0,
         activation="relu",
         loss="cross_entropy",
         output_l2=0.0,
-        views="one",
+        tta=None,
         weights=None,
         freeze=False,
         training=None,
         augment=None,
         random_state=None,
     ):
-        self.frames = frames
+        self.backbone = backbone
         self.dense = dense
         self.dropout = dropout
         self.activation = activation
         self.loss = loss
         self.output_l2 = output_l2
-        self.views = views
+        self.tta = tta
         self.weights = weights
         self.freeze = freeze
         self.training = training
@@ -170,17 +170,17 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         self._check_weights()
 
     def _views(self, frames):
-        return views_of(frames, self.views)
+        return augmented_views(frames, self.tta)
 
     def _n_channels(self):
         return 1 if len(self.image_shape_) == 2 else 3
 
     def _make_module(self):
-        from ferpipe.networks.backbones.general import FRAME_NETWORKS
+        from ferpipe.networks.backbones.general import BACKBONES
         from ferpipe.networks.modules import FrameClassifier
 
         return FrameClassifier(
-            FRAME_NETWORKS[self.frames](self._n_channels(), self.activation),
+            BACKBONES[self.backbone](self._n_channels(), self.activation),
             len(self.classes_),
             dense=widths(self.dense),
             dropout=self.dropout,

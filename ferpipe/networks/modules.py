@@ -54,13 +54,13 @@ class _Freezable(nn.Module):
     def freeze_frames(self):
         """Keep the weights and the running means of the frame network."""
         self.frozen = True
-        self.frames.requires_grad_(False)
+        self.backbone.requires_grad_(False)
 
     def train(self, mode=True):
         """Set the mode of training; a frozen frame network stays out of it."""
         super().train(mode)
         if self.frozen:
-            self.frames.eval()
+            self.backbone.eval()
         return self
 
 
@@ -69,7 +69,7 @@ class FrameClassifier(_Freezable):
 
     Parameters
     ----------
-    frames : nn.Module
+    backbone : nn.Module
         Maps (N, c, h, w) to (N, ``n_outputs``).
     n_classes : int
         Outputs.
@@ -82,23 +82,23 @@ class FrameClassifier(_Freezable):
         Activation of the dense layers.
     """
 
-    def __init__(self, frames, n_classes, *, dense, dropout, activation):
+    def __init__(self, backbone, n_classes, *, dense, dropout, activation):
         super().__init__()
-        self.frames = frames
-        self.head, width = _dense_layers(frames.n_outputs, dense, dropout, activation)
+        self.backbone = backbone
+        self.head, width = _dense_layers(backbone.n_outputs, dense, dropout, activation)
         if not dense:
             self.head.append(nn.Dropout(dropout))
         self.output = nn.Linear(width, n_classes)
-        self.n_codes = width
+        self.n_embeddings = width
 
-    def codes(self, frames, lengths=None):
-        """Input of the output layer, one row an image (n, n_codes)."""
+    def embeddings(self, frames, lengths=None):
+        """Input of the output layer, one row an image (n, n_embeddings)."""
         frames = channels_last(standardize_images(frames))
-        return self.head(self.frames(frames))
+        return self.head(self.backbone(frames))
 
     def forward(self, frames, lengths=None):
         """Scores, one row an image (n, n_classes)."""
-        return self.output(self.codes(frames))
+        return self.output(self.embeddings(frames))
 
     def rows_per_sample(self, lengths):
         """None: each image has one row of scores."""
@@ -106,28 +106,28 @@ class FrameClassifier(_Freezable):
 
 
 class SequenceClassifier(_Freezable):
-    """Classify sequences: frame network, recurrent layers, readout, dense layers, output.
+    """Classify sequences: frame network, recurrent layers, pooling, dense layers, output.
 
     A bidirectional LSTM layer of width h on d inputs has 2 · 4h(d + h + 2) parameters:
     torch keeps two bias vectors where Keras has one and counts 2 · 4h(d + h + 1). With
-    ``Paper000CNN``, hidden (128, 64) and dense (128,) the shapes are those of the table
-    of paper 000, and its 5,526,213 trained parameters become 5,527,749.
+    ``Paper000CNN``, hidden_size (128, 64) and dense (128,) the shapes are those of the
+    table of paper 000, and its 5,526,213 trained parameters become 5,527,749.
 
     Parameters
     ----------
-    frames : nn.Module
+    backbone : nn.Module
         Maps (N, ...) to (N, ``n_outputs``).
     n_classes : int
         Outputs.
     images : bool
-        Whether frames are images, to be standardised a sequence.
-    cell : {"rnn", "gru", "lstm"}
+        Whether frames are images, to be standardized a sequence.
+    rnn_type : {"rnn", "gru", "lstm"}
         Kind of recurrent layer.
-    hidden : tuple of int
+    hidden_size : tuple of int
         Width of each recurrent layer, a direction.
     bidirectional : bool
         Read each sequence in both directions.
-    readout : {"last", "mean", "every_frame"}
+    pooling : {"last", "mean", "per_frame"}
         What the dense layers see: the last state (forwards: after the last frame,
         backwards: after the first), the mean over frames, or each frame by itself.
     dense, dropout, activation
@@ -136,56 +136,58 @@ class SequenceClassifier(_Freezable):
 
     def __init__(
         self,
-        frames,
+        backbone,
         n_classes,
         *,
         images,
-        cell,
-        hidden,
+        rnn_type,
+        hidden_size,
         bidirectional,
-        readout,
+        pooling,
         dense,
         dropout,
         activation,
     ):
         super().__init__()
-        self.frames = frames
+        self.backbone = backbone
         self.images = images
-        self.readout = readout
+        self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
         self.recurrent = nn.ModuleList()
-        width = frames.n_outputs
-        for size in hidden:
-            layer = CELLS[cell](width, size, batch_first=True, bidirectional=bidirectional)
+        width = backbone.n_outputs
+        for size in hidden_size:
+            layer = CELLS[rnn_type](
+                width, size, batch_first=True, bidirectional=bidirectional
+            )
             self.recurrent.append(layer)
             width = 2 * size if bidirectional else size
         self.head, width = _dense_layers(width, dense, dropout, activation)
         self.output = nn.Linear(width, n_classes)
-        self.n_codes = width
+        self.n_embeddings = width
 
     def forward(self, frames, lengths):
-        """Scores: one row a sequence, or one a frame with readout "every_frame"."""
+        """Scores: one row a sequence, or one a frame with pooling "per_frame"."""
         return self.output(self._rows(frames, lengths))
 
-    def codes(self, frames, lengths):
-        """Input of the output layer (n, n_codes); the mean over frames if it has many."""
+    def embeddings(self, frames, lengths):
+        """Input of the output layer (n, n_embeddings), a mean over frames if it has many."""
         return mean_of_rows(self._rows(frames, lengths), self.rows_per_sample(lengths))
 
     def rows_per_sample(self, lengths):
         """Rows of scores of each sequence; None for one each."""
-        return lengths if self.readout == "every_frame" else None
+        return lengths if self.pooling == "per_frame" else None
 
     def _rows(self, frames, lengths):
         if self.images:
             frames = channels_last(standardize_images(frames, lengths))
-        features = self.frames(frames).float()
+        features = self.backbone(frames).float()
         # Recurrent layers are small and lose more in bfloat16 than they gain.
         with torch.autocast(features.device.type, enabled=False):
             return self.head(self._read(features, lengths))
 
     def _read(self, features, lengths):
         rows = self._in_order(features, lengths) if self.recurrent else features
-        if self.readout == "mean":
+        if self.pooling == "mean":
             return mean_of_rows(rows, lengths)
         return rows
 
@@ -198,7 +200,7 @@ class SequenceClassifier(_Freezable):
         for layer in self.recurrent:
             packed, state = layer(packed)
             packed = packed._replace(data=self.dropout(packed.data))
-        if self.readout == "last":
+        if self.pooling == "last":
             state = state[0] if isinstance(state, tuple) else state
             return self.dropout(torch.cat(list(state), dim=1))
         outputs, _ = pad_packed_sequence(packed, batch_first=True)
@@ -294,7 +296,7 @@ def decide(scores, kind, rows=None):
     Returns
     -------
     decided : Tensor of shape (n, n_classes)
-        Frames are summed and normalised, as in paper 001.
+        Frames are summed and normalized, as in paper 001.
     """
     if kind == "cross_entropy":
         scores = scores.softmax(dim=1)
@@ -331,7 +333,7 @@ def standardize_images(frames, lengths=None):
     frames : float Tensor of shape (N, c, h, w)
         Frames, one sequence after the other.
     lengths : int Tensor of shape (n,) or None, default=None
-        Frames of each sequence; None standardises each image by itself.
+        Frames of each sequence; None standardizes each image by itself.
 
     Returns
     -------
@@ -346,11 +348,11 @@ def standardize_images(frames, lengths=None):
         return means[:, :, None, None]
 
     mean = level(frames)
-    centred = frames - mean
-    deviation = level(centred.square()).sqrt()
+    centered = frames - mean
+    deviation = level(centered.square()).sqrt()
     # What is left of a constant image is rounding, which must not be blown up.
     is_constant = deviation <= 1e-5 * mean.abs()
-    return centred / deviation.masked_fill(is_constant, torch.inf)
+    return centered / deviation.masked_fill(is_constant, torch.inf)
 
 
 def initialize(module):

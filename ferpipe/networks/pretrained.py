@@ -12,7 +12,7 @@ from ferpipe.networks.weights import FILE, OWN, build_network, fingerprints_besi
 __all__ = ["load_network", "pretrained", "save_network"]
 
 # parameters of ImageNetwork without which its weights mean nothing
-_KEPT = ("frames", "dense", "dropout", "activation", "loss", "output_l2", "views")
+_KEPT = ("backbone", "dense", "dropout", "activation", "loss", "output_l2", "tta")
 
 
 def pretrained(name=None):

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from ferpipe._checks import check_frame_shape, check_sequences
 from ferpipe._compat import Interval, StrOptions
 from ferpipe.networks.estimator import (
-    FRAME_NAMES,
+    BACKBONE_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
     check_large_enough,
@@ -29,23 +29,23 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
 
     Parameters
     ----------
-    frames : str or None, default="small_cnn"
+    backbone : str or None, default="small_cnn"
         Convolutional network that sees each frame, as in ImageNetwork. None when the
         frames are features already: sequences of shape (T_i, d), each feature being
         brought to mean 0 and standard deviation 1 of the training frames.
-    cell : {"rnn", "gru", "lstm"}, default="lstm"
+    rnn_type : {"rnn", "gru", "lstm"}, default="lstm"
         Kind of the recurrent layers.
-    hidden : int or list of int, default=(64, 32)
+    hidden_size : int or list of int, default=(64, 32)
         Width of each recurrent layer, a direction. () for none: each frame is seen by
         itself.
     bidirectional : bool, default=True
         Read the sequences forwards and backwards. False answers from the past alone, and
         :meth:`stream` reads features frame by frame.
-    readout : {"last", "mean", "every_frame"}, default="mean"
+    pooling : {"last", "mean", "per_frame"}, default="mean"
         "last" takes the states at the end of reading (forwards after the last frame,
         backwards after the first), "mean" the mean of the outputs over the frames.
-        "every_frame" decides on each frame, trained with its sequence's label; the
-        frames' probabilities are summed and normalised [2]_.
+        "per_frame" decides on each frame, trained with its sequence's label; the
+        frames' probabilities are summed and normalized [2]_.
     dense : None, int or list of int, default=None
         Widths of dense layers before the output layer, each with activation, batch norm
         and dropout.
@@ -108,10 +108,10 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     that uint8 images and the same values as float give the same answer, on any scale,
     and changes of light within a sequence stay.
 
-    With ``readout="every_frame"`` the loss of a sequence is the mean over its frames: a
+    With ``pooling="per_frame"`` the loss of a sequence is the mean over its frames: a
     long sequence weighs no more than a short one. Paper [2]_ does not say.
 
-    The network of [1]_ is ``frames="paper_000", hidden=(128, 64), readout="last",
+    The network of [1]_ is ``backbone="paper_000", hidden_size=(128, 64), pooling="last",
     dense=128, dropout=…, activation="elu", loss="squared_hinge", output_l2=0.01``. Its
     layer table and its text disagree about a last unidirectional LSTM: the table, which
     has none, is followed. The dropout is not told there.
@@ -128,7 +128,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> X = [rng.normal(size=(length, 6)) for length in (3, 5, 4, 2)]
     >>> y = ["anger", "fear", "anger", "fear"]
-    >>> network = SequenceNetwork(frames=None, training=Training(max_epochs=1))
+    >>> network = SequenceNetwork(backbone=None, training=Training(max_epochs=1))
     >>> network.fit(X, y).transform(X).shape
     (4, 64)
     """
@@ -136,11 +136,11 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     input_kind = "sequences"
 
     _parameter_constraints: dict = {
-        "frames": [StrOptions(set(FRAME_NAMES)), None],
-        "cell": [StrOptions({"rnn", "gru", "lstm"})],
-        "hidden": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "backbone": [StrOptions(set(BACKBONE_NAMES)), None],
+        "rnn_type": [StrOptions({"rnn", "gru", "lstm"})],
+        "hidden_size": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "bidirectional": ["boolean"],
-        "readout": [StrOptions({"last", "mean", "every_frame"})],
+        "pooling": [StrOptions({"last", "mean", "per_frame"})],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "activation": [StrOptions({"elu", "relu"})],
@@ -152,11 +152,11 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        frames="small_cnn",
-        cell="lstm",
-        hidden=(64, 32),
+        backbone="small_cnn",
+        rnn_type="lstm",
+        hidden_size=(64, 32),
         bidirectional=True,
-        readout="mean",
+        pooling="mean",
         dense=None,
         dropout=0.0,
         activation="relu",
@@ -168,11 +168,11 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         augment=None,
         random_state=None,
     ):
-        self.frames = frames
-        self.cell = cell
-        self.hidden = hidden
+        self.backbone = backbone
+        self.rnn_type = rnn_type
+        self.hidden_size = hidden_size
         self.bidirectional = bidirectional
-        self.readout = readout
+        self.pooling = pooling
         self.dense = dense
         self.dropout = dropout
         self.activation = activation
@@ -212,36 +212,36 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         return X
 
     def _check_settings(self):
-        check_widths("hidden", self.hidden)
+        check_widths("hidden_size", self.hidden_size)
         check_widths("dense", self.dense)
-        if len(widths(self.hidden)) == 0 and self.readout == "last":
+        if len(widths(self.hidden_size)) == 0 and self.pooling == "last":
             raise ValueError(
-                "hidden=() reads frames in no order and has no last state: set "
-                "readout='mean' or 'every_frame', or name a recurrent layer."
+                "hidden_size=() reads frames in no order and has no last state: set "
+                "pooling='mean' or 'per_frame', or name a recurrent layer."
             )
-        if self.frames is None:
+        if self.backbone is None:
             if len(self.frame_shape_) != 1:
                 raise ValueError(
-                    f"frames=None reads features, sequences of shape (T_i, d), but X has "
+                    f"backbone=None reads features, sequences of shape (T_i, d), but X has "
                     f"frames of shape {self.frame_shape_}: for images set "
-                    "frames='small_cnn'."
+                    "backbone='small_cnn'."
                 )
             if self.augment is not None:
                 raise ValueError(
-                    "augment changes images, but frames=None reads features: set "
+                    "augment changes images, but backbone=None reads features: set "
                     "augment=None."
                 )
             if self.weights is not None:
                 raise ValueError(
                     f"weights={str(self.weights)!r} belong to a frame network, but "
-                    "frames=None reads features: set weights=None."
+                    "backbone=None reads features: set weights=None."
                 )
             return
         is_image = len(self.frame_shape_) == 2 or self.frame_shape_[2:] == (3,)
         if not is_image:
             raise ValueError(
-                f"frames={self.frames!r} reads images of shape (h, w) or (h, w, 3), but X "
-                f"has frames of shape {self.frame_shape_}: for features set frames=None."
+                f"backbone={self.backbone!r} reads images of shape (h, w) or (h, w, 3), but "
+                f"X has frames of shape {self.frame_shape_}: for features set backbone=None."
             )
         check_large_enough(self.frame_shape_, self.augment)
         self._check_weights()
@@ -250,33 +250,33 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         return 1 if len(self.frame_shape_) == 2 else 3
 
     def _make_module(self):
-        from ferpipe.networks.backbones.general import FRAME_NETWORKS
+        from ferpipe.networks.backbones.general import BACKBONES
         from ferpipe.networks.modules import FeatureScaler, SequenceClassifier
 
-        if self.frames is None:
+        if self.backbone is None:
             frames = FeatureScaler(self.frame_shape_[0])
         else:
-            frames = FRAME_NETWORKS[self.frames](self._n_channels(), self.activation)
+            frames = BACKBONES[self.backbone](self._n_channels(), self.activation)
         return SequenceClassifier(
             frames,
             len(self.classes_),
-            images=self.frames is not None,
-            cell=self.cell,
-            hidden=widths(self.hidden),
+            images=self.backbone is not None,
+            rnn_type=self.rnn_type,
+            hidden_size=widths(self.hidden_size),
             bidirectional=self.bidirectional,
-            readout=self.readout,
+            pooling=self.pooling,
             dense=widths(self.dense),
             dropout=self.dropout,
             activation=self.activation,
         )
 
     def _learn_scale(self, module, dataset):
-        if self.frames is not None:
+        if self.backbone is not None:
             return
         import torch
 
         features = np.concatenate(dataset.X).astype(np.float64)
         scale = features.std(axis=0)
         scale[scale <= 1e-7 * np.abs(features).max(axis=0)] = 1.0
-        module.frames.mean.copy_(torch.from_numpy(features.mean(axis=0)))
-        module.frames.scale.copy_(torch.from_numpy(scale))
+        module.backbone.mean.copy_(torch.from_numpy(features.mean(axis=0)))
+        module.backbone.scale.copy_(torch.from_numpy(scale))

@@ -53,7 +53,7 @@ def why_not_streamed(model) -> str:
     reason : str
         A sentence; empty if it can: a SequenceNetwork of features that reads forwards
         only, or a Pipeline of PerFrame and FrameDeltas steps, one such network, and
-        whatever classifies its codes.
+        whatever classifies its embeddings.
     """
     before, network, _ = _parts(model)
     if network is None:
@@ -65,13 +65,13 @@ def why_not_streamed(model) -> str:
                 f"{type(step).__name__} before the SequenceNetwork may need the whole "
                 "sequence: only PerFrame and FrameDeltas make each frame from the past."
             )
-    if network.frames is not None:
+    if network.backbone is not None:
         return (
-            f"SequenceNetwork(frames={network.frames!r}) brings the images of a sequence "
-            "to mean 0 and deviation 1 as a whole, which later frames change: make "
-            "features of images first, with PerFrame, and set frames=None."
+            f"SequenceNetwork(backbone={network.backbone!r}) brings the images of a "
+            "sequence to mean 0 and deviation 1 as a whole, which later frames change: make "
+            "features of images first, with PerFrame, and set backbone=None."
         )
-    if network.bidirectional and np.size(network.hidden):
+    if network.bidirectional and np.size(network.hidden_size):
         return (
             "SequenceNetwork(bidirectional=True) reads backwards from the last frame, "
             "which is not known yet: fit it with bidirectional=False."
@@ -111,7 +111,7 @@ class SequenceStream:
     >>> from ferpipe import SequenceNetwork, Training
     >>> X = np.random.default_rng(0).normal(size=(4, 5, 6))
     >>> network = SequenceNetwork(
-    ...     frames=None, bidirectional=False, training=Training(max_epochs=1)
+    ...     backbone=None, bidirectional=False, training=Training(max_epochs=1)
     ... ).fit(X, ["anger", "fear"] * 2)
     >>> stream = network.stream()
     >>> answers = [stream.step(frame) for frame in X[0]]
@@ -155,15 +155,15 @@ class SequenceStream:
         frame = np.asarray(frame)
         for step in self._before:
             frame = step(frame)
-        codes, scores = self._read(frame)
+        embeddings, scores = self._read(frame)
         self.n_frames += 1
         if self._classify is not None:
-            return self._classify(codes[None])[0]
+            return self._classify(embeddings[None])[0]
         is_margin = self._network.loss == "squared_hinge" and len(scores) == 2
         return scores[1] - scores[0] if is_margin else scores
 
     def _read(self, frame):
-        """Return the codes and scores of all frames so far."""
+        """Return the embeddings and scores of all frames so far."""
         import torch
 
         from ferpipe.networks.modules import decide
@@ -172,18 +172,20 @@ class SequenceStream:
         (sequence,) = network._check_frames([frame[None]], reset=False)
         features = torch.from_numpy(np.asarray(sequence, np.float32))
         with torch.inference_mode(), at_most(1):
-            row = module.frames(features.to(network.net_.device))[0]
+            row = module.backbone(features.to(network.net_.device))[0]
             if len(module.recurrent):
                 row, self._states = read_next(module.recurrent, row, self._states)
-            if network.readout == "mean":
+            if network.pooling == "mean":
                 row = self._mean_so_far("rows", row).float()
-            codes = module.head(row[None])
-            scores = decide(module.output(codes) / network.temperature_, network.loss)[0]
-            codes = codes[0]
-            if network.readout == "every_frame":
-                codes = self._mean_so_far("codes", codes)
+            embeddings = module.head(row[None])
+            scores = decide(module.output(embeddings) / network.temperature_, network.loss)[
+                0
+            ]
+            embeddings = embeddings[0]
+            if network.pooling == "per_frame":
+                embeddings = self._mean_so_far("embeddings", embeddings)
                 scores = self._mean_so_far("scores", scores)
-        return codes.float().cpu().numpy(), scores.float().cpu().numpy()
+        return embeddings.float().cpu().numpy(), scores.float().cpu().numpy()
 
     def _mean_so_far(self, name, values):
         self._sums[name] = self._sums.get(name, 0) + values.double()
@@ -220,7 +222,7 @@ def _frame_by_frame(step) -> Callable:
 
 
 def _decision_of(steps):
-    """Return what the steps behind the network make of its codes; None without any."""
+    """Return what the steps behind the network make of its embeddings; None without any."""
     if not steps:
         return None
     model = Pipeline([(str(index), step) for index, step in enumerate(steps)])

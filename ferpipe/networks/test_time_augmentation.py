@@ -2,21 +2,21 @@
 
 from ferpipe.networks.training.augment import warp_frames
 
-__all__ = ["VIEWS", "views_of"]
+__all__ = ["TTA", "augmented_views"]
 
-VIEWS = ("one", "flip", "ten_crop", "ten_affine")
+TTA = ("flip", "ten_crop", "ten_affine")
 # turns to the left in radians and sizes: within what networks for faces are trained to bear
 _POSES = ((0.1, 1.0), (-0.1, 1.0), (0.0, 1.07), (0.0, 0.93))
 
 
-def views_of(frames, views):
-    """Return the views of images that a network looks at.
+def augmented_views(frames, tta):
+    """Return the views of images that a network averages over.
 
     Parameters
     ----------
     frames : float Tensor of shape (n, c, h, w)
         Images.
-    views : {"one", "flip", "ten_crop", "ten_affine"}
+    tta : {"flip", "ten_crop", "ten_affine"} or None
         The image; also its mirror image; or five windows of 11/12 of the sides, in the
         corners and in the middle, and their mirror images; or the image as it is, turned
         by 0.1 radians to either side, 7 % larger and 7 % smaller, and their mirror images.
@@ -31,13 +31,13 @@ def views_of(frames, views):
     ValueError
         If there are no such views.
     """
-    if views not in VIEWS:
-        raise ValueError(f"views must be one of {', '.join(VIEWS)}, got {views!r}.")
-    if views == "one":
+    if tta is not None and tta not in TTA:
+        raise ValueError(f"tta must be None or one of {', '.join(TTA)}, got {tta!r}.")
+    if tta is None:
         return [frames]
-    if views == "ten_crop":
+    if tta == "ten_crop":
         windows = _windows(frames)
-    elif views == "ten_affine":
+    elif tta == "ten_affine":
         windows = [frames, *(_posed(frames, *pose) for pose in _POSES)]
     else:
         windows = [frames]
@@ -63,5 +63,5 @@ def _posed(frames, angle, scale):
         scale=frames.new_full((n_frames,), scale),
         shift=frames.new_zeros(n_frames, 2),
         window=frames.new_ones(n_frames),
-        window_centre=frames.new_zeros(n_frames, 2),
+        window_center=frames.new_zeros(n_frames, 2),
     )

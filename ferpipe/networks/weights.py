@@ -9,6 +9,7 @@ import numpy as np
 
 import ferpipe
 from ferpipe.io.fingerprints import read_fingerprints
+from ferpipe.io.format1 import current_facts, current_tensors
 
 __all__ = [
     "FILE",
@@ -16,7 +17,7 @@ __all__ = [
     "build_network",
     "check_classes",
     "fingerprints_beside",
-    "load_frames",
+    "load_backbone",
     "read_partner",
     "read_weights",
     "weights_file",
@@ -80,6 +81,8 @@ def read_weights(path):
             f"{path}: these are no weights of an ImageNetwork, or the file was cut short "
             f"({error})."
         ) from error
+    if "frames" in facts["parameters"]:
+        facts, arrays = current_facts(facts), current_tensors(arrays)
     return facts, {
         name: value.astype(np.float32) if value.dtype == np.float16 else value
         for name, value in arrays.items()
@@ -93,7 +96,7 @@ def _show_terms(name):
     logging.getLogger("ferpipe.terms").warning("%s: %s.", name, card["terms"])
 
 
-def load_frames(module, weights, *, frames, activation, n_channels):
+def load_backbone(module, weights, *, backbone, activation, n_channels):
     """Take the weights of a frame network from a file.
 
     Parameters
@@ -102,10 +105,10 @@ def load_frames(module, weights, *, frames, activation, n_channels):
         The frame network; changed in place.
     weights : str or path
         Name of a network that ships, or a file.
-    frames, activation : str
+    backbone, activation : str
         Which frame network it is.
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
 
     Raises
     ------
@@ -117,13 +120,13 @@ def load_frames(module, weights, *, frames, activation, n_channels):
     facts, arrays = read_weights(weights)
     parameters = facts["parameters"]
     n_theirs = 1 if len(facts["image_shape"]) == 2 else 3
-    theirs = _describe(parameters["frames"], parameters["activation"], n_theirs)
-    ours = _describe(frames, activation, n_channels)
+    theirs = _describe(parameters["backbone"], parameters["activation"], n_theirs)
+    ours = _describe(backbone, activation, n_channels)
     if theirs != ours:
         raise ValueError(
             f"weights={str(weights)!r} are those of {theirs}; this network has {ours}."
         )
-    start = "frames."
+    start = "backbone."
     state = {
         name.removeprefix(start): torch.from_numpy(value)
         for name, value in arrays.items()
@@ -232,7 +235,7 @@ def build_network(kind, path):
         network.net_  # noqa: B018
     except RuntimeError as error:
         raise ValueError(
-            f"{path}: its weights do not fit frames={network.frames!r}: the file is of "
+            f"{path}: its weights do not fit backbone={network.backbone!r}: the file is of "
             "another version or damaged."
         ) from error
     return network
@@ -244,6 +247,6 @@ def _is_buffer(name):
     return ending in ("running_mean", "running_var", "num_batches_tracked")
 
 
-def _describe(frames, activation, n_channels):
-    kind = "grey" if n_channels == 1 else "RGB"
-    return f"frames={frames!r} with activation={activation!r} for {kind} images"
+def _describe(backbone, activation, n_channels):
+    kind = "gray" if n_channels == 1 else "RGB"
+    return f"backbone={backbone!r} with activation={activation!r} for {kind} images"

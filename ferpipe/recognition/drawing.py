@@ -8,9 +8,9 @@ import numpy as np
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.fit_quality import LEAST_QUALITY
-from ferpipe.recognition.stream import Sighting
+from ferpipe.recognition.stream import FacePrediction
 
-__all__ = ["Curves", "draw_sightings", "plot_scores"]
+__all__ = ["Curves", "draw_predictions", "plot_scores"]
 
 _MESH, _BOX, _INK = (55, 224, 200), (255, 255, 255), (20, 24, 28)
 _UNITS_SHOWN = 6
@@ -19,14 +19,14 @@ _BINS = 1000
 _FACES_KEPT = 50
 
 
-def draw_sightings(frame, sightings: Sequence[Sighting]):
+def draw_predictions(frame, predictions: Sequence[FacePrediction]):
     """Draw boxes, wireframes and labels of faces.
 
     Parameters
     ----------
     frame : ndarray of shape (h, w, 3), uint8
         RGB.
-    sightings : sequence of Sighting
+    predictions : sequence of FacePrediction
         Of this frame.
 
     Returns
@@ -39,7 +39,7 @@ def draw_sightings(frame, sightings: Sequence[Sighting]):
     drawn = np.ascontiguousarray(frame).copy()
     model, _ = load_calibrated()
     size = max(0.4, frame.shape[0] / 900)
-    for one in sightings:
+    for one in predictions:
         if one.face is None:
             continue
         if one.quality >= LEAST_QUALITY:
@@ -82,22 +82,22 @@ class Curves:
         """Number of faces of which there are curves."""
         return len(self._n_seen)
 
-    def add(self, sightings: Sequence[Sighting]):
+    def add(self, predictions: Sequence[FacePrediction]):
         """Add what was seen in the next frame.
 
         Parameters
         ----------
-        sightings : sequence of Sighting
+        predictions : sequence of FacePrediction
             Of one frame; nothing is added if there are none.
         """
-        if not sightings:
+        if not predictions:
             return
         if self._n_frames == _BINS * self._frames_a_bin:
             self._merge()
         place = self._n_frames // self._frames_a_bin
         self._n_frames += 1
-        self._scores = list(sightings[0].scores)
-        for one in sightings:
+        self._scores = list(predictions[0].scores)
+        for one in predictions:
             if one.face is None:
                 continue
             self._n_seen[one.face] = self._n_seen.get(one.face, 0) + 1
@@ -105,7 +105,7 @@ class Curves:
                 [one.time, one.frame, *one.scores.values(), *one.action_units.values()]
             )
             _add_to(self._sums.setdefault(one.face, {}), place, 1, values)
-        self._forget({one.face for one in sightings})
+        self._forget({one.face for one in predictions})
 
     def draw(self, *, gives: str = "probabilities"):
         """Draw the curves of the face that was seen most often.
@@ -177,12 +177,12 @@ class Curves:
             del self._n_seen[face], self._sums[face]
 
 
-def plot_scores(sightings: Iterable[Sighting], *, gives: str = "probabilities"):
+def plot_scores(predictions: Iterable[FacePrediction], *, gives: str = "probabilities"):
     """Draw scores and the action units that change most over time.
 
     Parameters
     ----------
-    sightings : iterable of Sighting
+    predictions : iterable of FacePrediction
         Of one video; the face that is seen most often is shown.
     gives : {"probabilities", "scores"}, default="probabilities"
         As the Recognizer's attribute.
@@ -197,7 +197,7 @@ def plot_scores(sightings: Iterable[Sighting], *, gives: str = "probabilities"):
         If there is no face.
     """
     curves = Curves()
-    for _, rows in groupby(sightings, key=lambda one: one.frame):
+    for _, rows in groupby(predictions, key=lambda one: one.frame):
         curves.add(list(rows))
     return curves.draw(gives=gives)
 

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._base import input_kind
 from ferpipe._checks import check_frame_shape, check_images
-from ferpipe.features.extractor import to_grey
+from ferpipe.features.extractor import to_gray
 from ferpipe.networks.image import ImageNetwork
 
 __all__ = ["class_activation_map", "grad_cam", "occlusion_map", "plot_explanation"]
@@ -18,7 +18,7 @@ _BATCH = 256  # covered images that are classified together
 
 
 def occlusion_map(model, image, *, label=None, patch=8, stride=2):
-    """Find what matters by hiding it: slide a grey patch over the image.
+    """Find what matters by hiding it: slide a gray patch over the image.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def occlusion_map(model, image, *, label=None, patch=8, stride=2):
 
     Notes
     -----
-    The patch has the image's own mean, colour by colour, so that the scale of the pixels
+    The patch has the image's own mean, color by color, so that the scale of the pixels
     does not matter. A model without probabilities is explained by its scores
     (``decision_function``); of two classes the first has them with the other sign.
     In [1]_ a value stands where the middle of the patch was; here it belongs to all the
@@ -82,7 +82,7 @@ def occlusion_map(model, image, *, label=None, patch=8, stride=2):
     True
     """
     image = check_images([image], name="image")[0]
-    # Whole numbers could not hold the grey of the patch.
+    # Whole numbers could not hold the gray of the patch.
     image = image.astype(np.result_type(image, np.float32), copy=False)
     _check_classifier(model)
     _check_patch(patch, stride, image.shape)
@@ -128,7 +128,7 @@ def grad_cam(model, image, *, label=None):
         If the model is no ImageNetwork.
     ValueError
         If the class is not known, the image is not of the size seen in fit or the network
-        warps its images first (``frames="paper_004"``).
+        warps its images first (``backbone="paper_004"``).
 
     See Also
     --------
@@ -138,7 +138,7 @@ def grad_cam(model, image, *, label=None):
     -----
     The maps are the last in the frame network that have more than one place: 6×6 for
     "small_cnn" on images of 48×48. They are enlarged to the image by bilinear
-    interpolation. ``views`` of the network are left aside: the image alone is looked at.
+    interpolation. ``tta`` of the network are left aside: the image alone is looked at.
     It is worked out on the CPU on a copy of the network.
 
     References
@@ -174,10 +174,10 @@ def grad_cam(model, image, *, label=None):
     check_frame_shape(images.shape[1:], model.image_shape_, model)
     column = _column(model, label, images[0])
     module = deepcopy(model.net_.module_).cpu().eval()
-    if any(isinstance(part, SpatialTransformer) for part in module.frames.modules()):
+    if any(isinstance(part, SpatialTransformer) for part in module.backbone.modules()):
         raise ValueError(
-            f"frames={model.frames!r} warps each image before its feature maps, so that "
-            "places in the maps are not places in the image: use occlusion_map."
+            f"backbone={model.backbone!r} warps each image before its feature maps, so "
+            "that places in the maps are not places in the image: use occlusion_map."
         )
     maps = []
 
@@ -186,7 +186,7 @@ def grad_cam(model, image, *, label=None):
         if is_map and output.shape[2] * output.shape[3] > 1:
             maps.append(output)
 
-    for part in module.frames.modules():
+    for part in module.backbone.modules():
         part.register_forward_hook(keep)
     ((batch, _),) = Batches(FrameDataset(images), 1)
     # Frozen layers give maps without gradients unless their input asks for them.
@@ -258,7 +258,7 @@ def plot_explanation(image, values, axes=None):
     most = np.abs(values).max() or 1.0
     if axes is None:
         axes = Figure(layout="constrained").subplots()
-    axes.imshow(to_grey(images)[0], cmap="gray")
+    axes.imshow(to_gray(images)[0], cmap="gray")
     drawn = axes.imshow(
         values, cmap="RdBu_r", vmin=-most, vmax=most, alpha=0.8 * np.abs(values) / most
     )
@@ -330,8 +330,8 @@ def _starts(side, patch, stride):
 
 
 def _hide(image, corners, patch):
-    grey = image.mean(axis=(0, 1))
+    gray = image.mean(axis=(0, 1))
     images = np.repeat(image[None], len(corners), axis=0)
     for covered, (row, left) in zip(images, corners, strict=True):
-        covered[row : row + patch, left : left + patch] = grey
+        covered[row : row + patch, left : left + patch] = gray
     return images

@@ -14,7 +14,7 @@ from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.fitter import CandideFitter
 from ferpipe.faces.alignment import FaceAligner, align_face, eye_transform
-from ferpipe.faces.landmark_points import eye_centres
+from ferpipe.faces.landmark_points import eye_centers
 from ferpipe.io.models import describe_input
 from ferpipe.sequences import PerFrame
 
@@ -50,8 +50,8 @@ class ModelInput:
         frame as it comes, the frame of such a sample.
     sequences : bool
         Whether samples are sequences.
-    colour : bool
-        Whether images are looked at in colour.
+    color : bool
+        Whether images are looked at in color.
     raw : bool
         Whether samples differ in size.
     wireframe : bool
@@ -65,7 +65,7 @@ class ModelInput:
     join: Callable = np.stack
     begin: Callable = _as_seen
     sequences: bool = False
-    colour: bool = False
+    color: bool = False
     raw: bool = False
     wireframe: bool = False
     names: list[str] | None = None
@@ -121,7 +121,7 @@ def _input_of(model, template, input):
     aligner = first.transformer_ if isinstance(first, PerFrame) else first
     if isinstance(aligner, FaceAligner):
         return replace(
-            _crops(rest, aligner.size, aligner.template, aligner.colour),
+            _crops(rest, aligner.size, aligner.template, aligner.color),
             look=partial(
                 _crop,
                 size=aligner.size,
@@ -145,7 +145,7 @@ def _input_of(model, template, input):
         if getattr(first, "detector", "dlib") is None:
             return replace(_crops(model, _CROP_SIZE, template, False), sequences=sequences)
         return ModelInput(
-            model, _surroundings, list, sequences=sequences, colour=True, raw=True
+            model, _surroundings, list, sequences=sequences, color=True, raw=True
         )
     if isinstance(model if first is None else first, ActionUnitRules):
         input = "candide"  # it takes nothing else
@@ -199,13 +199,13 @@ def _is_plain(fitter):
     return not (fitter.takes_sequences_ and fitter.smoothing)
 
 
-def _crops(model, size, template, colour):
+def _crops(model, size, template, color):
     look = partial(_crop, size=size, template=template)
-    return ModelInput(model, look, colour=colour)
+    return ModelInput(model, look, color=color)
 
 
 def _crop(image, track, *, size, template, margin=0.0, mask=False):
-    matrix = eye_transform(eye_centres(track.landmarks), size, template, margin)
+    matrix = eye_transform(eye_centers(track.landmarks), size, template, margin)
     return align_face(image, matrix, size, landmarks=track.landmarks if mask else None)
 
 

@@ -19,7 +19,7 @@ def plot_fit(image, parameters, *, model=None):
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3)
-        Grey or RGB.
+        Gray or RGB.
     parameters : ndarray of shape (n_parameters,)
         As ``CandideFitter(output="parameters")`` gives them for this image.
     model : CandideModel, default=None
@@ -128,7 +128,7 @@ def plot_units(model=None, *, names=None, amounts=(-1, 0, 1), columns=3):
     return figure
 
 
-def _draw_mesh(axes, model, parameters, colour, width):
+def _draw_mesh(axes, model, parameters, color, width):
     """Draw the edges of the triangles that face the camera."""
     from matplotlib.collections import LineCollection
 
@@ -141,4 +141,4 @@ def _draw_mesh(axes, model, parameters, colour, width):
     nearest = np.argsort(depths(vertices, pose)[model.triangles].mean(1), kind="stable")
     order = [index for index in nearest if facing[index]]
     closed = corners[order][:, [0, 1, 2, 0]]
-    axes.add_collection(LineCollection(list(closed), colors=colour, linewidths=width))
+    axes.add_collection(LineCollection(list(closed), colors=color, linewidths=width))

@@ -16,13 +16,13 @@ from ferpipe.io.models import load, read_card
 from ferpipe.networks.pretrained import pretrained
 from ferpipe.networks.streaming import why_not_streamed
 from ferpipe.recognition.model_input import input_of
-from ferpipe.recognition.stream import Sighting, Stream
+from ferpipe.recognition.stream import FacePrediction, Stream
 
 __all__ = ["Recognizer"]
 
 
 class Recognizer:
-    """Recognise the expressions of all faces in images, videos and live frames.
+    """Recognize the expressions of all faces in images, videos and live frames.
 
     Faces are detected, followed and numbered by a
     :class:`ferpipe.recognition.tracking.Tracker`. A model gets of each face what it was
@@ -50,7 +50,7 @@ class Recognizer:
     window : int, default=None
         Frames that a model of sequences gets: the last ones of each face, fewer in its
         beginning. None: all of the face's frames, if the model can read them one by one
-        and keep its state, as ``SequenceNetwork(frames=None, bidirectional=False)`` does;
+        and keep its state, as ``SequenceNetwork(backbone=None, bidirectional=False)`` does;
         the last 10 otherwise.
     smoothing : float, default=None
         Seconds in which the weight of a frame falls to 1 / e in an exponential mean of
@@ -81,9 +81,9 @@ class Recognizer:
     classes : list of str
         Names of its classes.
     gives : {"probabilities", "scores"}
-        What the scores of a :class:`Sighting` are.
-    colour : bool
-        Whether the model sees colours: only then they need be read.
+        What the scores of a :class:`FacePrediction` are.
+    color : bool
+        Whether the model sees colors: only then they need be read.
     keeps_state : bool
         Whether the model reads all frames of a face one by one, not the last ones anew.
 
@@ -201,7 +201,7 @@ class Recognizer:
         self.input = input
         self._template = template or of_card or "fer2013"
         self._prepare()
-        self.colour = self._input.colour
+        self.color = self._input.color
         self.keeps_state = (
             self._input.sequences
             and window is None
@@ -225,8 +225,8 @@ class Recognizer:
         self._prepare()
         self.reset()
 
-    def predict_image(self, image) -> list[Sighting]:
-        """Recognise the faces in one image.
+    def predict_image(self, image) -> list[FacePrediction]:
+        """Recognize the faces in one image.
 
         Parameters
         ----------
@@ -235,7 +235,7 @@ class Recognizer:
 
         Returns
         -------
-        sightings : list of Sighting
+        predictions : list of FacePrediction
             A face each, the surest first; one of NaN if there is none. A model of
             sequences takes the image as a sequence of one frame.
 
@@ -245,10 +245,10 @@ class Recognizer:
             If it is no image.
         """
         stream = Stream(self, find_one=self.faces == "largest")
-        return stream.step(read_image(image, grey=not self.colour), float("nan"))
+        return stream.step(read_image(image, gray=not self.color), float("nan"))
 
-    def predict_video(self, path) -> Iterator[Sighting]:
-        """Recognise the faces in a video, one frame at a time.
+    def predict_video(self, path) -> Iterator[FacePrediction]:
+        """Recognize the faces in a video, one frame at a time.
 
         Parameters
         ----------
@@ -257,7 +257,7 @@ class Recognizer:
 
         Yields
         ------
-        sighting : Sighting
+        prediction : FacePrediction
             A face in a frame each; one of NaN for a frame without a face.
 
         Raises
@@ -265,16 +265,16 @@ class Recognizer:
         FileNotFoundError, ValueError
             If there is no such file, or no frame in it.
         """
-        frames = read_frames(path, grey=not self.colour)
-        for _, sightings in self.stream().run(frames):
-            yield from sightings
+        frames = read_frames(path, gray=not self.color)
+        for _, predictions in self.stream().run(frames):
+            yield from predictions
 
     def stream(self) -> Stream:
         """Begin a video of which the frames come one by one; several may be open."""
         return Stream(self)
 
-    def step(self, frame, time) -> list[Sighting]:
-        """Recognise the faces in the next frame of the recognizer's own stream.
+    def step(self, frame, time) -> list[FacePrediction]:
+        """Recognize the faces in the next frame of the recognizer's own stream.
 
         Parameters
         ----------
@@ -283,7 +283,7 @@ class Recognizer:
 
         Returns
         -------
-        sightings : list of Sighting
+        predictions : list of FacePrediction
         """
         return self._own_stream.step(frame, time)
 

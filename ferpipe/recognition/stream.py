@@ -20,7 +20,7 @@ from ferpipe.io.images import as_uint8, read_image
 from ferpipe.networks.streaming import SequenceStream
 from ferpipe.recognition.tracking import Tracker
 
-__all__ = ["Sighting", "Stream"]
+__all__ = ["FacePrediction", "Stream"]
 
 _N_POSE = len(POSE_NAMES)
 # frames that a model of whole sequences gets, unless it is said otherwise
@@ -32,7 +32,7 @@ _EARLY = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Sighting:
+class FacePrediction:
     """One face in one frame; or one frame without a face, in which numbers are NaN.
 
     Attributes
@@ -113,19 +113,19 @@ class Stream:
         self._next_time = -np.inf
         self._memories: dict[int, _Memory] = {}
 
-    def step(self, frame, time) -> list[Sighting]:
-        """Recognise the faces in the next frame.
+    def step(self, frame, time) -> list[FacePrediction]:
+        """Recognize the faces in the next frame.
 
         Parameters
         ----------
         frame : array-like of shape (h, w) or (h, w, 3)
-            Grey or RGB.
+            Gray or RGB.
         time : float
             Seconds from the beginning of the video, more than those of the frame before.
 
         Returns
         -------
-        sightings : list of Sighting
+        predictions : list of FacePrediction
             A face each, by its number; one of NaN if there is none. Empty for frames that
             are left out because of ``every``.
 
@@ -134,10 +134,10 @@ class Stream:
         TypeError, ValueError
             If the frame is no image.
         """
-        return self._say([self._look(frame, time)])[0]
+        return self._classify([self._observe(frame, time)])[0]
 
-    def run(self, frames) -> Iterator[tuple[np.ndarray, list[Sighting]]]:
-        """Recognise the faces in frames that need not be answered one by one.
+    def run(self, frames) -> Iterator[tuple[np.ndarray, list[FacePrediction]]]:
+        """Recognize the faces in frames that need not be answered one by one.
 
         The model works on some frames at once; where the detector looks at each frame, it
         looks ahead in a thread of its own.
@@ -152,7 +152,7 @@ class Stream:
         ------
         frame : ndarray
             As it came.
-        sightings : list of Sighting
+        predictions : list of FacePrediction
             What :meth:`step` returns.
         """
         looks_ahead = self.recognizer.detect_every == 1 and self.recognizer.every is None
@@ -160,7 +160,9 @@ class Stream:
         n_threads = max(1, n_cores() - looks_ahead)
         for some in _batches(self._detected_ahead(frames) if looks_ahead else frames):
             with at_most(n_threads):
-                answers = self._say([self._look(frame, time) for time, frame in some])
+                answers = self._classify(
+                    [self._observe(frame, time) for time, frame in some]
+                )
             yield from zip([frame for _, frame in some], answers, strict=True)
 
     def _detected_ahead(self, frames):
@@ -168,14 +170,14 @@ class Stream:
         waiting = deque()
         with ThreadPoolExecutor(1) as pool:
             for time, frame in frames:
-                grey = _grey(as_uint8(frame, name="frame"))
-                self._finds.append(pool.submit(self._find, grey))
+                gray = _gray(as_uint8(frame, name="frame"))
+                self._finds.append(pool.submit(self._find, gray))
                 waiting.append((time, frame))
                 if len(waiting) > 2 * _AT_ONCE:
                     yield waiting.popleft()
             yield from waiting
 
-    def _look(self, frame, time):
+    def _observe(self, frame, time):
         """Find and follow the faces of the next frame; return what the model shall see."""
         number = self._n_frames
         self._n_frames += 1
@@ -187,10 +189,10 @@ class Stream:
             # a pause does not make up for itself by more frames afterwards
             self._next_time = time + every - (late if late < every else 0.0)
         image = as_uint8(frame, name="frame")
-        grey = _grey(image)
-        if self.recognizer.colour:
-            image = read_image(image, grey=False)
-        tracks = self._tracker.step(grey, time)
+        gray = _gray(image)
+        if self.recognizer.color:
+            image = read_image(image, gray=False)
+        tracks = self._tracker.step(gray, time)
         if self.recognizer.faces == "largest" and tracks:
             largest = max(tracks, key=lambda track: track.box[2])
             self._tracker.keep_only(largest)
@@ -202,13 +204,13 @@ class Stream:
             if track.face not in self._memories:
                 self._memories[track.face] = _Memory(self.recognizer)
         memories = [self._memories[track.face] for track in tracks]
-        seen = image if self.recognizer._input.colour else grey
+        seen = image if self.recognizer._input.color else gray
         pairs = zip(tracks, memories, strict=True)
         samples = [memory.sample(seen, track) for track, memory in pairs]
         return _Look(number, time, tracks, memories, samples)
 
-    def _say(self, looks):
-        """Return the sightings of some frames, in a list each."""
+    def _classify(self, looks):
+        """Return the predictions of some frames, in a list each."""
         recognizer = self.recognizer
         model_input = recognizer._input
         samples = [sample for look in looks if look for sample in look.samples]
@@ -221,20 +223,20 @@ class Stream:
         else:
             scores = []
         rows = iter(_in_columns(scores))
-        return [self._sightings(look, rows) if look else [] for look in looks]
+        return [self._predictions(look, rows) if look else [] for look in looks]
 
-    def _sightings(self, look, rows):
+    def _predictions(self, look, rows):
         if not look.tracks:
             return [_nobody(look.number, look.time, self.recognizer.classes)]
         return [
-            self._sighting(look.number, look.time, track, memory, next(rows))
+            self._prediction(look.number, look.time, track, memory, next(rows))
             for track, memory in zip(look.tracks, look.memories, strict=True)
         ]
 
-    def _detect(self, grey):
-        return self._finds.popleft().result() if self._finds else self._find(grey)
+    def _detect(self, gray):
+        return self._finds.popleft().result() if self._finds else self._find(gray)
 
-    def _sighting(self, number, time, track, memory, scores):
+    def _prediction(self, number, time, track, memory, scores):
         if self.recognizer.smoothing is not None:
             scores = memory.smoothed(scores, time)
         best = int(scores.argmax())
@@ -244,7 +246,7 @@ class Stream:
         neutral = None
         if self.recognizer.neutral is not None and not np.isnan(time):
             neutral = memory.neutral(track, time)
-        return Sighting(
+        return FacePrediction(
             frame=number,
             time=float(time),
             face=track.face,
@@ -338,7 +340,7 @@ def _in_columns(scores):
 def _nobody(number, time, classes):
     nan = float("nan")
     n_parameters = len(load_calibrated()[0].parameter_names)
-    return Sighting(
+    return FacePrediction(
         frame=number,
         time=float(time),
         face=None,
@@ -370,14 +372,14 @@ def _find_all(recognizer, image):
 def _find_one(recognizer, image):
     if recognizer.detector is None:
         return [central_face(image)]
-    judge = partial(recognizer._cascade.judge, image, detector=recognizer.detector)
+    assess = partial(recognizer._cascade.assess, image, detector=recognizer.detector)
     face = find_face(
-        image, detector=recognizer.detector, min_size=recognizer.min_size, judge=judge
+        image, detector=recognizer.detector, min_size=recognizer.min_size, assess=assess
     )
     return [] if face is None else [face]
 
 
-def _grey(image):
+def _gray(image):
     import cv2
 
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -10,7 +10,7 @@ from typing import IO, Any
 from ferpipe.candide.camera import rotation_matrix
 from ferpipe.candide.fit_quality import LEAST_QUALITY
 from ferpipe.io.csv_cells import safe_cell
-from ferpipe.recognition.stream import Sighting
+from ferpipe.recognition.stream import FacePrediction
 
 __all__ = ["FORMATS", "RowWriter", "as_table", "fex_row", "kind_of", "openface_row"]
 
@@ -22,12 +22,12 @@ _STRONG, _STRONGEST = 4.0, 5.0
 _ALIASES = {45: 43}  # a blink closes the eyes
 
 
-def fex_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
-    """Write a sighting with the column names of py-feat's Fex.
+def fex_row(prediction: FacePrediction, source: str = "") -> dict[str, Any]:
+    """Write a prediction with the column names of py-feat's Fex.
 
     Parameters
     ----------
-    sighting : Sighting
+    prediction : FacePrediction
         A face in a frame.
     source : str, default=""
         The file that it is from.
@@ -46,36 +46,36 @@ def fex_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
     ``Rx(-Pitch) Ry(Yaw) Rz(Roll)`` about axes that point right, down and away from the
     camera.
     """
-    units = _intensities(sighting)
-    down, turned, tilted = map(math.degrees, _camera_angles(sighting.pose))
-    x, y, width, height = sighting.box
+    units = _intensities(prediction)
+    down, turned, tilted = map(math.degrees, _camera_angles(prediction.pose))
+    x, y, width, height = prediction.box
     return {
-        "frame": sighting.frame,
-        "time": sighting.time,
-        "Identity": None if sighting.face is None else f"Person_{sighting.face}",
+        "frame": prediction.frame,
+        "time": prediction.time,
+        "Identity": None if prediction.face is None else f"Person_{prediction.face}",
         "FaceRectX": x,
         "FaceRectY": y,
         "FaceRectWidth": width,
         "FaceRectHeight": height,
-        "FaceScore": sighting.detector_score,
-        **_points(sighting),
+        "FaceScore": prediction.detector_score,
+        **_points(prediction),
         **{f"AU{unit:02d}": _limited(units[unit], 1.0) for unit in _FEX_UNITS},
         "Pitch": -down,
         "Roll": tilted,
         "Yaw": turned,
-        **sighting.scores,
-        "label": sighting.label,
-        "quality": sighting.quality,
+        **prediction.scores,
+        "label": prediction.label,
+        "quality": prediction.quality,
         "input": source,
     }
 
 
-def openface_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
-    """Write a sighting with the column names of OpenFace 2.
+def openface_row(prediction: FacePrediction, source: str = "") -> dict[str, Any]:
+    """Write a prediction with the column names of OpenFace 2.
 
     Parameters
     ----------
-    sighting : Sighting
+    prediction : FacePrediction
         A face in a frame.
     source : str, default=""
         The file that it is from.
@@ -95,9 +95,9 @@ def openface_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
     the camera. Gaze, places in millimetres and OpenFace's own shape model are not
     estimated: their columns are left out, as OpenFace leaves out what it is not asked for.
     """
-    units = _intensities(sighting)
-    down, turned, tilted = _camera_angles(sighting.pose)
-    seen = sighting.face is not None
+    units = _intensities(prediction)
+    down, turned, tilted = _camera_angles(prediction.pose)
+    seen = prediction.face is not None
     strength = {
         unit: _limited(_STRONG * units[_ALIASES.get(unit, unit)], _STRONGEST)
         for unit in (*_OPENFACE_UNITS, 28)
@@ -106,19 +106,19 @@ def openface_row(sighting: Sighting, source: str = "") -> dict[str, Any]:
         unit: float(strength[unit] >= 1) if seen else math.nan for unit in sorted(strength)
     }
     return {
-        "frame": sighting.frame + 1,
-        "face_id": math.nan if sighting.face is None else sighting.face,
-        "timestamp": sighting.time,
-        "confidence": sighting.quality if seen else 0.0,
-        "success": int(seen and sighting.quality >= LEAST_QUALITY),
+        "frame": prediction.frame + 1,
+        "face_id": math.nan if prediction.face is None else prediction.face,
+        "timestamp": prediction.time,
+        "confidence": prediction.quality if seen else 0.0,
+        "success": int(seen and prediction.quality >= LEAST_QUALITY),
         "pose_Rx": down,
         "pose_Ry": turned,
         "pose_Rz": tilted,
-        **_points(sighting),
+        **_points(prediction),
         **{f"AU{unit:02d}_r": strength[unit] for unit in _OPENFACE_UNITS},
         **{f"AU{unit:02d}_c": present[unit] for unit in present},
-        **sighting.scores,
-        "label": sighting.label,
+        **prediction.scores,
+        "label": prediction.label,
         "input": source,
     }
 
@@ -129,12 +129,14 @@ FORMATS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def as_table(sightings: Iterable[Sighting], *, format: str = "fex", source: str = ""):
-    """Make a data frame of sightings.
+def as_table(
+    predictions: Iterable[FacePrediction], *, format: str = "fex", source: str = ""
+):
+    """Make a data frame of predictions.
 
     Parameters
     ----------
-    sightings : iterable of Sighting
+    predictions : iterable of FacePrediction
         As ``Recognizer.predict_video`` yields them.
     format : {"fex", "openface"}, default="fex"
         Whose columns.
@@ -144,11 +146,11 @@ def as_table(sightings: Iterable[Sighting], *, format: str = "fex", source: str 
     Returns
     -------
     table : pandas DataFrame
-        A row a sighting.
+        A row a prediction.
     """
     import pandas as pd
 
-    return pd.DataFrame([FORMATS[format](one, source) for one in sightings])
+    return pd.DataFrame([FORMATS[format](one, source) for one in predictions])
 
 
 class RowWriter:
@@ -206,10 +208,10 @@ def kind_of(path) -> str:
     return ending
 
 
-def _intensities(sighting):
+def _intensities(prediction):
     """Return the animation units by FACS number, both sides' mean."""
     sides = {}
-    for name, value in sighting.action_units.items():
+    for name, value in prediction.action_units.items():
         if name.startswith("AU"):
             sides.setdefault(int(name[2:4]), []).append(value)
     return {unit: sum(values) / len(values) for unit, values in sides.items()}
@@ -233,8 +235,8 @@ def _limited(value, highest):
     return value if math.isnan(value) else min(max(value, 0.0), highest)
 
 
-def _points(sighting):
-    points = sighting.landmarks.tolist()
+def _points(prediction):
+    points = prediction.landmarks.tolist()
     return {
         **{f"x_{index}": x for index, (x, _) in enumerate(points)},
         **{f"y_{index}": y for index, (_, y) in enumerate(points)},

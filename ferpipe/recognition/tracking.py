@@ -139,7 +139,7 @@ class Tracker:
     Parameters
     ----------
     detect : callable
-        From a grey image to a list of Face.
+        From a gray image to a list of Face.
     cascade : WireframeCascade
         Fits landmarks and wireframe.
     detect_every : int, default=10
@@ -176,7 +176,7 @@ class Tracker:
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Grey.
+            Gray.
         time : float
             In seconds, later than that of the frame before.
 

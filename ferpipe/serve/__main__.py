@@ -109,7 +109,7 @@ def _address(host, listener, token):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m ferpipe.serve",
-        description="Recognise expressions in a browser: a page for images and the camera, "
+        description="Recognize expressions in a browser: a page for images and the camera, "
         "and an HTTP API. Images are not kept.",
     )
     parser.add_argument(

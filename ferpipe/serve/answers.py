@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
-from ferpipe.recognition.stream import Sighting
+from ferpipe.recognition.stream import FacePrediction
 
 __all__ = ["Answer", "Box", "FaceAnswer", "FrameAnswer", "ModelFacts", "Refusal", "face_of"]
 
@@ -56,7 +56,7 @@ class Answer(BaseModel):
     width: int = Field(description="of the image as it is shown upright, in pixels")
     height: int
     gives: Literal["probabilities", "scores"]
-    seconds: float = Field(description="that reading and recognising took")
+    seconds: float = Field(description="that reading and recognizing took")
     faces: list[FaceAnswer]
 
 
@@ -91,22 +91,22 @@ class Refusal(BaseModel):
     detail: str
 
 
-def face_of(sighting: Sighting) -> FaceAnswer:
-    """Write down a sighting of a face."""
+def face_of(prediction: FacePrediction) -> FaceAnswer:
+    """Write down a prediction of a face."""
     model, _ = load_calibrated()
-    pose, sigma, alpha = model.split(sighting.parameters)
+    pose, sigma, alpha = model.split(prediction.parameters)
     vertices = project(model.shape(sigma, alpha), pose)
     return FaceAnswer.model_validate(
         {
-            "face": sighting.face,
-            "box": dict(zip(Box.model_fields, sighting.box, strict=True)),
-            "detector_score": sighting.detector_score,
-            "label": sighting.label,
-            "scores": sighting.scores,
-            "quality": sighting.quality,
-            "action_units": sighting.action_units,
-            "pose": sighting.pose,
-            "landmarks": np.round(sighting.landmarks, _DECIMALS).tolist(),
+            "face": prediction.face,
+            "box": dict(zip(Box.model_fields, prediction.box, strict=True)),
+            "detector_score": prediction.detector_score,
+            "label": prediction.label,
+            "scores": prediction.scores,
+            "quality": prediction.quality,
+            "action_units": prediction.action_units,
+            "pose": prediction.pose,
+            "landmarks": np.round(prediction.landmarks, _DECIMALS).tolist(),
             "wireframe": np.round(vertices, _DECIMALS).tolist(),
         }
     )

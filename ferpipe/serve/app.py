@@ -122,7 +122,7 @@ def make_app(
         # what is loaded when it is first needed is loaded before the first request
         decoder.start()
         with suppress(Refused):
-            await recognizing.run(recognizer.predict_image, _drawn_face())
+            await recognizing.run(recognizer.predict_image, _rendered_face())
         yield
         decoding.close()
         recognizing.close()
@@ -130,7 +130,7 @@ def make_app(
 
     async def answer(recognize, client, content_of, *arguments):
         """Decode an image and recognize the faces in it, in time; return JSON."""
-        read = partial(_read, decoder, content_of, *arguments, grey=not recognizer.colour)
+        read = partial(_read, decoder, content_of, *arguments, gray=not recognizer.color)
         try:
             async with asyncio.timeout(limits.seconds):
                 image, seconds = await decoding.run(
@@ -176,7 +176,7 @@ def make_app(
         openapi_extra={"requestBody": _BODY},
     )
     async def predict(request: Request) -> Response:
-        """Recognise the faces in an image, the surest first."""
+        """Recognize the faces in an image, the surest first."""
         body = await uploads.receive(request)
         found = await answer(
             partial(_recognize, recognizer),
@@ -224,7 +224,7 @@ def make_app(
     return Guard(app, token=token, hosts=hosts)
 
 
-def _drawn_face():
+def _rendered_face():
     return make_expression_sequences(7, 1, 200, random_state=0).data[0][0]
 
 
@@ -262,37 +262,37 @@ def _client_of(connection):
     return connection.client.host if connection.client else ""
 
 
-def _read(decoder, content_of, *arguments, grey):
+def _read(decoder, content_of, *arguments, gray):
     """Decode an image; return it and the seconds that it took."""
     start = time.perf_counter()
-    image = decoder.read(content_of(*arguments), grey=grey)
+    image = decoder.read(content_of(*arguments), gray=gray)
     return image, time.perf_counter() - start
 
 
 def _recognize(recognizer, image, seconds):
     """Recognize the faces in an image; return the answer as JSON."""
     start = time.perf_counter() - seconds
-    sightings = recognizer.predict_image(image)
-    return Answer(**_seen(image, sightings, recognizer, start)).model_dump_json()
+    predictions = recognizer.predict_image(image)
+    return Answer(**_seen(image, predictions, recognizer, start)).model_dump_json()
 
 
 def _recognize_frame(stream, moment, image, seconds):
     """Recognize the faces in the next frame of a stream; return the answer as JSON."""
     start = time.perf_counter() - seconds
-    sightings = stream.step(image, moment)
+    predictions = stream.step(image, moment)
     return FrameAnswer(
-        frame=sightings[0].frame,
+        frame=predictions[0].frame,
         time=moment,
-        **_seen(image, sightings, stream.recognizer, start),
+        **_seen(image, predictions, stream.recognizer, start),
     ).model_dump_json()
 
 
-def _seen(image, sightings, recognizer, start):
+def _seen(image, predictions, recognizer, start):
     return {
         "width": image.shape[1],
         "height": image.shape[0],
         "gives": recognizer.gives,
-        "faces": [face_of(one) for one in sightings if one.face is not None],
+        "faces": [face_of(one) for one in predictions if one.face is not None],
         "seconds": time.perf_counter() - start,
     }
 

@@ -23,7 +23,7 @@ from ferpipe.serve.limits import Limits, Refused
 
 __all__ = ["Decoder", "main"]
 
-# whether the image is wanted in grey, and the length of the file
+# whether the image is wanted in gray, and the length of the file
 _HEAD = struct.Struct("<?Q")
 # address space: of the process itself, and a pixel, of which formats were found to need 22
 _BYTES, _BYTES_OF_PIXEL = 2**28, 32
@@ -45,14 +45,14 @@ class Decoder:
         self._process: subprocess.Popen | None = None
         self._one_at_a_time = threading.Lock()
 
-    def read(self, content: bytes, *, grey: bool) -> np.ndarray:
+    def read(self, content: bytes, *, gray: bool) -> np.ndarray:
         """Read the image in a file.
 
         Parameters
         ----------
         content : bytes
             The file.
-        grey : bool
+        gray : bool
             As for :func:`ferpipe.read_image`.
 
         Returns
@@ -67,7 +67,7 @@ class Decoder:
         limits = self._limits
         with self._one_at_a_time:
             try:
-                facts, values = self._ask(content, grey)
+                facts, values = self._ask(content, gray)
             except (OSError, EOFError, ValueError) as error:
                 self._end()
                 raise Refused(
@@ -93,9 +93,9 @@ class Decoder:
         with self._one_at_a_time:
             self._end()
 
-    def _ask(self, content, grey):
+    def _ask(self, content, gray):
         process = self._started()
-        process.stdin.write(_HEAD.pack(grey, len(content)))
+        process.stdin.write(_HEAD.pack(gray, len(content)))
         process.stdin.write(content)
         process.stdin.flush()
         facts = json.loads(process.stdout.readline())
@@ -151,19 +151,19 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _limit_memory(n_bytes)
     while head := sys.stdin.buffer.read(_HEAD.size):
-        grey, length = _HEAD.unpack(head)
+        gray, length = _HEAD.unpack(head)
         content = sys.stdin.buffer.read(length)
         _limit_time(seconds)
-        facts, image = _read(content, grey, pixels)
+        facts, image = _read(content, gray, pixels)
         _limit_time(0)
         answers.write(json.dumps(facts).encode("ascii") + b"\n")
         answers.write(image)
         answers.flush()
 
 
-def _read(content, grey, pixels):
+def _read(content, gray, pixels):
     try:
-        image = read_image(_Upload(content), grey=grey, max_pixels=pixels)
+        image = read_image(_Upload(content), gray=gray, max_pixels=pixels)
     except ValueError as error:
         return {"refusal": str(error).replace(", or raise max_pixels", "")}, b""
     return {"shape": image.shape}, np.ascontiguousarray(image)

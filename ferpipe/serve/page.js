@@ -495,11 +495,11 @@ function drawCurve(curve, unit) {
   const width = (curve.width = Math.round(curve.clientWidth * ratio));
   const height = (curve.height = Math.round(curve.clientHeight * ratio));
   const painter = curve.getContext("2d");
-  const colours = getComputedStyle(curve);
+  const colors = getComputedStyle(curve);
   const floor = height - ratio;
-  painter.fillStyle = colours.getPropertyValue("--track");
+  painter.fillStyle = colors.getPropertyValue("--track");
   painter.fillRect(0, floor, width, ratio);
-  painter.strokeStyle = colours.color;
+  painter.strokeStyle = colors.color;
   painter.lineWidth = 1.5 * ratio;
   painter.lineJoin = "round";
   painter.beginPath();
@@ -596,7 +596,7 @@ function shortened(painter, text, room) {
 
 function redraw() {
   if (!shown) return;
-  showNumbers(); // curves are as wide as their cells, in the colours of the page
+  showNumbers(); // curves are as wide as their cells, in the colors of the page
   draw();
 }
 

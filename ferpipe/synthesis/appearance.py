@@ -1,4 +1,4 @@
-"""What a drawn face looks like besides its geometry: the person, and the picture of it."""
+"""How a synthetic face looks besides its geometry: the person, and the picture."""
 
 from dataclasses import dataclass, replace
 
@@ -62,11 +62,11 @@ class Appearance:
     brightness : float
         Factor of all tones.
     contrast : float
-        Factor of the difference from mid-grey.
+        Factor of the difference from mid-gray.
     blur : float
         Standard deviation of the blur, in pixels.
     noise : float
-        Standard deviation of the noise, in grey levels of 255.
+        Standard deviation of the noise, in gray levels of 255.
     """
 
     skin: float = 0.7

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["find_sides", "interpolate", "rasterise"]
+__all__ = ["find_sides", "interpolate", "rasterize"]
 
 
 def find_sides(x, y):
@@ -44,8 +44,8 @@ def find_sides(x, y):
     return sides, np.stack(y, axis=-2)
 
 
-def rasterise(sides, heights, labels, background, size):
-    """Label each pixel with the last triangle that covers its centre.
+def rasterize(sides, heights, labels, background, size):
+    """Label each pixel with the last triangle that covers its center.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ferpipe.candide.template import N_VERTICES
 from ferpipe.synthesis.appearance import Appearance, random_appearance
-from ferpipe.synthesis.raster import find_sides, interpolate, rasterise
+from ferpipe.synthesis.raster import find_sides, interpolate, rasterize
 from ferpipe.synthesis.scene import BACKGROUND, EYE, MOUTH, scene_of
 from ferpipe.synthesis.texture import FINENESS, N_LEVELS, find_folds, fold, paint
 
@@ -23,7 +23,7 @@ _SMALLEST_SIZE = 16
 _BATCH = 16
 # faces of a task: what one process draws in about a quarter of a second
 _TASK = 16 * _BATCH
-# points looked at in a pixel, from its middle: each is the centre of a quarter
+# points looked at in a pixel, from its middle: each is the center of a quarter
 _ACROSS = np.array([-0.25, 0.25, -0.25, 0.25], np.float32)[:, None, None]
 _DOWN = np.array([-0.25, -0.25, 0.25, 0.25], np.float32)[:, None, None]
 # pixels that are looked at closely come in rows: cv2 samples at most 2^15 in one
@@ -36,8 +36,9 @@ def render(model, parameters, appearance, size, *, rng=None):
     Parameters
     ----------
     model : CandideModel
-        The wireframe, with the vertices of :func:`~ferpipe.candide.template.drawn_model`.
-        Action units are known by their names; those it lacks make no folds.
+        The wireframe, with the vertices of
+        :func:`~ferpipe.candide.template.template_model`. Action units are known by their
+        names; those it lacks make no folds.
     parameters : array-like of shape (n_parameters,)
         As the model's ``parameter_names`` lists them.
     appearance : Appearance
@@ -155,7 +156,7 @@ def _check(model, parameters, size, n_dimensions):
         raise ValueError(f"size must be at least {_SMALLEST_SIZE} pixels, got {size}.")
     if len(model.vertices) != N_VERTICES:
         raise ValueError(
-            f"Only wireframes with the {N_VERTICES} vertices of drawn_model can be drawn, "
+            f"Only wireframes with the {N_VERTICES} vertices of template_model are rendered, "
             f"this one has {len(model.vertices)}."
         )
     return parameters
@@ -173,7 +174,7 @@ def _render(model, parameters, appearances, size, rngs):
         zip(appearances, levels.astype(int).tolist(), strict=True)
     ):
         order = view.orders[i]
-        quarters = rasterise(
+        quarters = rasterize(
             sides[i][:, order],
             heights[i][:, order],
             order.astype(np.int16),
@@ -181,12 +182,12 @@ def _render(model, parameters, appearances, size, rngs):
             2 * size,
         )
         skin = fold(paint(look, level), folds[level], alpha[i])
-        tones = _colour(scene, quarters, view.gradients[i], skin, level, look, view.flat[i])
+        tones = _color(scene, quarters, view.gradients[i], skin, level, look, view.flat[i])
         images[i] = _develop(tones, look, rngs[i])
     return images
 
 
-def _colour(scene, quarters, gradients, skin, level, appearance, flat):
+def _color(scene, quarters, gradients, skin, level, appearance, flat):
     """Return the tones of an image, given the triangles at the quarters of its pixels."""
     size = len(quarters) // 2
     quarters = quarters.reshape(size, 2, size, 2).transpose(1, 3, 0, 2).reshape(4, -1)

@@ -14,8 +14,8 @@ from scipy.sparse import csr_array
 from ferpipe.candide.camera import rotation_matrix
 from ferpipe.candide.template import (
     N_VERTICES,
-    drawn_model,
     partners,
+    template_model,
     triangles_of_openings,
 )
 from ferpipe.synthesis.appearance import NO_HAIR
@@ -98,7 +98,7 @@ def scene_of(model):
     Parameters
     ----------
     model : CandideModel
-        With the vertices of :func:`~ferpipe.candide.template.drawn_model`.
+        With the vertices of :func:`~ferpipe.candide.template.template_model`.
 
     Returns
     -------
@@ -140,7 +140,7 @@ class Scene:
         owners = np.repeat(np.arange(4), [len(part) for part in parts])
         blend, triangles, owners, middles = _curved(np.concatenate(parts), owners, _CURVES)
         self.blend = csr_array(blend)
-        flat = drawn_model().vertices[:, :2]
+        flat = template_model().vertices[:, :2]
         on_map = to_map(blend @ flat)
         occlusion = np.ones(len(on_map))
         self._add_head(blend @ flat, middles)
@@ -246,13 +246,13 @@ class Scene:
         skin = (SKIN_COLUMNS[0], MIDDLE_ROW)
         partner = partners()
         for side in (1, -1):
-            centre, *ring = range(len(corners), len(corners) + len(_EAR))
+            center, *ring = range(len(corners), len(corners) + len(_EAR))
             for vertex, x, y, z in _EAR:
                 anchor = vertex if side > 0 else partner[vertex]
-                light = 0.95 if len(corners) > centre else 0.6
+                light = 0.95 if len(corners) > center else 0.6
                 corners.append((anchor, (side * x, y, z), _STILL, _STILL, skin, light))
             pairs = zip(ring, np.roll(ring, -side), strict=True)
-            triangles += [(centre, a, b) for a, b in pairs]
+            triangles += [(center, a, b) for a, b in pairs]
 
         first = len(corners)
         for vertex, side, column in ((14, 1, -1), (47, -1, 0)):

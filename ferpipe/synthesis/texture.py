@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from ferpipe.candide.template import drawn_model
+from ferpipe.candide.template import template_model
 from ferpipe.synthesis.appearance import NO_HAIR
 
 __all__ = [
@@ -277,7 +277,7 @@ def _masks(level):
 def _finest_masks():
     import cv2
 
-    flat = drawn_model().vertices[:, :2]
+    flat = template_model().vertices[:, :2]
 
     def soft(mask, width):
         return cv2.GaussianBlur(mask, (0, 0), width * FINENESS)

@@ -21,7 +21,7 @@ _BOXES = (
 
 
 def main(arguments=None) -> int:
-    """Train an asset, judge it and write it with its card.
+    """Train an asset, assess it and write it with its card.
 
     Parameters
     ----------
@@ -96,8 +96,8 @@ def _train_expressions(options):
     trained = train_expressions(options.experiment, options.out)
     return {
         "files": ["network.safetensors", "network.fingerprints.npz"],
-        "what": "one of seven expressions from a grey crop of a face, for ImageNetwork",
-        "data": "FER2013, the part Training with its official labels: 48x48 grey faces "
+        "what": "one of seven expressions from a gray crop of a face, for ImageNetwork",
+        "data": "FER2013, the part Training with its official labels: 48x48 gray faces "
         "collected by image search (Goodfellow et al. 2013); no other images",
         "terms": "FER2013: research purposes only, so these weights are for research only",
         "protocol": trained.protocol,
@@ -109,12 +109,12 @@ def _train_expressions(options):
 
 
 def _train_landmarks(faces, options):
-    from ferpipe.train.landmark_networks import Recipe, scores_of, train_and_judge
+    from ferpipe.train.landmark_networks import Recipe, scores_of, train_and_evaluate
 
     recipe = Recipe()
     if options.epochs is not None:
         recipe = Recipe(coarse_epochs=options.epochs, fine_epochs=options.epochs)
-    found, missed = train_and_judge(
+    found, missed = train_and_evaluate(
         faces,
         options.out,
         recipe,
@@ -123,7 +123,7 @@ def _train_landmarks(faces, options):
         n_jobs=options.n_jobs,
         keep_folds=options.keep_folds,
     )
-    scores, protocol = {}, "not judged"
+    scores, protocol = {}, "not evaluated"
     if found is not None:
         scores = scores_of(found, faces.landmarks, missed)
         protocol = (
@@ -133,7 +133,7 @@ def _train_landmarks(faces, options):
         )
     return {
         "files": ["coarse.onnx", "fine.onnx"],
-        "what": "68 facial landmarks from a grey image and a box of the face",
+        "what": "68 facial landmarks from a gray image and a box of the face",
         "protocol": protocol,
         "scores": scores,
         "recipe": asdict(recipe),
@@ -143,10 +143,10 @@ def _train_landmarks(faces, options):
 
 def _calibrate_candide(faces, options):
     from ferpipe.candide.calibrated import save_calibrated
-    from ferpipe.train.wireframe import Calibration, calibrate_and_judge
+    from ferpipe.train.wireframe import Calibration, calibrate_and_evaluate
 
     settings = Calibration(n_rounds=options.rounds)
-    model, prior, scores = calibrate_and_judge(
+    model, prior, scores = calibrate_and_evaluate(
         faces.landmarks, faces.photos, settings, n_folds=options.folds, seed=options.seed
     )
     save_calibrated(options.out / "wireframe.npz", model, prior)
@@ -159,7 +159,7 @@ def _calibrate_candide(faces, options):
         "files": ["wireframe.npz"],
         "what": "rest shape, shape units and animation units of the wireframe, and the "
         "Gaussian prior of its parameters",
-        "protocol": protocol if options.folds else "not judged",
+        "protocol": protocol if options.folds else "not evaluated",
         "scores": scores,
         "recipe": asdict(settings),
         "packages": ["numpy", "scipy"],
@@ -167,9 +167,9 @@ def _calibrate_candide(faces, options):
 
 
 def _train_objective(faces, options):
-    from ferpipe.train.learned_objectives import SETTINGS, train_and_judge
+    from ferpipe.train.learned_objectives import SETTINGS, train_and_evaluate
 
-    objective, scores = train_and_judge(
+    objective, scores = train_and_evaluate(
         faces,
         options.out,
         n_folds=options.folds,
@@ -187,7 +187,7 @@ def _train_objective(faces, options):
         "files": ["objective.npz"],
         "what": "regressors of how far places in an image are from where the wireframe's "
         "visible points are, for LearnedObjective",
-        "protocol": protocol if options.folds else "not judged",
+        "protocol": protocol if options.folds else "not evaluated",
         "scores": scores,
         "recipe": {name: settings[name] for name in SETTINGS},
         "packages": ["numpy", "scikit-learn"],
@@ -201,15 +201,15 @@ def _train_fitter(faces, options):
     from ferpipe.train.wireframe_network import (
         FitterRecipe,
         scores_of_errors,
-        scores_on_drawn_faces,
-        train_fitter_and_judge,
+        scores_on_synthetic_faces,
+        train_and_evaluate_fitter,
     )
 
     recipe = FitterRecipe()
     if options.epochs is not None:
         recipe = FitterRecipe(n_epochs=options.epochs)
     model, prior = load_calibrated()
-    errors, score = train_fitter_and_judge(
+    errors, score = train_and_evaluate_fitter(
         faces,
         options.out,
         options.networks,
@@ -222,11 +222,11 @@ def _train_fitter(faces, options):
     cascade = load_wireframe_cascade(options.out, load_model("ferpipe"), model)
     scores = {
         "quality_area_under_the_curve": score,
-        "drawn_faces": scores_on_drawn_faces(cascade, prior),
+        "drawn_faces": scores_on_synthetic_faces(cascade, prior),
     }
     protocol = (
         "Quality: good placements against displaced ones and noise, on a fifth of the "
-        "photos. Drawn faces: 400 people that no training has seen, at 128 pixels; "
+        "photos. Synthetic faces: 400 people that no training has seen, at 128 pixels; "
         "rotation in degrees, and each unit's correlation with the truth (synthetic)."
     )
     if errors is not None:
@@ -239,7 +239,7 @@ def _train_fitter(faces, options):
         )
     return {
         "files": ["wireframe.onnx", "quality.npz"],
-        "what": "the wireframe's parameters from a grey crop of a face, and the quality of "
+        "what": "the wireframe's parameters from a gray crop of a face, and the quality of "
         "a fit",
         "protocol": protocol,
         "scores": scores,
@@ -256,7 +256,7 @@ def _parser():
     landmarks = assets.add_parser(
         "landmarks",
         help="the 68 points of a face",
-        description="Train the networks that find 68 points, judge them by photo.",
+        description="Train the networks that find 68 points, assess them by photo.",
     )
     landmarks.set_defaults(train=partial(_on_faces, _train_landmarks))
     _add_common(landmarks)
@@ -270,7 +270,7 @@ def _parser():
     candide = assets.add_parser(
         "candide",
         help="the wireframe",
-        description="Calibrate the wireframe on faces with 68 points, judge it by photo.",
+        description="Calibrate the wireframe on faces with 68 points, assess it by photo.",
     )
     candide.set_defaults(train=partial(_on_faces, _calibrate_candide))
     _add_common(candide)
@@ -290,7 +290,7 @@ def _parser():
     fitter = assets.add_parser(
         "fitter",
         help="the network of CandideFitter",
-        description="Train what gives the wireframe's parameters, judge it by photo.",
+        description="Train what gives the wireframe's parameters, assess it by photo.",
     )
     fitter.set_defaults(train=partial(_on_faces, _train_fitter))
     _add_common(fitter, folds=False)

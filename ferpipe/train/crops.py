@@ -80,7 +80,7 @@ def change_picture(crop, rng):
     Parameters
     ----------
     crop : ndarray of shape (size, size), float32
-        Grey values 0..255.
+        Gray values 0..255.
     rng : numpy.random.Generator
         What the changes are drawn from.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ferpipe.datasets.fer2013 import load_fer2013
-from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.metrics import summarize
 from ferpipe.experiments.run import load_data
 from ferpipe.experiments.spec import compile_spec, read_mapping
 from ferpipe.grid import run
@@ -21,9 +21,9 @@ __all__ = ["Trained", "add_fingerprints", "train_expressions"]
 
 # views beside those that the file asks for, by the ending of their name in the card
 _OTHER_VIEWS = {
-    "_of_one_view": "one",
+    "_of_one_view": None,
     "_of_ten_crops": "ten_crop",
-    "_of_ten_poses": "ten_affine",
+    "_of_ten_affine": "ten_affine",
 }
 
 
@@ -79,21 +79,21 @@ def train_expressions(experiment, folder):
         )
     results = run(experiment, progress=True)
     path = save_network(results.model[-1], Path(folder) / FILE)
-    summary = summarise(results)
-    head = summary["splits"][summary["headline"]]
+    summary = summarize(results)
+    head = summary["splits"][summary["primary"]]
     (fold,) = results.folds
     images = load_data(spec).data[fold.test]
     shipped = load_network(path)
     target = results.target[fold.test]
-    seen = {"": shipped.views} | _OTHER_VIEWS
+    seen = {"": shipped.tta} | _OTHER_VIEWS
     as_shipped = {
         f"accuracy_as_shipped{ending}": float(
-            np.mean(shipped.set_params(views=views).predict(images) == target)
+            np.mean(shipped.set_params(tta=views).predict(images) == target)
         )
         for ending, views in seen.items()
     }
     scores = {
-        **summary["headline_scores"],
+        **summary["primary_scores"],
         **{f"accuracy {name}": part["accuracy"] for name, part in head["beside"].items()},
         "expected_calibration_error": head["calibration"]["error"],
         "expected_calibration_error_unscaled": head["calibration"]["error_unscaled"],

@@ -1,4 +1,4 @@
-"""Train the networks that find the 68 points of a face, and judge them by photo."""
+"""Train the networks that find the 68 points of a face, and assess them by photo."""
 
 import shutil
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from ferpipe.faces.landmark_points import (
     INNER,
     MIRRORED,
     N_POINTS,
-    eye_centres,
+    eye_centers,
     outer_eye_distance,
     read_pts,
 )
@@ -44,7 +44,7 @@ __all__ = [
     "read_annotated_faces",
     "scores_of",
     "train",
-    "train_and_judge",
+    "train_and_evaluate",
 ]
 
 
@@ -55,7 +55,7 @@ class AnnotatedFaces:
     Attributes
     ----------
     images : list of ndarray of shape (h_i, w_i), uint8
-        Grey.
+        Gray.
     landmarks : ndarray of shape (n, 68, 2)
         Points set by hand.
     photos : ndarray of shape (n,), str
@@ -159,11 +159,11 @@ def train(faces, folder, recipe=Recipe(), *, seed=0, name="", position=0):
         Line of the progress bar.
     """
     mean_shape = _mean_shape(faces.landmarks)
-    width, centre = _mean_box(faces, mean_shape)
+    width, center = _mean_box(faces, mean_shape)
     facts = {
         "mean_shape": np.round(mean_shape, 6).tolist(),
         "box_width": width,
-        "box_centre": centre.tolist(),
+        "box_center": center.tolist(),
         "training": joblib.hash(
             (faces.images, faces.landmarks, asdict(recipe), seed), coerce_mmap=True
         ),
@@ -199,7 +199,7 @@ def _loss_of(found, points, *, unit):
     return 2 * functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02)
 
 
-def train_and_judge(
+def train_and_evaluate(
     faces,
     folder,
     recipe=Recipe(),
@@ -273,13 +273,13 @@ def scores_of(found, truth, missed) -> dict:
     scores : dict
         Errors are in outer eye distances. ``spread_of_aligned_eyes``: when FaceAligner
         brings the found eyes to fixed places, the root mean square distance of the
-        hand-made eye centres from their own mean place, in eye-centre distances.
+        hand-made eye centers from their own mean place, in eye-center distances.
     """
     distance = np.linalg.norm(found - truth, axis=2)
     errors = distance / outer_eye_distance(truth)[:, None]
     eyes = np.array(
         [
-            transform_points(eye_transform(eye_centres(one), 1), eye_centres(other))
+            transform_points(eye_transform(eye_centers(one), 1), eye_centers(other))
             for one, other in zip(found, truth, strict=True)
         ]
     )
@@ -344,7 +344,7 @@ def find_faces(cascade, images):
     cascade : PointCascade or None
         Judges doubtful finds; None leaves them to the detector's threshold.
     images : list of ndarray of shape (h_i, w_i), uint8
-        Grey.
+        Gray.
 
     Returns
     -------
@@ -353,9 +353,10 @@ def find_faces(cascade, images):
     missed : ndarray of shape (n,), bool
         Where it finds none.
     """
-    judges = [cascade and partial(cascade.judge, image) for image in images]
+    assessors = [cascade and partial(cascade.assess, image) for image in images]
     found = [
-        find_face(image, judge=judge) for image, judge in zip(images, judges, strict=True)
+        find_face(image, assess=assess)
+        for image, assess in zip(images, assessors, strict=True)
     ]
     missed = np.array([face is None for face in found])
     faces = [
@@ -365,7 +366,7 @@ def find_faces(cascade, images):
 
 
 def _mean_shape(landmarks):
-    """Return the symmetric mean of the shapes, centred, level, outer eye distance 1."""
+    """Return the symmetric mean of the shapes, centered, level, outer eye distance 1."""
     mean = landmarks[0]
     for _ in range(5):
         fitted = [
@@ -379,8 +380,8 @@ def _mean_shape(landmarks):
 
 
 def _mean_box(faces, mean_shape):
-    """Return the median width and centre of detected boxes in the mean face's frame."""
-    widths, centres = [], []
+    """Return the median width and center of detected boxes in the mean face's frame."""
+    widths, centers = [], []
     for image, shape in zip(faces.images, faces.landmarks, strict=True):
         face = find_face(image)
         if face is None:
@@ -388,13 +389,13 @@ def _mean_box(faces, mean_shape):
         to_mean = fit_similarity(shape, mean_shape)
         x, y, width, height = face.box
         middle = np.array([x + width / 2, y + height / 2]) - 0.5
-        centre = transform_points(to_mean, middle)
-        if np.abs(centre).max() < 1:  # not a find beside the face
-            centres.append(centre)
+        center = transform_points(to_mean, middle)
+        if np.abs(center).max() < 1:  # not a find beside the face
+            centers.append(center)
             widths.append(width * np.sqrt(np.linalg.det(to_mean[:, :2])))
     if not widths:
         raise ValueError("The detector finds a face in none of the training images.")
-    return float(np.median(widths)), np.median(centres, axis=0) * (0, 1)
+    return float(np.median(widths)), np.median(centers, axis=0) * (0, 1)
 
 
 def _central_face(image):

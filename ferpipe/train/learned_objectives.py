@@ -1,4 +1,4 @@
-"""Train the objective that is learned from annotated faces, and judge it by photo."""
+"""Train the objective that is learned from annotated faces, and assess it by photo."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from ferpipe.faces.landmarks import load_model
 from ferpipe.train.landmark_networks import find_faces
 from ferpipe.train.wireframe import calibrate
 
-__all__ = ["SETTINGS", "fit_faces", "train_and_judge"]
+__all__ = ["SETTINGS", "fit_faces", "train_and_evaluate"]
 
 SETTINGS = ("reaches", "n_samples", "n_features", "n_displacements", "random_state")
 
@@ -62,7 +62,7 @@ def fit_faces(model, prior, objective, faces, boxes, facts):
     return off / outer_eye_distance(faces.landmarks)
 
 
-def train_and_judge(faces, folder, *, n_folds=5, seed=0, keep_folds=False):
+def train_and_evaluate(faces, folder, *, n_folds=5, seed=0, keep_folds=False):
     """Train on all faces, and on the other folds to measure on each.
 
     Parameters

@@ -5,13 +5,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.neural_network import MLPClassifier
 
-from ferpipe.candide.fit_quality import QUALITY_SIZE, FitJudge, standardized
+from ferpipe.candide.fit_quality import QUALITY_SIZE, FitQualityModel, standardized
 from ferpipe.candide.point_fit import visible_points
 from ferpipe.faces.landmark_cascade import crop_transform
 from ferpipe.geometry import fit_similarity, similarity, transform_points, warp
 from ferpipe.train.crops import change_picture
 
-__all__ = ["train_judge", "train_judge_and_judge"]
+__all__ = ["train_quality_model", "train_and_evaluate_quality"]
 
 # Mean distance of points, in outer eye distances, up to which a fit is good; what is near
 # to it is not learned from
@@ -23,7 +23,7 @@ _SHARES = (0.4, 0.4, 0.2)
 _N_CROPS, _N_HIDDEN = 40000, 64
 
 
-def train_judge_and_judge(faces, model, mean_shape, *, seed=0):
+def train_and_evaluate_quality(faces, model, mean_shape, *, seed=0):
     """Train on all faces, and on four fifths of the photos to measure on the rest.
 
     Parameters
@@ -39,35 +39,37 @@ def train_judge_and_judge(faces, model, mean_shape, *, seed=0):
 
     Returns
     -------
-    judge : FitJudge
+    quality_model : FitQualityModel
         Trained on all faces.
     score : float
         Area under the curve of good placements against others, of the fifth.
     """
     folds = GroupKFold(5, shuffle=True, random_state=seed)
     fit, test = next(folds.split(faces.images, groups=faces.photos))
-    judge = train_judge(faces.take(fit), model, mean_shape, seed=seed)
+    quality_model = train_quality_model(faces.take(fit), model, mean_shape, seed=seed)
     rng = np.random.default_rng(seed + 1)
-    rows, errors = _draw_crops(faces.take(test), model, mean_shape, 4000, rng)
-    hidden = np.maximum(rows @ judge.weights + judge.offsets, 0)
-    score = roc_auc_score(errors < _GOOD, hidden @ judge.last_weights)
-    return train_judge(faces, model, mean_shape, seed=seed), round(float(score), 4)
+    rows, errors = _sample_crops(faces.take(test), model, mean_shape, 4000, rng)
+    hidden = np.maximum(rows @ quality_model.weights + quality_model.offsets, 0)
+    score = roc_auc_score(errors < _GOOD, hidden @ quality_model.last_weights)
+    return train_quality_model(faces, model, mean_shape, seed=seed), round(float(score), 4)
 
 
-def train_judge(faces, model, mean_shape, *, n_crops=_N_CROPS, seed=0) -> FitJudge:
+def train_quality_model(
+    faces, model, mean_shape, *, n_crops=_N_CROPS, seed=0
+) -> FitQualityModel:
     """Train on faces whose placement is displaced a little or far, and on noise.
 
     Parameters
     ----------
     faces, model, mean_shape
-        As for :func:`train_judge_and_judge`.
+        As for :func:`train_and_evaluate_quality`.
     n_crops : int, default=40000
         Crops that are drawn.
     seed : int, default=0
         Of the crops and the training.
     """
     rng = np.random.default_rng(seed)
-    rows, errors = _draw_crops(faces, model, mean_shape, n_crops, rng)
+    rows, errors = _sample_crops(faces, model, mean_shape, n_crops, rng)
     sure = (errors < _UNSURE[0]) | (errors > _UNSURE[1])
     network = MLPClassifier(
         (_N_HIDDEN,),
@@ -80,12 +82,12 @@ def train_judge(faces, model, mean_shape, *, n_crops=_N_CROPS, seed=0) -> FitJud
     ).fit(rows[sure], errors[sure] < _GOOD)
     (weights, last_weights), (offsets, last_offset) = network.coefs_, network.intercepts_
     _, mean_points = visible_points(model, mean_shape)
-    return FitJudge(
+    return FitQualityModel(
         mean_shape, mean_points, weights, offsets, last_weights[:, 0], last_offset[0]
     )
 
 
-def _draw_crops(faces, model, mean_shape, n, rng):
+def _sample_crops(faces, model, mean_shape, n, rng):
     """Draw standardized crops (n, n_pixels), and how far their placement is off."""
     _, mean_points = visible_points(model, mean_shape)
     _, points = visible_points(model, faces.landmarks)

@@ -11,14 +11,14 @@ from ferpipe.candide import template_tables as tables
 from ferpipe.candide.camera import project, rotation_matrix
 from ferpipe.candide.model import POSE_NAMES, CandideModel
 from ferpipe.candide.point_fit import Prior, fit_points, visible_points
-from ferpipe.candide.template import ANCHORS, drawn_model, partners
+from ferpipe.candide.template import ANCHORS, partners, template_model
 from ferpipe.faces.landmark_points import MIRRORED, outer_eye_distance
 
 __all__ = [
     "Calibration",
     "calibrate",
-    "calibrate_and_judge",
-    "drawn_prior",
+    "calibrate_and_evaluate",
+    "template_prior",
     "held_out_errors",
 ]
 
@@ -46,7 +46,7 @@ class Calibration:
     animation_spread: float = 0.003
 
 
-def drawn_prior(model) -> Prior:
+def template_prior(model) -> Prior:
     """Return the prior for the model as drawn: nothing known of people, and common actions.
 
     Parameters
@@ -78,7 +78,7 @@ def calibrate(landmarks, settings=Calibration(), *, verbose=False):
     for a factor model whose loadings are turned by each face's pose). Gaussian priors
     about the tables' figures keep the units' meaning: an animation unit moves only the
     vertices that it moves as drawn, and how much faces act is not learned but stays as
-    :func:`drawn_prior` has it. Left free, units take over what others are named for: the
+    :func:`template_prior` has it. Left free, units take over what others are named for: the
     held-out error falls further, and the meaning is lost. Vertices that no point shows
     follow those about them.
 
@@ -98,8 +98,8 @@ def calibrate(landmarks, settings=Calibration(), *, verbose=False):
     prior : Prior
         Of its units.
     """
-    drawn = drawn_model()
-    model, prior = drawn, drawn_prior(drawn)
+    drawn = template_model()
+    model, prior = drawn, template_prior(drawn)
     # the mirror image of every face is a face
     both = np.concatenate([landmarks, (landmarks * (-1, 1))[:, MIRRORED]])
     vertices, points = visible_points(model, both)
@@ -109,7 +109,7 @@ def calibrate(landmarks, settings=Calibration(), *, verbose=False):
         )
         units = parameters[:, _N_POSE:]
         off = units - units.mean(0)
-        covariance = drawn_prior(drawn).covariance
+        covariance = template_prior(drawn).covariance
         persons = slice(len(drawn.shape_names))
         covariance[persons, persons] = (off.T @ off / len(units) + covariances.mean(0))[
             persons, persons
@@ -257,7 +257,7 @@ def _even(model, moments):
     return (moments + mirrored) / 2
 
 
-def calibrate_and_judge(landmarks, photos, settings=Calibration(), *, n_folds=5, seed=0):
+def calibrate_and_evaluate(landmarks, photos, settings=Calibration(), *, n_folds=5, seed=0):
     """Calibrate on all faces, and on the other folds to measure on each.
 
     Parameters
@@ -284,13 +284,13 @@ def calibrate_and_judge(landmarks, photos, settings=Calibration(), *, n_folds=5,
     """
     scores = {}
     if n_folds:
-        errors, drawn = [], drawn_model()
+        errors, drawn = [], template_model()
         folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
         for fit, test in folds.split(landmarks, groups=photos):
             model, prior = calibrate(landmarks[fit], settings, verbose=True)
             errors.append(held_out_errors(model, prior, landmarks[test]))
         held_out = np.concatenate(errors)
-        as_drawn = held_out_errors(drawn, drawn_prior(drawn), landmarks)
+        as_drawn = held_out_errors(drawn, template_prior(drawn), landmarks)
         scores = {
             "mean_error_of_held_out_points": held_out.mean(),
             "median_over_faces": np.median(held_out.mean(1)),

@@ -1,4 +1,4 @@
-"""Train the network of CandideFitter on annotated and on drawn faces, and judge it."""
+"""Train the network of CandideFitter on annotated and synthetic faces, and evaluate it."""
 
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from ferpipe.candide import template_tables as tables
 from ferpipe.candide.camera import mirror_parameters, project, rotation_matrix
 from ferpipe.candide.fit_cascade import load_wireframe_cascade, parameters_in
 from ferpipe.candide.fit_network import WireframeNetwork
-from ferpipe.candide.fit_quality import save_judge
+from ferpipe.candide.fit_quality import save_quality_model
 from ferpipe.candide.point_fit import visible_points
 from ferpipe.candide.template import partners
 from ferpipe.faces.landmark_cascade import (
@@ -33,20 +33,20 @@ from ferpipe.synthesis.render import random_appearance, render_faces
 from ferpipe.train.crop_loop import train_network
 from ferpipe.train.crops import change_picture, near, shear
 from ferpipe.train.landmark_networks import find_faces
-from ferpipe.train.quality_model import train_judge, train_judge_and_judge
+from ferpipe.train.quality_model import train_and_evaluate_quality, train_quality_model
 from ferpipe.train.wireframe import calibrate
 
 __all__ = [
     "FitterRecipe",
     "agreement",
     "columns_of_units",
-    "draw_faces",
+    "sample_faces",
     "errors_of",
     "random_parameters",
     "scores_of_errors",
-    "scores_on_drawn_faces",
+    "scores_on_synthetic_faces",
     "train_fitter",
-    "train_fitter_and_judge",
+    "train_and_evaluate_fitter",
 ]
 
 # What FACS does not score together, for the muscles oppose each other or the second is
@@ -85,7 +85,7 @@ class FitterRecipe:
     n_drawn : int
         Faces that are drawn for it.
     batch : (int, int)
-        Annotated and drawn faces a step.
+        Annotated and synthetic faces a step.
     n_epochs, n_steps : int
         Epochs, and steps in each.
     lr : float
@@ -93,7 +93,7 @@ class FitterRecipe:
     weight_decay : float
         AdamW's.
     share_changed : float
-        Of the drawn faces, those whose picture is changed as those of photos are; the
+        Of the synthetic faces, those whose picture is changed as those of photos are; the
         others keep their finest folds.
     """
 
@@ -172,7 +172,7 @@ def columns_of_units(model) -> dict:
     return columns
 
 
-def draw_faces(model, prior, n, size, *, seed, verbose=False, **how):
+def sample_faces(model, prior, n, size, *, seed, verbose=False, **how):
     """Draw random people.
 
     Parameters
@@ -207,7 +207,7 @@ def draw_faces(model, prior, n, size, *, seed, verbose=False, **how):
 
 
 class _Crops:
-    """Random training crops of annotated and of drawn faces."""
+    """Random training crops of annotated and of synthetic faces."""
 
     def __init__(self, faces, model, prior, mean_shape, recipe, rng, verbose):
         self.images, self.model, self.recipe, self.rng = faces.images, model, recipe, rng
@@ -217,7 +217,7 @@ class _Crops:
         _, self.points = visible_points(model, faces.landmarks)
         # crops of training show the face as large as those of 128 pixels do
         seed = int(rng.integers(2**31))
-        self.drawn, self.parameters = draw_faces(
+        self.drawn, self.parameters = sample_faces(
             model, prior, recipe.n_drawn, 128, seed=seed, verbose=verbose
         )
         pose, sigma, alpha = model.split(self.parameters)
@@ -239,8 +239,8 @@ class _Crops:
             crop, points = self._mirror(crop, points)
         return change_picture(crop, self.rng), points
 
-    def draw_drawn(self, index):
-        """Return a crop of a drawn face, its points and its parameters."""
+    def sample_synthetic(self, index):
+        """Return a crop of a synthetic face, its points and its parameters."""
         matrix = self._matrix(self.drawn_placements[index])
         crop = warp(self.drawn[index], matrix, (self.size, self.size)).astype(np.float32)
         points = transform_points(matrix, self.drawn_points[index])
@@ -259,7 +259,7 @@ class _Crops:
         of_drawn = self._indices(len(self.drawn), n_drawn)
         while True:
             photos = [self.draw(index) for index in next(of_photos)]
-            drawn = [self.draw_drawn(index) for index in next(of_drawn)]
+            drawn = [self.sample_synthetic(index) for index in next(of_drawn)]
             crops = np.stack([part[0] for part in [*photos, *drawn]])
             points = np.stack([part[1] for part in [*photos, *drawn]])
             parameters = np.stack([part[2] for part in drawn])
@@ -344,7 +344,7 @@ def train_fitter(faces, model, prior, mean_shape, folder, recipe=FitterRecipe(),
     recipe : FitterRecipe
         How.
     **shown
-        ``seed`` of the drawn faces, the weights and the random crops, 0 by default;
+        ``seed`` of the synthetic faces, the weights and the random crops, 0 by default;
         ``name`` before the progress bar and its ``position``.
     """
     seed, name = shown.get("seed", 0), shown.get("name", "")
@@ -401,7 +401,7 @@ def train_fitter(faces, model, prior, mean_shape, folder, recipe=FitterRecipe(),
     )
 
 
-def train_fitter_and_judge(
+def train_and_evaluate_fitter(
     faces, folder, networks, model, prior, recipe=FitterRecipe(), *, seed=0, n_jobs=1
 ):
     """Train on all the faces, and on the other folds to measure on each.
@@ -413,8 +413,9 @@ def train_fitter_and_judge(
     folder : str or path
         Where the network that was trained on all the faces goes, and those of the folds.
     networks : str, path or None
-        What ``ferpipe.train.landmark_networks.train_and_judge`` wrote with ``keep_folds``:
-        the networks of its folds look first; the folds are the same. None for no judgement.
+        What ``ferpipe.train.landmark_networks.train_and_evaluate`` wrote with
+        ``keep_folds``: the networks of its folds look first; the folds are the same. None
+        for no judgement.
     model : CandideModel
         Calibrated on all faces. On the faces of a fold it is calibrated anew.
     prior : Prior
@@ -433,8 +434,8 @@ def train_fitter_and_judge(
         eye distances, and the fit's quality. Every face counts: one that the detector
         misses starts from a fixed box in the middle.
     score : float
-        Of the judge of fits, as :func:`ferpipe.train.quality_model.train_judge_and_judge`
-        gives it.
+        Of the quality_model of fits, as
+        :func:`ferpipe.train.quality_model.train_and_evaluate_quality` gives it.
     """
     jobs = [joblib.delayed(_train_on_all)(faces, folder, model, prior, recipe, seed)]
     splits = []
@@ -468,8 +469,8 @@ def _train_on_all(faces, folder, model, prior, recipe, seed):
     train_fitter(
         faces, model, prior, mean_shape, folder, recipe, seed=seed, name="all faces"
     )
-    judge, score = train_judge_and_judge(faces, model, mean_shape, seed=seed)
-    save_judge(Path(folder) / "quality.npz", judge)
+    quality_model, score = train_and_evaluate_quality(faces, model, mean_shape, seed=seed)
+    save_quality_model(Path(folder) / "quality.npz", quality_model)
     return score
 
 
@@ -492,7 +493,9 @@ def _train_and_measure(faces, fit, test, folder, networks, recipe, seed):
         name=f"fold {number}",
         position=number,
     )
-    save_judge(folder / "quality.npz", train_judge(seen, model, mean_shape, seed=seed))
+    save_quality_model(
+        folder / "quality.npz", train_quality_model(seen, model, mean_shape, seed=seed)
+    )
     cascade = load_wireframe_cascade(folder, landmarks, model)
     return errors_of(cascade, faces.take(test))
 
@@ -527,7 +530,7 @@ def errors_of(cascade, faces):
 
 
 def scores_of_errors(errors) -> dict:
-    """Sum up what :func:`train_fitter_and_judge` returns."""
+    """Sum up what :func:`train_and_evaluate_fitter` returns."""
     distances, quality = errors.T
     good = quality > 0.5
     scores = {
@@ -541,8 +544,8 @@ def scores_of_errors(errors) -> dict:
     return {name: round(float(score), 5) for name, score in scores.items()}
 
 
-def scores_on_drawn_faces(cascade, prior, *, n=400, size=128, seed=1_000_000) -> dict:
-    """Fit the wireframe to drawn faces that no training has seen.
+def scores_on_synthetic_faces(cascade, prior, *, n=400, size=128, seed=1_000_000) -> dict:
+    """Fit the wireframe to synthetic faces that no training has seen.
 
     Parameters
     ----------
@@ -566,7 +569,7 @@ def scores_on_drawn_faces(cascade, prior, *, n=400, size=128, seed=1_000_000) ->
         is shown by 22 % of the faces. Faces that the detector misses do not count;
         ``found`` is the share of the others.
     """
-    images, truth = draw_faces(
+    images, truth = sample_faces(
         cascade.model, prior, n, size, seed=seed, spread=(8, 15, 8), rare=0.0
     )
     faces, missed = find_faces(cascade, list(images))
@@ -595,7 +598,7 @@ def agreement(model, truth, fitted) -> dict:
     Returns
     -------
     scores : dict
-        As :func:`scores_on_drawn_faces` returns them.
+        As :func:`scores_on_synthetic_faces` returns them.
     """
     turned, again = (rotation_matrix(part[:, :3]) for part in (truth, fitted))
     cosines = (np.einsum("nij,nij->n", turned, again) - 1) / 2

@@ -6,9 +6,9 @@ from sklearn.neural_network import MLPClassifier
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.fit_quality import (
     QUALITY_SIZE,
-    FitJudge,
-    load_judge,
-    save_judge,
+    FitQualityModel,
+    load_quality_model,
+    save_quality_model,
     standardized,
 )
 from ferpipe.candide.point_fit import visible_points
@@ -44,7 +44,7 @@ def test_it_computes_what_scikit_learns_network_does():
     (weights, last_weights), (offsets, last_offset) = network.coefs_, network.intercepts_
     shape = load_model("ferpipe").mean_shape
     _, mean_points = visible_points(load_calibrated()[0], shape)
-    judge = FitJudge(
+    quality_model = FitQualityModel(
         shape, mean_points, weights, offsets, last_weights[:, 0], last_offset[0]
     )
     image = rng.integers(0, 255, (QUALITY_SIZE, QUALITY_SIZE), dtype=np.uint8)
@@ -53,12 +53,12 @@ def test_it_computes_what_scikit_learns_network_does():
     middle = (shape.min(0) + shape.max(0)) / 2
     at = (mean_points - middle) * side + (QUALITY_SIZE - 1) / 2
     expected = network.predict_proba(standardized(image[None]))[0, 1]
-    assert judge(image, at) == pytest.approx(expected, abs=1e-3)
+    assert quality_model(image, at) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_face_is_good_and_all_else_is_not(points):
-    judge = load_judge()
-    assert judge(PHOTO, points) > 0.9
+    quality_model = load_quality_model()
+    assert quality_model(PHOTO, points) > 0.9
     unit = np.ptp(points[:, 0])
     for wrong in (
         points + np.array([0.5 * unit, 0]),
@@ -66,12 +66,12 @@ def test_a_face_is_good_and_all_else_is_not(points):
         (points - points.mean(0)) * 1.7 + points.mean(0),
         (points - points.mean(0)) @ [[0, 1], [-1, 0]] + points.mean(0),
     ):
-        assert judge(PHOTO, wrong) < 0.4
-    assert judge(read_image(coffee()), points) < 0.5
-    assert judge(np.full((50, 50), 100, np.uint8), points) < 0.5
+        assert quality_model(PHOTO, wrong) < 0.4
+    assert quality_model(read_image(coffee()), points) < 0.5
+    assert quality_model(np.full((50, 50), 100, np.uint8), points) < 0.5
 
 
 def test_saved_and_loaded_it_judges_alike(points, tmp_path):
-    save_judge(tmp_path / "quality.npz", load_judge())
-    again = load_judge(tmp_path / "quality.npz")
-    assert again(PHOTO, points) == load_judge()(PHOTO, points)
+    save_quality_model(tmp_path / "quality.npz", load_quality_model())
+    again = load_quality_model(tmp_path / "quality.npz")
+    assert again(PHOTO, points) == load_quality_model()(PHOTO, points)

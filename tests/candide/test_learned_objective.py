@@ -369,9 +369,9 @@ def test_faces_that_do_not_fit_are_refused(faces):
         LearnedObjective(**QUICK).fit(images, np.where(points > 90, np.nan, points))
     with pytest.raises(TypeError, match="array of uint8, got float64"):
         LearnedObjective(**QUICK).fit([image / 255.0 for image in images], points)
-    colour = [np.repeat(image[..., None], 3, axis=2) for image in images]
+    color = [np.repeat(image[..., None], 3, axis=2) for image in images]
     with pytest.raises(ValueError, match=r"shape \(h, w\), got \(120, 120, 3\)"):
-        LearnedObjective(**QUICK).fit(colour, points)
+        LearnedObjective(**QUICK).fit(color, points)
     with pytest.raises(ValueError, match=r"reaches must be positive.*-0.1"):
         LearnedObjective(**QUICK | {"reaches": (0.2, -0.1)}).fit(images, points)
 

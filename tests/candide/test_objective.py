@@ -32,7 +32,7 @@ def facts():
     return load_model("ferpipe")
 
 
-def draw_faces(calibrated, n, seed):
+def sample_faces(calibrated, n, seed):
     """Draw likely faces: their parameters and visible points."""
     model, prior = calibrated
     rng = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ def test_partners_are_those_of_the_68_points(calibrated):
 
 def test_normals_are_across_the_lips_and_the_brows(calibrated):
     model, _ = calibrated
-    _, points = draw_faces(calibrated, 5, 1)
+    _, points = sample_faces(calibrated, 5, 1)
     normals = contour_normals(points)
     assert normals.shape == points.shape
     np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1)
@@ -112,7 +112,7 @@ def test_normals_are_across_the_lips_and_the_brows(calibrated):
 
 
 def test_normals_follow_their_faces(calibrated):
-    _, points = draw_faces(calibrated, 1, 2)
+    _, points = sample_faces(calibrated, 1, 2)
     points = points[0]
     turn = similarity(2.0, 0.7, (30, 40), (90, 10))
     turned = contour_normals(transform_points(turn, points))
@@ -130,7 +130,7 @@ def test_points_that_coincide_have_a_normal():
 
 def test_mean_shape_is_level_symmetrical_and_of_size_1(calibrated):
     model, _ = calibrated
-    _, points = draw_faces(calibrated, 10, 3)
+    _, points = sample_faces(calibrated, 10, 3)
     mean = mean_shape(points)
     left, right = (
         sorted(model.landmarks).index(model.vertex_names[f"eye_outer_{side}"])
@@ -145,7 +145,7 @@ def test_mean_shape_is_level_symmetrical_and_of_size_1(calibrated):
 
 @pytest.mark.parametrize("reach", [0.3, 0.1])
 def test_faces_are_displaced_as_far_as_lines_reach(calibrated, reach):
-    _, points = draw_faces(calibrated, 300, 4)
+    _, points = sample_faces(calibrated, 300, 4)
     mean = mean_shape(points)
     displaced = displace(points, reach, mean, np.random.RandomState(0))
     units = [fit_similarity(mean, one)[:, 0] for one in points]
@@ -167,7 +167,7 @@ def test_mean_face_is_placed_in_the_box(calibrated, facts):
     _, mean = visible_points(model, facts.mean_shape)
     placement = fit_similarity(mean, points)
     np.testing.assert_allclose(
-        transform_points(placement, facts.box_centre), (109.5, 99.5), atol=1
+        transform_points(placement, facts.box_center), (109.5, 99.5), atol=1
     )
     assert 100 / placement[0, 0] == pytest.approx(facts.box_width, rel=0.02)
     turned = start_in_box(model, prior, (60, 50, 100, 100), 0.4, facts)
@@ -180,7 +180,7 @@ def test_mean_face_is_placed_in_the_box(calibrated, facts):
 @pytest.mark.parametrize("across_only", [False, True])
 def test_faces_are_found_where_the_objective_wants_them(calibrated, across_only):
     model, prior = calibrated
-    true, points = draw_faces(calibrated, 4, 5)
+    true, points = sample_faces(calibrated, 4, 5)
     image = np.zeros((240, 240), np.uint8)
     for one, parameters in zip(points, true, strict=True):
         pose = parameters[:6] + np.array([0, 0, 0.1, 5, 8, -6])
@@ -200,7 +200,7 @@ def test_faces_are_found_where_the_objective_wants_them(calibrated, across_only)
 
 def test_limits_are_kept(calibrated):
     model, prior = calibrated
-    true, points = draw_faces(calibrated, 1, 6)
+    true, points = sample_faces(calibrated, 1, 6)
     limits = unit_limits(model, prior)
     limits[:, -65:] = [[-0.01], [0.01]]
     start = np.r_[true[0, :6], prior.mean]
@@ -249,7 +249,7 @@ def test_minima_are_counted(row, expected):
 
 
 def test_an_ideal_objective_has_indicators_of_1(calibrated):
-    _, points = draw_faces(calibrated, 3, 7)
+    _, points = sample_faces(calibrated, 3, 7)
 
     class Each(Oracle):
         """The truth of the face whose number the image holds."""
@@ -266,7 +266,7 @@ def test_an_ideal_objective_has_indicators_of_1(calibrated):
 
 
 def test_a_wavy_objective_with_shifted_minima_has_low_ones(calibrated):
-    _, points = draw_faces(calibrated, 1, 8)
+    _, points = sample_faces(calibrated, 1, 8)
 
     class Wavy(Oracle):
         def values(self, seen, points, normals, unit, stage):
@@ -327,7 +327,7 @@ def test_landmarks_are_looked_for_once_and_where_the_points_are(calibrated, fact
 def test_landmarks_have_the_least_value(calibrated, facts):
     model, _ = calibrated
     rng = np.random.default_rng(9)
-    _, (points,) = draw_faces(calibrated, 1, 9)
+    _, (points,) = sample_faces(calibrated, 1, 9)
     normals = contour_normals(points)
     places = rng.uniform(-0.1, 0.1, N_VISIBLE)
     seen = points + 60 * places[:, None] * normals
@@ -369,7 +369,7 @@ def test_edges_are_found_across_the_contour_and_not_along(calibrated):
 
 
 def test_an_image_without_edges_says_nothing(calibrated):
-    _, (points,) = draw_faces(calibrated, 1, 11)
+    _, (points,) = sample_faces(calibrated, 1, 11)
     objective = EdgeObjective()
     seen = objective.look(np.full((240, 240), 90, np.uint8), points)
     _, sure = objective.observe(seen, points, contour_normals(points), 60, 0)
@@ -385,7 +385,7 @@ def test_an_image_without_edges_says_nothing(calibrated):
 
 def test_indicators_of_designed_objectives(calibrated, facts):
     model, _ = calibrated
-    _, points = draw_faces(calibrated, 2, 12)
+    _, points = sample_faces(calibrated, 2, 12)
     rng = np.random.default_rng(13)
     images = list(rng.integers(0, 255, (2, 240, 240), dtype=np.uint8))
     edges = EdgeObjective((0.2,)).indicators(images, points, random_state=0)

@@ -15,7 +15,7 @@ from ferpipe.candide.point_fit import (
     unit_limits,
     visible_points,
 )
-from ferpipe.candide.template import drawn_model, partners
+from ferpipe.candide.template import partners, template_model
 from ferpipe.faces.landmark_points import MIRRORED
 
 N_SHAPE, N_ANIMATION = 14, 65
@@ -39,7 +39,7 @@ NARROW, USUAL, WILD = (
 
 @pytest.fixture(scope="module")
 def model():
-    return drawn_model()
+    return template_model()
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_faces_are_known_not_to_turn_far(model, visible):
 # Covariances
 
 
-def test_covariances_are_those_of_the_linearised_model(model, visible):
+def test_covariances_are_those_of_the_linearized_model(model, visible):
     _, points = draw(model, visible, USUAL, 3, 4)
     fitted, covariances = fit_points(model, USUAL, visible, points, covariances=True)
     assert covariances.shape == (3, N_UNITS, N_UNITS)

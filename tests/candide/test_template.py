@@ -8,8 +8,8 @@ import pytest
 from ferpipe.candide.template import (
     ANCHORS,
     N_VERTICES,
-    drawn_model,
     partners,
+    template_model,
     triangles_of_openings,
 )
 from ferpipe.candide.wfm import read_wfm
@@ -35,7 +35,7 @@ TO_THE_OTHER_SIDE = np.array([-1.0, 1.0, 1.0])
 
 @pytest.fixture(scope="module")
 def model():
-    return drawn_model()
+    return template_model()
 
 
 def used_vertices():
@@ -99,7 +99,7 @@ def test_every_used_vertex_has_a_name_with_its_side(model):
 
 
 def test_the_drawing_is_made_once_and_shared():
-    assert drawn_model() is drawn_model()
+    assert template_model() is template_model()
 
 
 # Symmetry

@@ -58,7 +58,7 @@ def test_both_splits(folder):
 
 def test_one_split_under_its_other_name(folder):
     (folder / "Val").rename(folder / "Val_AFEW")
-    X, y = load_afew(folder.parent, usage="Val", grey=False, return_X_y=True)
+    X, y = load_afew(folder.parent, usage="Val", gray=False, return_X_y=True)
     assert {clip.shape for clip in X} == {(7, 16, 32, 3)}
     assert len(y) == 7
 
@@ -79,7 +79,7 @@ def test_one_frame_in_so_many_seconds(folder, every, levels):
 
 
 def test_times_a_little_early_are_on_time(folder, monkeypatch):
-    def frames(path, *, grey):
+    def frames(path, *, gray):
         for time in (0, 0.2, 0.2999, 0.4, 0.5999):
             yield time, np.full((4, 4), round(100 * time), np.uint8)
 

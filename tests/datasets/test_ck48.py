@@ -13,7 +13,7 @@ FOLDERS = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two subjects, one sequence a class each; grey level = 10 * class + frame."""
+    """Two subjects, one sequence a class each; gray level = 10 * class + frame."""
     root = tmp_path / "CK+48"
     for number, name in enumerate(FOLDERS):
         (root / name).mkdir(parents=True)

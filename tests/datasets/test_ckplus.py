@@ -31,7 +31,7 @@ def write_points(file, frame):
 def folder(tmp_path):
     """Two subjects, one sequence an emotion each and one without; 5 frames, S010 has 6.
 
-    The grey level of a frame is 30 times the emotion plus its number, so that 151 is the
+    The gray level of a frame is 30 times the emotion plus its number, so that 151 is the
     first frame of happiness.
     """
     root = tmp_path / "CK+"
@@ -148,7 +148,7 @@ def test_landmarks(folder):
     assert frames.landmarks[:2, 0].tolist() == [[4.5, 0], [5.5, 0]]
 
 
-def test_sequences_of_two_sizes_and_in_colour(folder):
+def test_sequences_of_two_sizes_and_in_color(folder):
     for file in (folder / "cohn-kanade-images/S005/002").iterdir():
         image = np.zeros((10, 16, 3), np.uint8)
         image[:, :, 2] = 200
@@ -156,7 +156,7 @@ def test_sequences_of_two_sizes_and_in_colour(folder):
     bunch = load_ckplus(folder)
     assert bunch.data[0].shape == (3, 10, 16)
     assert levels(bunch.data[0]) == [60, 60, 60]  # 0.299 of 200
-    assert load_ckplus(folder, grey=False).data[0][0, 0, 0].tolist() == [200, 0, 0]
+    assert load_ckplus(folder, gray=False).data[0][0, 0, 0].tolist() == [200, 0, 0]
     assert isinstance(load_ckplus(folder, as_sequences=False).data, list)
 
 

@@ -72,7 +72,7 @@ def write_annotations(root, content):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Photographs of 30 x 40 pixels whose grey level is their column."""
+    """Photographs of 30 x 40 pixels whose gray level is their column."""
     root = tmp_path / "EMOTIC"
     write_annotations(root, CONTENT)
     (root / "emotic/mscoco/images").mkdir(parents=True)
@@ -120,8 +120,8 @@ def test_categories_are_kept(folder):
     ]
 
 
-def test_one_split_in_colour_from_the_folder_above(folder):
-    X, y = load_emotic(folder.parent, usage="val", grey=False, return_X_y=True)
+def test_one_split_in_color_from_the_folder_above(folder):
+    X, y = load_emotic(folder.parent, usage="val", gray=False, return_X_y=True)
     assert X[0].shape == (9, 9, 3)
     assert y.tolist() == ["fear"]
 

@@ -9,7 +9,7 @@ WORDS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two characters, two images a class each; grey level = number of the image."""
+    """Two characters, two images a class each; gray level = number of the image."""
     root = tmp_path / "FERG_DB_256"
     for character in ("mery", "aia"):
         for place, word in enumerate(WORDS):
@@ -41,8 +41,8 @@ def test_groups_are_characters(folder):
     assert bunch.kind == "images"
 
 
-def test_scaled_and_in_colour_from_the_folder_above(folder):
-    X, y = load_ferg(folder.parent, size=8, grey=False, return_X_y=True)
+def test_scaled_and_in_color_from_the_folder_above(folder):
+    X, y = load_ferg(folder.parent, size=8, gray=False, return_X_y=True)
     assert X.shape == (28, 8, 8, 3)
     assert y.shape == (28,)
     with pytest.raises(ValueError, match="size must be"):

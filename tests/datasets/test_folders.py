@@ -54,7 +54,7 @@ def test_images_of_two_sizes_are_a_list_or_scaled(images):
     scaled = load_image_folder(images, size=24)
     assert scaled.data.shape == (13, 24, 24)
     assert np.all(scaled.data[6] == 7)
-    assert load_image_folder(images, size=[8, 16], grey=False).data.shape == (13, 8, 16, 3)
+    assert load_image_folder(images, size=[8, 16], gray=False).data.shape == (13, 8, 16, 3)
 
 
 def test_groups_come_from_the_path(images):
@@ -143,8 +143,8 @@ def test_clips_are_folders_of_frames_or_videos(clips):
     assert bunch.kind == "sequences"
 
 
-def test_clips_scaled_and_in_colour(clips):
-    X, y = load_sequence_folder(clips, size=8, grey=False, return_X_y=True)
+def test_clips_scaled_and_in_color(clips):
+    X, y = load_sequence_folder(clips, size=8, gray=False, return_X_y=True)
     assert [clip.shape for clip in X] == [(3, 8, 8, 3), (4, 8, 8, 3)] * 2
     assert y.shape == (4,)
 

@@ -9,7 +9,7 @@ CODES = ("AN", "DI", "FE", "HA", "NE", "SA", "SU")
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two subjects, two images a class each; grey level = number of the image."""
+    """Two subjects, two images a class each; gray level = number of the image."""
     root = tmp_path / "jaffe"
     root.mkdir()
     number = 0

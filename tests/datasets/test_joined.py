@@ -84,9 +84,9 @@ def test_leaving_out_a_data_set_with_the_same_people_is_refused():
         make_plan(compile_spec(spec), joined)
     spec["evaluate"]["allow_leak"] = True
     assert "Cohn-Kanade/S0" in make_plan(compile_spec(spec), joined).leak
-    spec["evaluate"] = {"folds": {"StratifiedKFold": {"n_splits": 3}}}
+    spec["evaluate"] = {"outer_cv": {"StratifiedKFold": {"n_splits": 3}}}
     plan = make_plan(compile_spec(spec), joined)
-    for train, test in plan.split.folds["by_subject"]:
+    for train, test in plan.split.folds["subject_independent"]:
         assert not set(joined.groups[train]) & set(joined.groups[test])
 
 

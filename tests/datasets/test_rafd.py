@@ -18,7 +18,7 @@ WORDS = {
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two models, eight expressions, two angles, two gazes; blue, so grey is 29."""
+    """Two models, eight expressions, two angles, two gazes; blue, so gray is 29."""
     root = tmp_path / "RaFD"
     root.mkdir()
     for angle in ("045", "090"):
@@ -45,8 +45,8 @@ def test_frontal_images(folder):
     assert "request" in bunch.DESCR
 
 
-def test_other_angles_in_colour(folder):
-    bunch = load_rafd(folder, angles=[45, 90], grey=False)
+def test_other_angles_in_color(folder):
+    bunch = load_rafd(folder, angles=[45, 90], gray=False)
     assert bunch.data.shape == (64, 20, 14, 3)
     assert bunch.data[0, 0, 0, 2] > 240 > 20 > bunch.data[0, 0, 0, 0]
     assert bunch.angles.tolist() == [45] * 32 + [90] * 32

@@ -43,7 +43,7 @@ SEARCHED = {
     },
     "evaluate": {
         "folds": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
-        "inner": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
+        "inner_cv": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
         "scoring": ["accuracy", "f1_macro"],
     },
 }
@@ -473,7 +473,7 @@ def test_a_killed_program_leaves_no_worker_behind(file, tmp_path):
         start_new_session=True,
     )
     deadline = time.monotonic() + 90
-    # the jobs keep their steps here: the workers are at work
+    # the jobs keep their steps here: the workers are at context
     while not list((tmp_path / "cache").glob("*/*.joblib")):
         assert time.monotonic() < deadline
         time.sleep(0.1)

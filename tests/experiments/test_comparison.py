@@ -11,9 +11,9 @@ from ferpipe.experiments.comparison import (
     compare_runs,
     corrected_t_test,
     draw_comparisons,
-    judged_samples,
     mcnemar_test,
     read_run,
+    scored_samples,
 )
 from ferpipe.experiments.metrics import subject_bootstrap
 from ferpipe.experiments.report.page import write_report
@@ -34,13 +34,13 @@ def make_run(correct, *, name="run", folds=6, **changes):
         "format": 1,
         "name": name,
         "synthetic": False,
-        "headline": "by_subject",
+        "primary": "subject_independent",
         "data": {"loader": "drawn"},
         "target": target,
         "groups": [f"s{i // 5}" for i in range(n)],
         "folds": [
             {
-                "split": "by_subject",
+                "split": "subject_independent",
                 "n_train": n - len(part),
                 "test": part.tolist(),
                 "predicted": [predicted[i] for i in part],
@@ -128,7 +128,7 @@ def test_runs_are_compared_sample_by_sample(correct):
     difference = second.astype(float) - first
     low, high = subject_bootstrap(difference, np.arange(N) // 5)
     assert (found["n_samples"], found["n_first"], found["n_second"]) == (N, N, N)
-    assert (found["split"], found["n_subjects"]) == ("by_subject", 12)
+    assert (found["split"], found["n_subjects"]) == ("subject_independent", 12)
     assert (found["first"], found["second"]) == pytest.approx((first.mean(), second.mean()))
     assert found["difference"] == pytest.approx(difference.mean())
     # Subjects are numbered in another order: the draws differ.
@@ -211,7 +211,7 @@ def test_samples_held_out_twice_count_by_the_share_that_was_right(correct):
     first, second = (make_run(right) for right in correct)
     wrong = make_run(np.zeros(N, bool))
     first["folds"] += wrong["folds"][:1]
-    samples, shares, times = judged_samples(first)
+    samples, shares, times = scored_samples(first)
     np.testing.assert_array_equal(samples, np.arange(N))
     np.testing.assert_array_equal(times, [2] * 10 + [1] * 50)
     np.testing.assert_allclose(shares[:10], correct[0][:10] / 2)
@@ -223,7 +223,7 @@ def test_samples_held_out_twice_count_by_the_share_that_was_right(correct):
 def test_other_splits_than_the_headline_are_left_aside(correct):
     first, second = (make_run(right) for right in correct)
     expected = compare_runs(first, second)
-    plain = [{**fold, "split": "plain"} for fold in make_run(~correct[1])["folds"]]
+    plain = [{**fold, "split": "stratified"} for fold in make_run(~correct[1])["folds"]]
     second["folds"] = second["folds"] + plain
     assert compare_runs(first, second) == expected
 
@@ -235,7 +235,7 @@ def test_other_splits_than_the_headline_are_left_aside(correct):
         ({"target": ["anger"] * N}, "different samples of drawn: their labels differ"),
         ({"target": ["anger"] * 50}, "different samples of drawn, 60 and 50"),
         ({"groups": ["s"] * N}, "different samples of drawn: their subjects differ"),
-        ({"headline": "plain"}, "different splits, by subject and plain"),
+        ({"primary": "stratified"}, "different splits, by subject and stratified"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(correct, changes, message):
@@ -247,7 +247,7 @@ def test_runs_that_cannot_be_compared_are_refused(correct, changes, message):
 def test_runs_without_a_sample_in_common_are_refused(correct):
     first, second = (make_run(right) for right in correct)
     first["folds"], second["folds"] = first["folds"][:3], second["folds"][3:]
-    with pytest.raises(ValueError, match="have judged no sample in common"):
+    with pytest.raises(ValueError, match="have evaluated no sample in common"):
         compare_runs(first, second)
 
 
@@ -255,7 +255,7 @@ def test_what_the_report_wrote_is_read(correct, tmp_path):
     run = make_run(correct[0])
     folds = [
         Fold(
-            split="by_subject",
+            split="subject_independent",
             number=number,
             test=np.array(fold["test"]),
             predicted=np.array(fold["predicted"]),
@@ -281,10 +281,10 @@ def test_what_the_report_wrote_is_read(correct, tmp_path):
         target=np.array(run["target"]),
         groups=np.array(run["groups"]),
         classes=("anger", "fear"),
-        headline="by_subject",
+        primary="subject_independent",
         folds=tuple(folds),
         scoring=("accuracy",),
-        choose_by="accuracy",
+        refit="accuracy",
         best_params={},
         cv_results={},
         model=None,
@@ -303,7 +303,7 @@ def test_what_the_report_wrote_is_read(correct, tmp_path):
 def test_reports_that_lie_here_agree_with_their_own_scores():
     runs = [read_run(REPORTS / f"{name}_svm_ck48_7") for name in ("hog", "texture")]
     found = compare_runs(*runs)
-    pooled = [run["splits"]["by_subject"]["accuracy"]["pooled"] for run in runs]
+    pooled = [run["splits"]["subject_independent"]["accuracy"]["pooled"] for run in runs]
     assert (found["first"], found["second"]) == pytest.approx(tuple(pooled))
     assert found["n_samples"] == 327
     assert found["t_test"]["n_folds"] == 10
@@ -317,7 +317,7 @@ def test_reports_that_lie_here_agree_with_their_own_scores():
         ("{", "is not JSON"),
         ("[]", "has the format None, but this version of ferpipe reads 1"),
         ('{"format": 9}', "has the format 9"),
-        ('{"format": 1, "name": "a"}', "lacks synthetic, headline, data, target"),
+        ('{"format": 1, "name": "a"}', "lacks synthetic, primary, data, target"),
     ],
 )
 def test_files_that_are_no_results_are_refused(tmp_path, text, message):

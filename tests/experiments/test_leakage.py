@@ -5,7 +5,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils import Bunch
 
 from ferpipe.experiments.leakage import find_leaks
-from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.metrics import summarize
 from ferpipe.experiments.report.page import text_table, write_report
 from ferpipe.experiments.run import DataError, make_plan, run_experiment
 from ferpipe.experiments.spec import SpecError, compile_spec
@@ -35,7 +35,7 @@ def experiment(**evaluate):
             "name": "leaky",
             "data": {"image_folder": {"path": "nowhere"}},
             "pipeline": {"pixels": "PixelFeatures", "classify": "KNeighborsClassifier"},
-            "evaluate": {"folds": {"StratifiedKFold": {"n_splits": 3}}, **evaluate},
+            "evaluate": {"outer_cv": {"StratifiedKFold": {"n_splits": 3}}, **evaluate},
         }
     )
 
@@ -176,7 +176,7 @@ def test_frames_of_a_sequence_are_resampled_together(tmp_path):
     bunch = clips()
     bunch.sequences = np.repeat([f"clip{i}" for i in range(12)], 3)
     results = run_experiment(experiment(), bunch)
-    summary = summarise(results)
+    summary = summarize(results)
     interval = summary["splits"]["by_sequence"]["accuracy"]["interval"]
     assert interval["method"] in ("sequence bootstrap", "wilson over sequences")
     assert summary["n_subjects"] is None
@@ -193,7 +193,7 @@ def test_near_identical_images_of_one_subject_are_no_leak():
     plan = make_plan(experiment(), bunch)
     assert plan.notes == ()
     assert plan.leak is None
-    assert list(plan.split.folds) == ["by_subject", "plain"]
+    assert list(plan.split.folds) == ["subject_independent", "stratified"]
 
 
 def test_the_same_picture_at_two_sizes_is_found():

@@ -13,7 +13,7 @@ from sklearn.metrics import (
 from ferpipe.experiments.metrics import (
     class_scores,
     subject_bootstrap,
-    summarise,
+    summarize,
     wilson_interval,
 )
 from ferpipe.experiments.results import Fold, Results
@@ -35,17 +35,17 @@ def make_fold(split, number, test, predicted, scores=None, steps=None):
     )
 
 
-def make_results(target, folds, *, groups=None, headline="plain", **changes):
+def make_results(target, folds, *, groups=None, primary="stratified", **changes):
     results = Results(
         name="toy",
         data={"synthetic": False},
         target=np.asarray(target),
         groups=groups,
         classes=CLASSES,
-        headline=headline,
+        primary=primary,
         folds=tuple(folds),
         scoring=("f1_macro",),
-        choose_by="f1_macro",
+        refit="f1_macro",
         best_params={},
         cv_results={},
         model=None,
@@ -67,17 +67,17 @@ def grouped():
     target = np.array(CLASSES * 20)
     groups = np.repeat([f"s{i:02d}" for i in range(12)], 5)
     folds = []
-    for split, share_wrong in (("by_subject", 0.5), ("plain", 0.2)):
+    for split, share_wrong in (("subject_independent", 0.5), ("stratified", 0.2)):
         predicted = noisy(target, share_wrong, seed=1)
         step = noisy(target, 0.3, seed=2)
         for number in range(3):
             test = np.arange(20 * number, 20 * number + 20)
-            scores = {"f1_macro": 0.1 * (number + 1) + (split == "plain") * 0.2}
+            scores = {"f1_macro": 0.1 * (number + 1) + (split == "stratified") * 0.2}
             fold = make_fold(
                 split, number, test, predicted[test], scores, {"net": step[test]}
             )
             folds.append(fold)
-    return make_results(target, folds, groups=groups, headline="by_subject")
+    return make_results(target, folds, groups=groups, primary="subject_independent")
 
 
 @pytest.mark.parametrize(("n_correct", "n"), [(0, 7), (7, 7), (3, 10), (278, 327)])
@@ -162,7 +162,7 @@ def test_class_scores_without_cases_are_not_a_number():
 
 
 def test_summary_pools_folds(grouped):
-    split = summarise(grouped)["splits"]["by_subject"]
+    split = summarize(grouped)["splits"]["subject_independent"]
     predicted = noisy(grouped.target, 0.5, seed=1)
     assert split["n_folds"] == 3
     assert split["n_tested"] == 60
@@ -184,13 +184,13 @@ def test_summary_pools_folds(grouped):
 def test_macro_f1_leaves_out_classes_neither_seen_nor_predicted():
     target = ["anger", "anger", "fear", "fear"]
     predicted = ["anger", "fear", "fear", "fear"]
-    results = make_results(target, [make_fold("plain", 0, range(4), predicted)])
+    results = make_results(target, [make_fold("stratified", 0, range(4), predicted)])
     expected = f1_score(target, predicted, average="macro")
-    assert summarise(results)["splits"]["plain"]["macro_f1"] == pytest.approx(expected)
+    assert summarize(results)["splits"]["stratified"]["macro_f1"] == pytest.approx(expected)
 
 
 def test_interval_is_resampled_over_subjects(grouped):
-    interval = summarise(grouped)["splits"]["by_subject"]["accuracy"]["interval"]
+    interval = summarize(grouped)["splits"]["subject_independent"]["accuracy"]["interval"]
     right = noisy(grouped.target, 0.5, seed=1) == grouped.target
     low, high = subject_bootstrap(right, grouped.groups)
     assert interval == {
@@ -202,9 +202,9 @@ def test_interval_is_resampled_over_subjects(grouped):
 
 
 def test_interval_without_groups_is_wilson(grouped):
-    folds = [fold for fold in grouped.folds if fold.split == "plain"]
-    summary = summarise(replace(grouped, groups=None, headline="plain", folds=folds))
-    accuracy = summary["splits"]["plain"]["accuracy"]
+    folds = [fold for fold in grouped.folds if fold.split == "stratified"]
+    summary = summarize(replace(grouped, groups=None, primary="stratified", folds=folds))
+    accuracy = summary["splits"]["stratified"]["accuracy"]
     low, high = wilson_interval(round(accuracy["pooled"] * 60), 60)
     assert accuracy["interval"]["method"] == "wilson"
     assert (accuracy["interval"]["low"], accuracy["interval"]["high"]) == (low, high)
@@ -215,9 +215,9 @@ def test_interval_without_groups_is_wilson(grouped):
 def test_interval_of_a_perfect_score_still_has_a_width():
     target = list(CLASSES) * 4
     groups = np.repeat(["a", "b", "c", "d"], 3)
-    fold = make_fold("by_subject", 0, range(12), target)
-    results = make_results(target, [fold], groups=groups, headline="by_subject")
-    interval = summarise(results)["splits"]["by_subject"]["accuracy"]["interval"]
+    fold = make_fold("subject_independent", 0, range(12), target)
+    results = make_results(target, [fold], groups=groups, primary="subject_independent")
+    interval = summarize(results)["splits"]["subject_independent"]["accuracy"]["interval"]
     assert interval["method"] == "wilson over subjects"
     assert (interval["low"], interval["high"]) == wilson_interval(4, 4)
 
@@ -225,10 +225,10 @@ def test_interval_of_a_perfect_score_still_has_a_width():
 def test_sample_held_out_twice_counts_once():
     target = ["anger", "fear", "happiness", "anger"]
     folds = [
-        make_fold("plain", 0, [0, 1, 2, 3], target),
-        make_fold("plain", 1, [0, 1], ["fear", "fear"]),
+        make_fold("stratified", 0, [0, 1, 2, 3], target),
+        make_fold("stratified", 1, [0, 1], ["fear", "fear"]),
     ]
-    split = summarise(make_results(target, folds))["splits"]["plain"]
+    split = summarize(make_results(target, folds))["splits"]["stratified"]
     assert split["n_tested"] == 4
     assert split["accuracy"]["pooled"] == pytest.approx(3.5 / 4)
     interval = split["accuracy"]["interval"]
@@ -236,18 +236,18 @@ def test_sample_held_out_twice_counts_once():
 
 
 def test_gap_is_paired_plain_minus_by_subject(grouped):
-    gap = summarise(grouped)["gap"]
+    gap = summarize(grouped)["gap"]
     plain = noisy(grouped.target, 0.2, seed=1) == grouped.target
-    by_subject = noisy(grouped.target, 0.5, seed=1) == grouped.target
-    difference = plain.astype(float) - by_subject
+    subject_independent = noisy(grouped.target, 0.5, seed=1) == grouped.target
+    difference = plain.astype(float) - subject_independent
     assert gap["accuracy"] == pytest.approx(difference.mean())
     low, high = subject_bootstrap(difference, grouped.groups)
     assert (gap["interval"]["low"], gap["interval"]["high"]) == (low, high)
     assert gap["scores"] == pytest.approx({"f1_macro": 0.2})
 
 
-def test_step_predictions_are_summarised_beside_the_pipeline(grouped):
-    step = summarise(grouped)["splits"]["by_subject"]["steps"]["net"]
+def test_step_predictions_are_summarized_beside_the_pipeline(grouped):
+    step = summarize(grouped)["splits"]["subject_independent"]["steps"]["net"]
     right = noisy(grouped.target, 0.3, seed=2) == grouped.target
     assert step["accuracy"]["pooled"] == pytest.approx(right.mean())
     assert step["n_folds"] == 3
@@ -256,15 +256,17 @@ def test_step_predictions_are_summarised_beside_the_pipeline(grouped):
 def test_step_that_some_folds_left_out_is_taken_from_the_others(grouped):
     first, *others = grouped.folds
     results = replace(grouped, folds=(replace(first, step_predictions={}), *others))
-    step = summarise(results)["splits"]["by_subject"]["steps"]["net"]
+    step = summarize(results)["splits"]["subject_independent"]["steps"]["net"]
     assert (step["n_folds"], step["n_tested"]) == (2, 40)
 
 
 def test_counts_and_the_commonest_class():
     target = ["fear", "fear", "anger", "fear"]
     groups = np.array(["a", "a", "a", "b"])
-    fold = make_fold("by_subject", 0, range(4), target)
-    summary = summarise(make_results(target, [fold], groups=groups, headline="by_subject"))
+    fold = make_fold("subject_independent", 0, range(4), target)
+    summary = summarize(
+        make_results(target, [fold], groups=groups, primary="subject_independent")
+    )
     assert summary["commonest"] == {"label": "fear", "share": 0.75}
     assert summary["class_counts"] == {
         "anger": {"samples": 1, "subjects": 1},
@@ -273,12 +275,12 @@ def test_counts_and_the_commonest_class():
     }
 
 
-def test_protocol_and_headline_scores(grouped):
-    summary = summarise(grouped)
+def test_protocol_and_primary_scores(grouped):
+    summary = summarize(grouped)
     assert summary["protocol"].startswith("3 folds by subject, no subject on both sides")
     assert "nothing was searched" in summary["protocol"]
-    assert summary["headline_scores"] == pytest.approx({"f1_macro": 0.2})
-    searched = summarise(replace(grouped, cv_results={"params": [{}]}))
+    assert summary["primary_scores"] == pytest.approx({"f1_macro": 0.2})
+    searched = summarize(replace(grouped, cv_results={"params": [{}]}))
     assert "chosen by f1_macro inside each training part" in searched["protocol"]
 
 
@@ -288,7 +290,7 @@ def test_learning_curve_is_averaged_by_size(grouped):
         "train": [[1, 1], [0.9, 1]],
         "test": [[0.4, 0.6], [0.7, 0.7]],
     }
-    summary = summarise(replace(grouped, learning_curve=curve))["learning_curve"]
+    summary = summarize(replace(grouped, learning_curve=curve))["learning_curve"]
     assert summary["n_train"] == [10, 20]
     assert summary["train"]["mean"] == pytest.approx([1, 0.95])
     assert summary["test"]["spread"] == pytest.approx([np.sqrt(0.02), 0])
@@ -296,16 +298,16 @@ def test_learning_curve_is_averaged_by_size(grouped):
 
 def test_undefined_numbers_are_none_and_the_summary_is_strict_json():
     target = ["anger", "fear"]
-    fold = make_fold("plain", 0, [0, 1], ["anger", "anger"], {"f1_macro": np.nan})
-    summary = summarise(make_results(target, [fold]))
-    split = summary["splits"]["plain"]
+    fold = make_fold("stratified", 0, [0, 1], ["anger", "anger"], {"f1_macro": np.nan})
+    summary = summarize(make_results(target, [fold]))
+    split = summary["splits"]["stratified"]
     assert split["accuracy"]["spread"] is None
     assert split["scores"]["f1_macro"] == {"mean": None, "spread": None}
     assert split["per_class"]["fear"]["precision"] is None
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
-def test_seeds_are_summarised_apart_and_together():
+def test_seeds_are_summarized_apart_and_together():
     target = np.array(CLASSES * 4)
     wrong = np.roll(target, 1)
     halves = [np.arange(6), np.arange(6, 12)]
@@ -314,10 +316,10 @@ def test_seeds_are_summarised_apart_and_together():
         for number, test in enumerate(halves):
             predicted = np.where(np.arange(6) < n_wrong, wrong[test], target[test])
             scores = {"f1_macro": 1 - n_wrong / 10 - number / 10}
-            fold = make_fold("plain", number, test, predicted, scores)
+            fold = make_fold("stratified", number, test, predicted, scores)
             folds.append(replace(fold, seed=seed))
-    summary = summarise(make_results(target, folds))
-    split = summary["splits"]["plain"]
+    summary = summarize(make_results(target, folds))
+    split = summary["splits"]["stratified"]
     assert summary["seeds"] == [3, 5, 8]
     assert split["seeds"]["f1_macro"]["values"] == pytest.approx([0.95, 0.75, 0.55])
     assert split["seeds"]["f1_macro"]["mean"] == pytest.approx(0.75)
@@ -341,6 +343,6 @@ def test_seeds_are_summarised_apart_and_together():
         "2 folds that do not look at subjects; repeated with 3 seeds"
         in (summary["protocol"])
     )
-    alone = summarise(make_results(target, folds[:2]))
-    assert alone["splits"]["plain"]["seeds"] is None
+    alone = summarize(make_results(target, folds[:2]))
+    assert alone["splits"]["stratified"]["seeds"] is None
     assert "seeds" not in alone["protocol"]

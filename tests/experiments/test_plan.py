@@ -63,22 +63,22 @@ def test_fits_of_every_way_of_searching():
     # a search a fold and one over all the data; 2 plain folds; curves of 5 sizes
     rest = 2 + 2 * 5
     for search, tried in (("grid", 6), ({"random": {"n_iter": 4}}, 4), ("halving", 6 + 2)):
-        plan = plan_of(search, folds=FOLDS, inner=INNER)
+        plan = plan_of(search, folds=FOLDS, inner_cv=INNER)
         assert plan.fits == 3 * (tried * 2 + 1) + rest
 
 
-def test_fits_of_other_seeds_are_those_of_their_headline():
-    plan = plan_of(folds=FOLDS, inner=INNER, seeds=[0, 1, 2])
+def test_fits_of_other_seeds_are_those_of_their_primary():
+    plan = plan_of(outer_cv=FOLDS, inner_cv=INNER, seeds=[0, 1, 2])
     assert [other.fits for other in plan.repeats] == [2 * 13, 2 * 13]
-    assert plan.fits == plan_of(folds=FOLDS, inner=INNER).fits + 4 * 13
+    assert plan.fits == plan_of(outer_cv=FOLDS, inner_cv=INNER).fits + 4 * 13
 
 
 def test_one_part_that_is_judged_leaves_one_model():
-    plan = plan_of(protocol="random-80-20", inner=INNER)
-    assert plan.saves_judged
+    plan = plan_of(protocol="random-80-20", inner_cv=INNER)
+    assert plan.saves_scored
     assert plan.fits == 13
     assert plan.curve == []
-    assert not plan_of(folds=FOLDS).saves_judged
+    assert not plan_of(outer_cv=FOLDS).saves_scored
 
 
 def scored(classifier, *scoring, target=None, **evaluate):

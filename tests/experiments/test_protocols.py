@@ -14,9 +14,9 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import Bunch
 
-from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.metrics import summarize
 from ferpipe.experiments.plan import DataError, make_plan
-from ferpipe.experiments.protocols import PROTOCOLS, identical_images, judged_part
+from ferpipe.experiments.protocols import PROTOCOLS, identical_images, scored_part
 from ferpipe.experiments.registry import SPLITTERS
 from ferpipe.experiments.report.page import text_table, write_report
 from ferpipe.experiments.run import run_experiment
@@ -75,7 +75,7 @@ def test_training_is_trained_on_and_public_test_is_judged():
     assert plan.fits == 1
     results = run_experiment(spec(KNN), bunch)
     (fold,) = results.folds
-    assert (results.headline, fold.split, fold.n_train) == ("official", "official", 80)
+    assert (results.primary, fold.split, fold.n_train) == ("official", "official", 80)
     np.testing.assert_array_equal(fold.test, np.arange(80, 100))
     assert results.fits["total"] == 1
     np.testing.assert_array_equal(fold.predicted, results.model.predict(bunch.data[80:100]))
@@ -87,7 +87,7 @@ def test_training_is_trained_on_and_public_test_is_judged():
 def test_score_without_copies_stands_beside():
     bunch = fer2013()
     bunch.target[82] = "fear" if bunch.target[82] != "fear" else "anger"
-    summary = summarise(run_experiment(spec(KNN), bunch))
+    summary = summarize(run_experiment(spec(KNN), bunch))
     head = summary["splits"]["official"]
     beside = head["beside"]["without images that Training has too"]
     # the copy has another label in Training, so it is the one that goes wrong
@@ -107,7 +107,7 @@ def test_copies_stay_together_where_training_is_divided():
     plan = make_plan(spec(tried), bunch)
     assert plan.fits == 2 * 3 + 1
     y, groups = bunch.target[:80], plan.split.groups[:80]
-    for train, test in plan.inner.split(np.zeros(80), y, groups):
+    for train, test in plan.inner_cv.split(np.zeros(80), y, groups):
         assert not {7, 10} & set(train) or not {7, 10} & set(test)
     results = run_experiment(spec(tried), bunch)
     assert len(results.cv_results["params"]) == 2
@@ -144,7 +144,7 @@ def test_network_holds_out_a_share_without_copies(monkeypatch):
     np.testing.assert_array_equal(seen["groups"], identical_images(bunch.data)[:80])
     (fold,) = results.folds
     assert fold.temperature == results.model[-1].temperature_ != 1
-    calibration = summarise(results)["splits"]["official"]["calibration"]
+    calibration = summarize(results)["splits"]["official"]["calibration"]
     assert calibration["error"] != calibration["error_unscaled"]
 
 
@@ -164,7 +164,7 @@ def test_mistakes_in_the_file():
     with pytest.raises(SpecError, match=r"evaluate\.protocol: "):
         spec(KNN, {"protocol": ["fer2013-official"]})
     with pytest.raises(SpecError, match="leave folds out"):
-        spec(KNN, {"folds": {"StratifiedKFold": {"n_splits": 3}}})
+        spec(KNN, {"outer_cv": {"StratifiedKFold": {"n_splits": 3}}})
 
 
 def test_protocol_survives_resolving():
@@ -217,7 +217,7 @@ def on(loader, protocol, tried=None, **evaluate):
             },
             "evaluate": {
                 "protocol": protocol,
-                "inner": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
+                "inner_cv": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
                 **evaluate,
             },
         }
@@ -240,22 +240,22 @@ def test_ck48_by_subject_is_what_the_targets_name(n):
     np.testing.assert_array_equal(plan.bunch.target, y)
     np.testing.assert_array_equal(plan.bunch.groups, groups)
     splitter = StratifiedGroupKFold(10, shuffle=True, random_state=0)
-    assert_same_folds(plan.headline, splitter.split(y, y, groups))
+    assert_same_folds(plan.primary, splitter.split(y, y, groups))
     plain = StratifiedKFold(10, shuffle=True, random_state=0).split(y, y)
-    assert_same_folds(plan.split.folds["plain"], plain)
-    assert isinstance(plan.inner, StratifiedGroupKFold)
+    assert_same_folds(plan.split.folds["stratified"], plain)
+    assert isinstance(plan.inner_cv, StratifiedGroupKFold)
     assert plan.leak is plan.declared is None
 
 
 @pytest.mark.parametrize(("ending", "n_folds"), [("", 10), ("-5fold", 5)])
 def test_ck48_as_the_papers_split_it_declares_its_subjects(ending, n_folds, tmp_path):
-    spec, bunch = on("ck48", f"ck48-5-plain{ending}"), ck48()
+    spec, bunch = on("ck48", f"ck48-5-stratified{ending}"), ck48()
     plan = make_plan(spec, bunch)
     y = plan.bunch.target
     expected = StratifiedKFold(n_folds, shuffle=True, random_state=0).split(y, y)
-    assert list(plan.split.folds) == ["plain"]
-    assert_same_folds(plan.headline, expected)
-    assert isinstance(plan.inner, StratifiedKFold)
+    assert list(plan.split.folds) == ["stratified"]
+    assert_same_folds(plan.primary, expected)
+    assert isinstance(plan.inner_cv, StratifiedKFold)
     results = run_experiment(spec, bunch)
     assert results.leak is None
     sentence = PROTOCOLS[spec.protocol].sentence
@@ -270,7 +270,7 @@ def test_ck48_as_the_papers_split_it_declares_its_subjects(ending, n_folds, tmp_
 
 def test_classes_are_left_out_of_every_entry():
     bunch = ck48()
-    part = judged_part(PROTOCOLS["ck48-5-subject"], bunch)
+    part = scored_part(PROTOCOLS["ck48-5-subject"], bunch)
     kept = np.flatnonzero(~np.isin(bunch.target, ["contempt", "disgust"]))
     assert len(part.data) == len(kept) == 60
     for i, place in enumerate(kept):
@@ -279,9 +279,9 @@ def test_classes_are_left_out_of_every_entry():
     np.testing.assert_array_equal(part.sequences, bunch.sequences[kept])
     assert part.target_names == ["anger", "fear", "happiness", "sadness", "surprise"]
     assert part.feature_names == bunch.feature_names
-    assert part.DESCR.startswith("CK+48, 7 classes, 5 of them judged\n")
+    assert part.DESCR.startswith("CK+48, 7 classes, 5 of them evaluated\n")
     assert len(bunch.data) == 84
-    assert judged_part(PROTOCOLS["ck48-7-subject"], bunch) is bunch
+    assert scored_part(PROTOCOLS["ck48-7-subject"], bunch) is bunch
 
 
 @pytest.mark.parametrize(
@@ -295,8 +295,8 @@ def test_leave_one_out(loader, protocol):
     bunch = ck48(n_subjects=4)
     plan = make_plan(on(loader, protocol), bunch)
     expected = LeaveOneGroupOut().split(bunch.target, bunch.target, bunch.groups)
-    assert_same_folds(plan.headline, expected)
-    assert list(plan.split.folds) == ["by_subject"]
+    assert_same_folds(plan.primary, expected)
+    assert list(plan.split.folds) == ["subject_independent"]
     with pytest.raises(
         DataError, match=rf"{protocol}: it needs at least 2 subjects, .* 1\."
     ):
@@ -308,13 +308,13 @@ def test_one_data_set_after_the_other_is_left_out(tmp_path):
     bunch["data_set"] = np.where(np.isin(bunch.groups, ["S000", "S001"]), "a", "b")
     spec = on("joined", "leave-one-data-set-out", tried={"try": [1, 3]})
     plan = make_plan(spec, bunch)
-    (_, first), (_, second) = plan.headline
+    (_, first), (_, second) = plan.primary
     assert set(bunch.data_set[first]) == {"a"}
     assert set(bunch.data_set[second]) == {"b"}
-    assert isinstance(plan.inner, StratifiedGroupKFold)
+    assert isinstance(plan.inner_cv, StratifiedGroupKFold)
     results = run_experiment(spec, bunch)
     assert len(results.folds) == 2
-    assert results.headline == "by_data_set"
+    assert results.primary == "data_set_independent"
     write_report(results, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "Accuracy by data set" in page
@@ -327,7 +327,7 @@ def test_random_80_20():
     train, test = train_test_split(
         np.arange(84), test_size=0.2, stratify=bunch.target, random_state=0
     )
-    assert_same_folds(plan.headline, [(np.sort(train), np.sort(test))])
+    assert_same_folds(plan.primary, [(np.sort(train), np.sort(test))])
     assert "subject 'S0" in plan.declared
     assert plan.fits == 1
 
@@ -340,8 +340,8 @@ def test_the_middle_part_compares_the_values_to_try(protocol, sizes):
     bunch = ck48(n_subjects=40, classes=CK48[:5])
     spec = on("ck48", protocol, tried={"try": [1, 5, 120]})
     plan = make_plan(spec, bunch)
-    ((train, test),) = plan.headline
-    ((fitted, compared),) = plan.inner.split(train)
+    ((train, test),) = plan.primary
+    ((fitted, compared),) = plan.inner_cv.split(train)
     assert (len(fitted), len(compared), len(test)) == sizes
     np.testing.assert_array_equal(train[compared], np.sort(plan.split.validation))
     assert set(np.unique(bunch.target[test], return_counts=True)[1]) == {sizes[2] // 5}
@@ -373,9 +373,7 @@ def test_another_seed_gives_other_folds():
     plan = make_plan(on("ck48", "ck48-7-subject", seeds=[0, 3]), bunch)
     (other,) = plan.repeats
     splitter = StratifiedGroupKFold(10, shuffle=True, random_state=3)
-    assert_same_folds(
-        other.headline, splitter.split(bunch.data, bunch.target, bunch.groups)
-    )
+    assert_same_folds(other.primary, splitter.split(bunch.data, bunch.target, bunch.groups))
 
 
 @pytest.mark.parametrize(
@@ -385,17 +383,27 @@ def test_another_seed_gives_other_folds():
             "jaffe",
             "ck48-7-subject",
             ck48(),
-            "ck48-7-subject judges the data set ck48, not jaffe",
+            "ck48-7-subject evaluates the data set ck48, not jaffe",
         ),
-        ("ck48", "leave-one-data-set-out", ck48(), "judges the data set joined, not ck48"),
+        (
+            "ck48",
+            "leave-one-data-set-out",
+            ck48(),
+            "evaluates the data set joined, not ck48",
+        ),
         (
             "ck48",
             "ck48-7-subject",
             ck48(classes=CK48[2:]),
-            "ck48-7-subject: it judges .* anger, contempt are not in this data set",
+            "ck48-7-subject: it evaluates .* anger, contempt are not in this data set",
         ),
         ("ck48", "ck48-5-subject", ck48(n_subjects=9), "at least 10 subjects, .* has 9"),
-        ("ck48", "ck48-5-plain", ck48(n_subjects=9), "has 9 samples for 10 outer folds"),
+        (
+            "ck48",
+            "ck48-5-stratified",
+            ck48(n_subjects=9),
+            "has 9 samples for 10 outer folds",
+        ),
         ("given_in_python", "leave-one-data-set-out", ck48(), "it needs several data sets"),
         ("ck48", "random-80-10-10", ck48(n_subjects=2), "has 2 samples for 3 parts"),
     ],
@@ -415,7 +423,7 @@ def test_subjects_that_are_not_known():
 def test_a_leak_that_is_not_declared_is_refused_and_named():
     bunch = ck48()
     spec = on("ck48", "random-80-20")
-    ((train, test),) = make_plan(spec, bunch).headline
+    ((train, test),) = make_plan(spec, bunch).primary
     bunch.data[test[0]] = bunch.data[train[0]]
     with pytest.raises(DataError, match=r"protocol random-80-20: samples .* are identical"):
         make_plan(spec, bunch)
@@ -434,9 +442,12 @@ def test_copies_on_both_sides_of_fer2013_are_told():
     assert "samples 4 and 82 are identical (and 0 more groups are)" in plan.declared
 
 
-def by(folds=None, inner=None, **evaluate):
+def by(folds=None, inner_cv=None, **evaluate):
     """An experiment on CK+48 whose search tries two values."""
-    given = {"folds": folds, "inner": inner or {"StratifiedKFold": {"n_splits": 2}}}
+    given = {
+        "outer_cv": folds,
+        "inner_cv": inner_cv or {"StratifiedKFold": {"n_splits": 2}},
+    }
     mapping = on("ck48", "random-80-20", tried={"try": [1, 3]}).resolved
     del mapping["evaluate"]["protocol"]
     mapping["evaluate"] |= {k: v for k, v in given.items() if v} | evaluate
@@ -463,7 +474,7 @@ SPLITTED = {
 
 
 @pytest.mark.parametrize("name", SPLITTERS)
-@pytest.mark.parametrize("place", ["folds", "inner"])
+@pytest.mark.parametrize("place", ["outer_cv", "inner_cv"])
 def test_known_subjects_are_kept_apart_by_every_splitter_or_it_is_refused(place, name):
     bunch, node = ck48(), {name: SPLITTED[name]}
     if name in ("RepeatedStratifiedKFold", "StratifiedShuffleSplit"):
@@ -473,11 +484,11 @@ def test_known_subjects_are_kept_apart_by_every_splitter_or_it_is_refused(place,
         assert ("subject 'S0" if place == "folds" else f"inner folds ({name})") in plan.leak
         return
     plan = make_plan(by(**{place: node}), bunch)
-    assert next(iter(plan.split.folds)) == "by_subject"
-    assert shared(plan.headline, bunch.groups) == 0
-    train, _ = plan.headline[0]
+    assert next(iter(plan.split.folds)) == "subject_independent"
+    assert shared(plan.primary, bunch.groups) == 0
+    train, _ = plan.primary[0]
     y, groups = bunch.target[train], bunch.groups[train]
-    assert shared(plan.inner.split(y, y, groups), groups) == 0
+    assert shared(plan.inner_cv.split(y, y, groups), groups) == 0
     assert plan.leak is None
 
 
@@ -509,18 +520,20 @@ def test_own_folds_that_keep_subjects_apart_are_taken():
     first = np.isin(bunch.groups, np.unique(bunch.groups)[::2])
     halves = [(np.flatnonzero(first), np.flatnonzero(~first))]
     plan = make_plan(replace(by(), folds=halves), bunch)
-    assert_same_folds(plan.split.folds["by_subject"], halves)
+    assert_same_folds(plan.split.folds["subject_independent"], halves)
     assert list(make_plan(replace(by(), folds=4), bunch).split.folds) == [
-        "by_subject",
-        "plain",
+        "subject_independent",
+        "stratified",
     ]
 
 
-@pytest.mark.parametrize("inner", [Promises(2), [(np.arange(20), np.arange(20, 40))]])
+@pytest.mark.parametrize("inner_cv", [Promises(2), [(np.arange(20), np.arange(20, 40))]])
 def test_own_inner_folds_are_judged_by_what_they_do(inner):
     with pytest.raises(DataError, match=r"(inner has samples of one|A list of folds)"):
-        make_plan(replace(by(), inner=inner), ck48())
-    assert isinstance(make_plan(replace(by(), inner=3), ck48()).inner, StratifiedGroupKFold)
+        make_plan(replace(by(), inner_cv=inner), ck48())
+    assert isinstance(
+        make_plan(replace(by(), inner_cv=3), ck48()).inner_cv, StratifiedGroupKFold
+    )
 
 
 def test_sequences_are_the_groups_where_subjects_are_not_known():
@@ -534,5 +547,5 @@ def test_sequences_are_the_groups_where_subjects_are_not_known():
     )
     plan = make_plan(spec, bunch)
     assert list(plan.split.folds) == ["by_sequence"]
-    assert shared(plan.headline, bunch.sequences) == 0
-    assert isinstance(plan.inner, StratifiedGroupKFold)
+    assert shared(plan.primary, bunch.sequences) == 0
+    assert isinstance(plan.inner_cv, StratifiedGroupKFold)

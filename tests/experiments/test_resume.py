@@ -49,7 +49,7 @@ def make_spec():
                 "scale": "StandardScaler",
                 "classify": {"LogisticRegression": {"C": {"try": [0.01, 1.0]}}},
             },
-            "evaluate": {"folds": TWO, "inner": TWO},
+            "evaluate": {"outer_cv": TWO, "inner_cv": TWO},
         }
     )
 

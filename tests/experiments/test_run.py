@@ -13,7 +13,7 @@ from sklearn.utils import Bunch
 from ferpipe import PoolFrames
 from ferpipe.caching.events import Journal
 from ferpipe.caching.store import Store
-from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.metrics import summarize
 from ferpipe.experiments.plan import DataError, make_plan
 from ferpipe.experiments.report.page import text_table, write_report
 from ferpipe.experiments.run import load_data, run_experiment
@@ -57,8 +57,8 @@ def make_spec(**changes):
             "classify": {"SVC": {"C": {"try": [0.1, 1]}, "kernel": "linear"}},
         },
         "evaluate": {
-            "folds": {"StratifiedKFold": {"n_splits": 4, "shuffle": True}},
-            "inner": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
+            "outer_cv": {"StratifiedKFold": {"n_splits": 4, "shuffle": True}},
+            "inner_cv": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
         },
     }
     return compile_spec(mapping | changes)
@@ -82,7 +82,7 @@ def test_nested_search_equals_one_written_by_hand(run):
     bunch, spec, results = run
     outer = StratifiedGroupKFold(4, shuffle=True, random_state=0)
     inner = StratifiedGroupKFold(3, shuffle=True, random_state=0)
-    folds = [fold for fold in results.folds if fold.split == "by_subject"]
+    folds = [fold for fold in results.folds if fold.split == "subject_independent"]
     expected = list(outer.split(bunch.target, bunch.target, bunch.groups))
     assert len(folds) == len(expected) == 4
     for fold, (train, test) in zip(folds, expected, strict=True):
@@ -97,12 +97,12 @@ def test_nested_search_equals_one_written_by_hand(run):
         assert fold.n_train == len(train)
 
 
-def test_no_subject_stands_on_both_sides_of_the_headline(run):
+def test_no_subject_stands_on_both_sides_of_the_primary(run):
     bunch, _, results = run
-    assert results.headline == "by_subject"
+    assert results.primary == "subject_independent"
     tested = []
     for fold in results.folds:
-        if fold.split == "by_subject":
+        if fold.split == "subject_independent":
             rest = np.setdiff1d(np.arange(60), fold.test)
             assert not set(bunch.groups[fold.test]) & set(bunch.groups[rest])
             tested += list(fold.test)
@@ -111,7 +111,7 @@ def test_no_subject_stands_on_both_sides_of_the_headline(run):
 
 def test_plain_split_is_scored_once_with_the_parameters_of_the_whole(run):
     bunch, spec, results = run
-    plain = [fold for fold in results.folds if fold.split == "plain"]
+    plain = [fold for fold in results.folds if fold.split == "stratified"]
     expected = StratifiedKFold(4, shuffle=True, random_state=0)
     for fold, (train, test) in zip(
         plain, expected.split(bunch.target, bunch.target), strict=True
@@ -182,8 +182,8 @@ def test_without_groups_the_plain_split_is_searched():
     bunch = make_bunch()
     bunch.groups = None
     results = run_experiment(make_spec(), bunch)
-    assert results.headline == "plain"
-    assert {fold.split for fold in results.folds} == {"plain"}
+    assert results.primary == "stratified"
+    assert {fold.split for fold in results.folds} == {"stratified"}
     assert len(results.folds) == 4
 
 
@@ -265,21 +265,21 @@ def test_folds_without_a_twin_are_never_called_by_subject():
     with pytest.raises(
         DataError, match=r"RepeatedStratifiedKFold divides samples whatever"
     ):
-        make_plan(make_spec(evaluate={"folds": folds, "inner": inner}), make_bunch())
-    spec = make_spec(evaluate={"folds": folds, "inner": inner, "allow_leak": True})
+        make_plan(make_spec(evaluate={"outer_cv": folds, "inner_cv": inner}), make_bunch())
+    spec = make_spec(evaluate={"outer_cv": folds, "inner_cv": inner, "allow_leak": True})
     results = run_experiment(spec, make_bunch())
-    assert results.headline == "plain"
-    assert [fold.split for fold in results.folds] == ["plain"] * 6
+    assert results.primary == "stratified"
+    assert [fold.split for fold in results.folds] == ["stratified"] * 6
     assert "samples of subject" in results.leak
 
 
 def test_folds_by_group_need_groups():
-    spec = make_spec(evaluate={"folds": {"StratifiedGroupKFold": {"n_splits": 4}}})
+    spec = make_spec(evaluate={"outer_cv": {"StratifiedGroupKFold": {"n_splits": 4}}})
     with pytest.raises(DataError, match="StratifiedGroupKFold needs groups"):
         make_plan(spec, broken(groups=None))
     plan = make_plan(spec, make_bunch())
-    assert list(plan.split.folds) == ["by_subject"]
-    assert len(plan.headline) == 4
+    assert list(plan.split.folds) == ["subject_independent"]
+    assert len(plan.primary) == 4
 
 
 @pytest.mark.parametrize(
@@ -308,9 +308,9 @@ def test_frames_of_one_sequence_on_both_sides_are_refused():
         make_plan(make_spec(pipeline=pipeline), bunch)
     by_group = make_spec(
         pipeline=pipeline,
-        evaluate={"folds": {"StratifiedGroupKFold": {"n_splits": 4, "shuffle": True}}},
+        evaluate={"outer_cv": {"StratifiedGroupKFold": {"n_splits": 4, "shuffle": True}}},
     )
-    assert list(make_plan(by_group, bunch).split.folds) == ["by_subject"]
+    assert list(make_plan(by_group, bunch).split.folds) == ["subject_independent"]
 
 
 def test_first_samples_of_a_learning_curve_hold_every_class():
@@ -343,13 +343,13 @@ def make_photos():
 def photo_spec():
     return make_spec(
         pipeline={"align": "FaceAligner", "hog": "HOGFeatures", "classify": "SVC"},
-        evaluate={"folds": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}}},
+        evaluate={"outer_cv": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}}},
     )
 
 
 def test_photos_of_many_sizes_are_aligned_in_the_pipeline():
     results = run_experiment(photo_spec(), make_photos())
-    assert results.headline == "by_subject"
+    assert results.primary == "subject_independent"
     assert all(fold.scores["accuracy"] == 1 for fold in results.folds)
 
 
@@ -361,7 +361,7 @@ def test_the_wireframe_takes_photos_and_clips_of_many_sizes(kind):
         photos.data, photos.kind = [[photo] * 2 for photo in photos.data], kind
         steps = {"fit": steps["fit"], "pool": "PoolFrames", "classify": "SVC"}
     spec = make_spec(pipeline=steps, evaluate=photo_spec().resolved["evaluate"])
-    assert run_experiment(spec, photos).headline == "by_subject"
+    assert run_experiment(spec, photos).primary == "subject_independent"
 
 
 def test_photos_without_a_face_are_named_before_the_search():
@@ -406,7 +406,7 @@ def test_data_without_labels_or_with_several_is_refused():
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory):
     evaluate = make_spec().resolved["evaluate"]
-    for splitter in ("folds", "inner"):
+    for splitter in ("outer_cv", "inner_cv"):
         evaluate[splitter]["StratifiedKFold"]["random_state"] = None
     spec = make_spec(evaluate={**evaluate, "seeds": [0, 1, 2]})
     store = Store(tmp_path_factory.mktemp("seeds"))
@@ -419,25 +419,25 @@ def test_seeds_repeat_the_headline_with_other_folds(run, seeded):
     bunch = make_bunch()
     by_seed = {seed: [] for seed in (0, 1, 2)}
     for fold in results.folds:
-        if fold.split == "by_subject":
+        if fold.split == "subject_independent":
             by_seed[fold.seed].append(fold)
     for seed, folds in by_seed.items():
         splitter = StratifiedGroupKFold(4, shuffle=True, random_state=seed)
         expected = splitter.split(bunch.target, bunch.target, bunch.groups)
         for fold, (_, test) in zip(folds, expected, strict=True):
             np.testing.assert_array_equal(fold.test, test)
-    alone = [fold for fold in once.folds if fold.split == "by_subject"]
+    alone = [fold for fold in once.folds if fold.split == "subject_independent"]
     assert [f.scores for f in by_seed[0]] == [f.scores for f in alone]
     assert results.best_params == once.best_params
-    assert {fold.seed for fold in results.folds if fold.split == "plain"} == {0}
+    assert {fold.seed for fold in results.folds if fold.split == "stratified"} == {0}
     # two more times 4 folds x (4 candidates x 3 folds + refit)
     assert results.fits["total"] == once.fits["total"] + 2 * 4 * 13
 
 
 def test_headline_of_seeds_is_their_mean(seeded, tmp_path):
     _, _, results = seeded
-    summary = summarise(results)
-    head = summary["splits"]["by_subject"]
+    summary = summarize(results)
+    head = summary["splits"]["subject_independent"]
     assert summary["seeds"] == [0, 1, 2]
     assert head["n_folds"] == 4
     means = [
@@ -445,7 +445,7 @@ def test_headline_of_seeds_is_their_mean(seeded, tmp_path):
             [
                 f.scores["accuracy"]
                 for f in results.folds
-                if f.seed == s and f.split != "plain"
+                if f.seed == s and f.split != "stratified"
             ]
         )
         for s in (0, 1, 2)
@@ -458,7 +458,7 @@ def test_headline_of_seeds_is_their_mean(seeded, tmp_path):
     np.testing.assert_allclose(head["accuracy"]["mean"], np.mean(means))
     assert head["n_tested"] == 60
     assert np.sum(head["confusion"]) == 180
-    assert summary["splits"]["plain"]["seeds"] is None
+    assert summary["splits"]["stratified"]["seeds"] is None
     assert "repeated with 3 seeds" in summary["protocol"]
     words = f"{means[1]:.3f} (seed 1)"
     page = write_report(results, tmp_path)["report.html"].read_text()
@@ -512,7 +512,7 @@ def test_halving_gives_the_best_more_samples(monkeypatch, tmp_path):
     assert list(found["n_resources"]) == [30, 30, 30, 30, 60, 60, 120]
     assert results.best_params == found["params"][-1]
     assert results.fits["total"] == counted.count("fit")
-    assert results.headline == "by_subject"
+    assert results.primary == "subject_independent"
     folder = write_report(results, tmp_path)
     rows = folder["cv_results.csv"].read_text().splitlines()
     assert len(rows) == 8
@@ -533,15 +533,15 @@ def test_a_class_that_is_too_rare_for_the_inner_folds():
     bunch.target[bunch.target == "fear"] = "anger"
     bunch.target[:4] = "fear"
     evaluate = {
-        "folds": {"StratifiedKFold": {"n_splits": 4, "shuffle": True}},
-        "inner": {"StratifiedKFold": {"n_splits": 4, "shuffle": True}},
+        "outer_cv": {"StratifiedKFold": {"n_splits": 4, "shuffle": True}},
+        "inner_cv": {"StratifiedKFold": {"n_splits": 4, "shuffle": True}},
     }
     with pytest.raises(DataError, match=r"class 'fear' has 3 samples for 4 inner folds"):
         make_plan(make_spec(evaluate=evaluate), bunch)
 
 
 def test_inner_folds_by_group_need_groups():
-    spec = make_spec(evaluate={"inner": {"GroupKFold": {"n_splits": 3}}})
+    spec = make_spec(evaluate={"inner_cv": {"GroupKFold": {"n_splits": 3}}})
     with pytest.raises(DataError, match="GroupKFold needs groups"):
         make_plan(spec, broken(groups=None))
 

@@ -78,15 +78,15 @@ def test_seed_fills_what_is_left_unset():
                 "classify": {"SVC": {"random_state": 3}},
             },
             "evaluate": {
-                "folds": {"StratifiedKFold": {"shuffle": True}},
-                "inner": {"StratifiedKFold": {"n_splits": 4}},
+                "outer_cv": {"StratifiedKFold": {"shuffle": True}},
+                "inner_cv": {"StratifiedKFold": {"n_splits": 4}},
             },
         }
     )
     assert spec.pipeline["few"].random_state == 7
     assert spec.pipeline["classify"].random_state == 3
-    assert spec.folds.random_state == 7
-    assert repr(spec.inner) == repr(StratifiedKFold(4))
+    assert spec.outer_cv.random_state == 7
+    assert repr(spec.inner_cv) == repr(StratifiedKFold(4))
 
 
 def test_resolved_file_is_the_same_experiment(mapping, tmp_path):
@@ -200,16 +200,16 @@ def test_a_map_of_values_stays_a_map():
         (with_pipeline({"t": "Training", "c": "SVC"}), r"pipeline\.t: .* parameter object"),
         (with_pipeline({"a__b": "SVC"}), r"'a__b' cannot be the name of a step"),
         (
-            with_evaluate({"folds": {"StratifiedKFold": {"n_split": 3}}}),
+            with_evaluate({"outer_cv": {"StratifiedKFold": {"n_split": 3}}}),
             r"evaluate\.folds\.StratifiedKFold: 'n_split' .* Did you mean n_splits\?",
         ),
         (
-            with_evaluate({"folds": {"StratifiedKFold": {"n_splits": 1}}}),
+            with_evaluate({"outer_cv": {"StratifiedKFold": {"n_splits": 1}}}),
             r"evaluate\.folds\.StratifiedKFold: .*n_splits=2 or more",
         ),
-        (with_evaluate({"folds": "KFolds"}), r"evaluate\.folds: .* Did you mean KFold"),
+        (with_evaluate({"outer_cv": "KFolds"}), r"evaluate\.folds: .* Did you mean KFold"),
         (with_evaluate({"scoring": ["acuracy"]}), r"evaluate\.scoring: .* accuracy"),
-        (with_evaluate({"choose_by": "f1"}), r"evaluate\.choose_by: 'f1'"),
+        (with_evaluate({"refit": "f1"}), r"evaluate\.refit: 'f1'"),
         (with_pipeline({"c": "SVC"}) | {"seed": "x"}, r"seed: expected a whole number"),
         (with_pipeline({"c": "SVC"}) | {"name": "a/b"}, r"name: expected letters"),
         (with_pipeline({"c": "SVC"}) | {"search": "halfing"}, r"search: .* mean halving\?"),
@@ -271,11 +271,11 @@ def test_override_replaces_values_and_leaves_the_original(mapping):
         [
             "data.ck48.classes=5",
             "pipeline.both.union.few.PCA.n_components={try: [4, 5, 6]}",
-            "evaluate.choose_by=accuracy",
+            "evaluate.refit=accuracy",
         ],
     )
     assert changed["data"]["ck48"] == {"path": "somewhere", "classes": 5}
-    assert changed["evaluate"] == {"choose_by": "accuracy"}
+    assert changed["evaluate"] == {"refit": "accuracy"}
     assert {4, 5, 6} == {c["both__few__n_components"] for c in candidates(changed)}
     assert "classes" not in mapping["data"]["ck48"]
 
@@ -348,7 +348,7 @@ SEEDED = {
         "classify": {"SVC": {"random_state": 7}},
     },
     "evaluate": {
-        "folds": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
+        "outer_cv": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
         "seeds": [4, 5],
     },
 }
@@ -359,7 +359,7 @@ def test_seeds_compile_to_one_experiment_each():
     (other,) = spec.repeats
     for compiled, seed in ((spec, 4), (other, 5)):
         assert compiled.seed == seed
-        assert compiled.folds.random_state == compiled.inner.random_state == seed
+        assert compiled.folds.random_state == compiled.inner_cv.random_state == seed
         assert compiled.pipeline["reduce"].random_state == seed
         # what the file sets stays
         assert compiled.pipeline["classify"].random_state == 7
@@ -416,7 +416,7 @@ def test_a_network_that_ships_stands_frozen():
         ({"pretrained": {"name": "fer2031"}}, r"pretrained\.name: There is no network"),
         ({"pretrained": {}}, r"pretrained: expected {name: \.\.\.}, got {}"),
         ({"pretrained": {"name": ["fer2013"]}}, r"pretrained: expected {name: \.\.\.}"),
-        ({"pretrained": {"name": "fer2013", "views": "one"}}, "only parameter is name"),
+        ({"pretrained": {"name": "fer2013", "tta": "one"}}, "only parameter is name"),
     ],
 )
 def test_a_network_that_does_not_ship_is_refused(network, message):
@@ -484,7 +484,7 @@ def test_pipelines_within_pipelines_are_bounded():
     def nested(kind, depth):
         steps = {"scale": "StandardScaler"}
         for _ in range(depth):
-            steps = {"inner": {kind: steps}}
+            steps = {"inner_cv": {kind: steps}}
         return with_pipeline({**steps, "classify": "SVC"})
 
     for kind in ("pipeline", "union"):
@@ -503,7 +503,7 @@ def test_a_nested_pipeline_is_asked_once_whether_it_transforms(monkeypatch):
     )
     steps = {"scale": "StandardScaler"}
     for _ in range(6):
-        steps = {"inner": {"pipeline": steps}}
+        steps = {"inner_cv": {"pipeline": steps}}
     compile_spec(with_pipeline({**steps, "classify": "SVC"}))
     assert len(asked) <= 2 * 6
 
@@ -538,15 +538,15 @@ def test_what_is_too_deep_or_too_much_is_refused():
     ("mapping", "message"),
     [
         (
-            with_evaluate({"folds": {"KFold": {"n_splits": 10**9}}}),
+            with_evaluate({"outer_cv": {"KFold": {"n_splits": 10**9}}}),
             r"evaluate\.folds\.KFold\.n_splits: at most 1,000",
         ),
         (
-            with_evaluate({"inner": {"RepeatedStratifiedKFold": {"n_repeats": 10**9}}}),
-            r"evaluate\.inner\.RepeatedStratifiedKFold\.n_repeats: at most",
+            with_evaluate({"inner_cv": {"RepeatedStratifiedKFold": {"n_repeats": 10**9}}}),
+            r"evaluate\.inner_cv\.RepeatedStratifiedKFold\.n_repeats: at most",
         ),
         (
-            with_evaluate({"folds": {"LeavePGroupsOut": {"n_groups": 50}}}),
+            with_evaluate({"outer_cv": {"LeavePGroupsOut": {"n_groups": 50}}}),
             r"n_groups: at most 3",
         ),
         (with_evaluate({"seeds": list(range(101))}), r"evaluate\.seeds: at most 100"),

@@ -15,10 +15,10 @@ from sklearn.model_selection import (
 from ferpipe.experiments.registry import SPLITTERS
 from ferpipe.experiments.splitters import (
     as_splitter,
+    grouped_counterpart,
     keeps_apart,
     needs_groups,
     split_by,
-    twin,
 )
 
 Y = np.array(["anger", "fear"] * 30)
@@ -48,7 +48,7 @@ def splitter(name):
 @pytest.mark.parametrize("name", SPLITTERS)
 def test_every_splitter_of_a_file_keeps_groups_apart_or_is_refused(name):
     try:
-        grouped = twin(splitter(name))
+        grouped = grouped_counterpart(splitter(name))
     except ValueError as error:
         assert name in ("RepeatedStratifiedKFold", "StratifiedShuffleSplit")
         assert f"{name} divides samples whatever group" in str(error)  # noqa: PT017
@@ -58,7 +58,7 @@ def test_every_splitter_of_a_file_keeps_groups_apart_or_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("plain", "grouped"),
+    ("stratified", "grouped"),
     [
         (StratifiedKFold(4, shuffle=True, random_state=3), StratifiedGroupKFold),
         (KFold(4, shuffle=True, random_state=3), GroupKFold),
@@ -67,7 +67,7 @@ def test_every_splitter_of_a_file_keeps_groups_apart_or_is_refused(name):
     ],
 )
 def test_twins_keep_numbers_shares_and_seed(plain, grouped):
-    found = twin(plain)
+    found = grouped_counterpart(plain)
     assert type(found) is grouped
     for name in ("n_splits", "shuffle", "test_size", "random_state"):
         if hasattr(plain, name):
@@ -75,16 +75,16 @@ def test_twins_keep_numbers_shares_and_seed(plain, grouped):
 
 
 def test_shares_of_shuffled_groups():
-    assert twin(ShuffleSplit()).test_size == 0.1
-    assert twin(ShuffleSplit(train_size=0.7)).train_size == 0.7
+    assert grouped_counterpart(ShuffleSplit()).test_size == 0.1
+    assert grouped_counterpart(ShuffleSplit(train_size=0.7)).train_size == 0.7
     with pytest.raises(ValueError, match=r"ShuffleSplit\(test_size=6\) counts samples"):
-        twin(ShuffleSplit(test_size=6))
+        grouped_counterpart(ShuffleSplit(test_size=6))
 
 
 def test_what_a_splitter_does_counts_and_not_its_name():
     assert not needs_groups(GroupInName())
     with pytest.raises(ValueError, match="GroupInName divides samples whatever"):
-        twin(GroupInName())
+        grouped_counterpart(GroupInName())
     assert needs_groups(LeavePGroupsOut(2))
     assert keeps_apart(split_by(Halves(), Y, GROUPS), GROUPS)
 

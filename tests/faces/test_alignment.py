@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 
 from ferpipe import FaceAligner, HOGFeatures, LandmarkPredictor, PerFrame
 from ferpipe.faces.alignment import TEMPLATES, align_face, eye_transform
-from ferpipe.faces.landmark_points import eye_centres
+from ferpipe.faces.landmark_points import eye_centers
 from ferpipe.geometry import similarity, transform_points, warp
 
 FACE, NO_FACE = astronaut(), coffee()
@@ -18,7 +18,7 @@ FACE, NO_FACE = astronaut(), coffee()
 
 def eyes_in(crop):
     landmarks = LandmarkPredictor(detector=None).transform([crop])[0]
-    return eye_centres(landmarks)
+    return eye_centers(landmarks)
 
 
 # The transform
@@ -36,7 +36,7 @@ def test_templates_are_level_and_symmetrical(template):
 def test_eyes_come_to_their_places():
     eyes = np.array([[100.0, 80.0], [130.0, 95.0]])
     matrix = eye_transform(eyes, 48, ((0.25, 0.4), (0.75, 0.4)))
-    # 0.25 of 48 pixels from the left edge of the first pixel, whose centre is 0
+    # 0.25 of 48 pixels from the left edge of the first pixel, whose center is 0
     np.testing.assert_allclose(
         transform_points(matrix, eyes), [[11.5, 18.7], [35.5, 18.7]], atol=1e-9
     )
@@ -98,18 +98,18 @@ def test_a_turned_face_gives_the_same_crop(crop, degrees):
         FACE, similarity(1, np.deg2rad(degrees), (224, 122), (256, 256)), (512, 512)
     )
     (found,) = FaceAligner(96).transform([turned])
-    # of 255 grey values; within 3 % of the distance of the eyes
+    # of 255 gray values; within 3 % of the distance of the eyes
     assert np.abs(found[10:86, 10:86].astype(float) - crop[10:86, 10:86]).mean() < 10
     distance = 96 * (TEMPLATES["fer2013"][1][0] - TEMPLATES["fer2013"][0][0])
     assert np.abs(eyes_in(found) - eyes_in(crop)).max() < 0.04 * distance
 
 
-def test_colour_margin_mask_and_template(crop):
-    colour = FaceAligner(96, colour=True).transform([FACE, FACE[..., 0]])
-    assert colour.shape == (2, 96, 96, 3)
-    luma = colour[0] @ [0.299, 0.587, 0.114]
+def test_color_margin_mask_and_template(crop):
+    color = FaceAligner(96, color=True).transform([FACE, FACE[..., 0]])
+    assert color.shape == (2, 96, 96, 3)
+    luma = color[0] @ [0.299, 0.587, 0.114]
     assert np.abs(luma - crop).max() <= 2
-    assert (colour[1][..., 0] == colour[1][..., 2]).all()
+    assert (color[1][..., 0] == color[1][..., 2]).all()
     wide = FaceAligner(144, margin=0.25).transform([FACE])[0]
     assert np.abs(wide[24:120, 24:120].astype(float) - crop).mean() < 3
     masked = FaceAligner(96, mask=True).transform([FACE])[0]
@@ -132,8 +132,8 @@ def test_missing_nan(crop):
     np.testing.assert_array_equal(crops[1], crop)
 
 
-def test_missing_centre(crop):
-    crops = FaceAligner(96, missing="centre", mask=True).transform([NO_FACE, FACE])
+def test_missing_center(crop):
+    crops = FaceAligner(96, missing="center", mask=True).transform([NO_FACE, FACE])
     assert crops.dtype == np.uint8
     height, width = NO_FACE.shape[:2]
     left = (width - height) // 2
@@ -149,7 +149,7 @@ def test_locate_tells_boxes_landmarks_and_transforms(crop):
     assert found.landmarks.shape == (2, 68, 2)
     assert found.transforms.shape == (2, 2, 3)
     assert np.isnan(found.transforms[1]).all()
-    places = transform_points(found.transforms[0], eye_centres(found.landmarks[0]))
+    places = transform_points(found.transforms[0], eye_centers(found.landmarks[0]))
     np.testing.assert_allclose(places, 96 * np.array(TEMPLATES["fer2013"]) - 0.5, atol=1e-6)
     assert set(vars(aligner)) == set(aligner.get_params())  # nothing is kept
 

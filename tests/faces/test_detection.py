@@ -9,17 +9,17 @@ from ferpipe.faces.detection import Face, detect_faces, find_face, score_face
 from ferpipe.geometry import similarity, transform_points, warp
 
 # where the face of skimage's astronaut is: between the eyes and the mouth, by eye
-CENTRE = np.array([223.0, 121.0])
+CENTER = np.array([223.0, 121.0])
 WIDTH = 92
 
 
-def centre_of(face):
+def center_of(face):
     x, y, width, height = face.box
     return np.array([x + width / 2, y + height / 2]) - 0.5
 
 
-def assert_on_the_face(face, centre=CENTRE, width=WIDTH):
-    assert np.abs(centre_of(face) - centre).max() < 0.15 * width
+def assert_on_the_face(face, center=CENTER, width=WIDTH):
+    assert np.abs(center_of(face) - center).max() < 0.15 * width
     assert face.box[2] == face.box[3] == pytest.approx(width, rel=0.25)
 
 
@@ -37,11 +37,11 @@ def test_a_picture_without_faces(detector):
     assert find_face(coffee(), detector=detector) is None
 
 
-def test_grey_colour_and_floats_agree():
-    colour = astronaut()
-    (expected,) = detect_faces(colour, min_size=80)
-    grey = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)
-    for image in (grey, colour / 255, colour.astype(float), colour.tolist()):
+def test_gray_color_and_floats_agree():
+    color = astronaut()
+    (expected,) = detect_faces(color, min_size=80)
+    gray = cv2.cvtColor(color, cv2.COLOR_RGB2GRAY)
+    for image in (gray, color / 255, color.astype(float), color.tolist()):
         assert detect_faces(image, min_size=80) == [expected]
 
 
@@ -51,7 +51,7 @@ def test_boxes_follow_the_image(detector, scale):
     place = similarity(scale, 0, (0, 0), (7, 13))
     image = warp(astronaut(), place, (round(512 * scale), round(512 * scale)))
     (face,) = detect_faces(image, detector=detector, min_size=0.8 * WIDTH * scale)
-    assert_on_the_face(face, transform_points(place, CENTRE), WIDTH * scale)
+    assert_on_the_face(face, transform_points(place, CENTER), WIDTH * scale)
 
 
 def test_faces_below_the_smallest_size_are_not_found():
@@ -103,8 +103,8 @@ def two_faces(left_scale, right_scale):
 
 def test_find_face_takes_the_largest():
     assert len(detect_faces(two_faces(0.6, 1.3))) == 2
-    assert centre_of(find_face(two_faces(0.6, 1.3), min_size=40))[0] > 320
-    assert centre_of(find_face(two_faces(1.3, 0.6), min_size=40))[0] < 320
+    assert center_of(find_face(two_faces(0.6, 1.3), min_size=40))[0] > 320
+    assert center_of(find_face(two_faces(1.3, 0.6), min_size=40))[0] < 320
 
 
 def test_faces_in_doubt_are_judged(monkeypatch):
@@ -116,16 +116,16 @@ def test_faces_in_doubt_are_judged(monkeypatch):
     monkeypatch.setattr("ferpipe.faces.detection._search", search)
     image, asked = np.zeros((100, 100), np.uint8), []
 
-    def judge(face):
+    def assess(face):
         asked.append(face)
         return -face.box[2] / 100
 
     assert find_face(image) == wide
-    assert find_face(image, judge=judge) == narrow
-    assert find_face(image, judge=lambda face: -1) is None
+    assert find_face(image, assess=assess) == narrow
+    assert find_face(image, assess=lambda face: -1) is None
     assert set(asked) == {wide, narrow}
     asked.clear()
-    assert find_face(image, threshold=-0.6, judge=judge) == wide  # 0.8 above it: sure
+    assert find_face(image, threshold=-0.6, assess=assess) == wide  # 0.8 above it: sure
     assert asked == []
 
 
@@ -146,7 +146,7 @@ def test_a_face_is_scored_at_its_place(detector):
 @pytest.mark.parametrize("degrees", [-60, 60])
 def test_a_turned_face_is_found_at_its_angle(degrees):
     angle = np.deg2rad(degrees)
-    turned = warp(astronaut(), similarity(1.5, angle, CENTRE, (200, 200)), (400, 400))
+    turned = warp(astronaut(), similarity(1.5, angle, CENTER, (200, 200)), (400, 400))
     assert detect_faces(turned, min_size=100, threshold=0) == []
     (face,) = detect_faces(turned, min_size=100, angle=angle)
     assert_on_the_face(face, np.array([200, 200]), 1.5 * WIDTH)
@@ -155,7 +155,7 @@ def test_a_turned_face_is_found_at_its_angle(degrees):
 
 @pytest.mark.parametrize("degrees", [-45, 45])
 def test_find_face_also_looks_for_turned_faces(degrees):
-    place = similarity(1.5, np.deg2rad(degrees), CENTRE, (200, 200))
+    place = similarity(1.5, np.deg2rad(degrees), CENTER, (200, 200))
     face = find_face(warp(astronaut(), place, (400, 400)))
     assert_on_the_face(face, np.array([200, 200]), 1.5 * WIDTH)
     assert np.sign(face.angle) == np.sign(degrees)
@@ -184,7 +184,7 @@ def stand_in_for_yunet(path):
     """Write a network that sees a face with five fixed points round the brightest place.
 
     As in YuNet, the maps of each stride have a row a cell: class and objectness scores,
-    box (centre x, y in strides from the cell, log of width and height in strides) and five
+    box (center x, y in strides from the cell, log of width and height in strides) and five
     points (in strides from the cell).
     """
     nodes, outputs, weights = [], [], []
@@ -201,14 +201,14 @@ def stand_in_for_yunet(path):
             )
         )
         nodes.append(
-            helper.make_node("ReduceMean", [f"mean_{stride}"], [f"grey_{stride}"], axes=[1])
+            helper.make_node("ReduceMean", [f"mean_{stride}"], [f"gray_{stride}"], axes=[1])
         )
         white = 255 if stride == 32 else 1e9  # the finer maps see nothing
         weights.append(
             helper.make_tensor(f"scale_{stride}", TensorProto.FLOAT, [1], [white])
         )
         nodes.append(
-            helper.make_node("Div", [f"grey_{stride}", f"scale_{stride}"], [f"d_{stride}"])
+            helper.make_node("Div", [f"gray_{stride}", f"scale_{stride}"], [f"d_{stride}"])
         )
         weights.append(
             helper.make_tensor(f"rows_{stride}", TensorProto.INT64, [3], [1, -1, 1])
@@ -251,7 +251,7 @@ def test_yunet_from_a_file(tmp_path):
     # eyes at (-2, -1) and (2, -1), mouth at (0, 2) strides: the line down is 3 long
     assert face.box[2] == pytest.approx(1.69 * 5 * 32, rel=1e-3)
     expected = np.array([4 * 32, 2 * 32]) + 32 * np.array([0, -1 + 0.457 * 3])
-    assert centre_of(face) == pytest.approx(expected, abs=1)
+    assert center_of(face) == pytest.approx(expected, abs=1)
 
 
 def test_wrong_detectors(tmp_path):

@@ -15,14 +15,14 @@ from ferpipe.faces.landmark_cascade import (
 )
 from ferpipe.faces.landmark_points import (
     MIRRORED,
-    eye_centres,
+    eye_centers,
     outer_eye_distance,
     read_pts,
 )
 from ferpipe.faces.landmarks import load_model
 from ferpipe.geometry import fit_similarity, similarity, transform_points, warp
 
-GREY = np.rint(255 * rgb2gray(astronaut())).astype(np.uint8)
+GRAY = np.rint(255 * rgb2gray(astronaut())).astype(np.uint8)
 # set by hand on skimage's astronaut
 PUPILS = np.array([[203.2, 100.8], [246.5, 103.7]])
 NOSE_TIP, MOUTH = np.array([225.8, 126.7]), np.array([224.2, 145.0])
@@ -35,7 +35,7 @@ def cascade():
 
 @pytest.fixture(scope="module")
 def landmarks(cascade):
-    return cascade.predict(GREY, find_face(GREY).box)
+    return cascade.predict(GRAY, find_face(GRAY).box)
 
 
 def error(found, expected):
@@ -57,8 +57,8 @@ def test_crop_holds_the_mean_face_in_its_middle(cascade):
 def test_place_in_box_puts_the_box_where_boxes_are(cascade):
     box = (100, 50, 80, 80)
     placement = place_in_box(box, 0.2, cascade.mean_shape, 1.7, (0.0, -0.1))
-    centre = transform_points(placement, np.array([0.0, -0.1]))
-    np.testing.assert_allclose(centre, (139.5, 89.5))
+    center = transform_points(placement, np.array([0.0, -0.1]))
+    np.testing.assert_allclose(center, (139.5, 89.5))
     shape = transform_points(placement, cascade.mean_shape)
     assert outer_eye_distance(shape) == pytest.approx(80 / 1.7)
     across = shape[45] - shape[36]
@@ -73,7 +73,7 @@ def test_mean_shape_is_symmetrical_and_in_its_own_frame(cascade):
 
 def test_points_lie_where_the_face_has_them(landmarks):
     unit = outer_eye_distance(landmarks)
-    assert np.abs(eye_centres(landmarks) - PUPILS).max() < 0.06 * unit
+    assert np.abs(eye_centers(landmarks) - PUPILS).max() < 0.06 * unit
     assert np.abs(landmarks[30] - NOSE_TIP).max() < 0.1 * unit
     assert np.abs(landmarks[[62, 66]].mean(0) - MOUTH).max() < 0.1 * unit
 
@@ -83,32 +83,32 @@ def test_points_lie_where_the_face_has_them(landmarks):
 )
 def test_points_follow_the_image(cascade, landmarks, scale, degrees):
     side = round(512 * scale)
-    centre = (side / 2, side / 2)
-    place = similarity(scale, np.deg2rad(degrees), (256, 200), centre)
-    moved = warp(GREY, place, (side, side))
+    center = (side / 2, side / 2)
+    place = similarity(scale, np.deg2rad(degrees), (256, 200), center)
+    moved = warp(GRAY, place, (side, side))
     face = find_face(moved)
     found = cascade.predict(moved, face.box, face.angle)
     assert error(found, transform_points(place, landmarks)) < 0.03
 
 
 def test_points_of_a_mirrored_face_are_mirrored(cascade, landmarks):
-    mirrored = np.ascontiguousarray(GREY[:, ::-1])
+    mirrored = np.ascontiguousarray(GRAY[:, ::-1])
     found = cascade.predict(mirrored, find_face(mirrored).box)
     expected = (landmarks * (-1, 1) + (511, 0))[MIRRORED]
     assert error(found, expected) < 0.03
 
 
 def test_refining_stays_and_comes_back(cascade, landmarks):
-    assert error(cascade.refine(GREY, landmarks), landmarks) < 0.02
+    assert error(cascade.refine(GRAY, landmarks), landmarks) < 0.02
     unit = outer_eye_distance(landmarks)
     moved = landmarks + 0.05 * unit * np.array([1, -1])
-    assert error(cascade.refine(GREY, moved), landmarks) < 0.025
+    assert error(cascade.refine(GRAY, moved), landmarks) < 0.025
 
 
 def test_points_near_the_border_are_still_found(cascade):
     # a face that fills its image: the crop looks beyond the border
-    part = GREY[60:170, 165:285]
-    whole = cascade.predict(GREY, find_face(GREY).box)
+    part = GRAY[60:170, 165:285]
+    whole = cascade.predict(GRAY, find_face(GRAY).box)
     found = cascade.predict(part, find_face(part).box)
     assert error(found, whole - (165, 60)) < 0.06
 
@@ -136,24 +136,24 @@ def test_box_of_points_is_where_the_detector_has_it(cascade, landmarks, degrees)
     (x, y, width, height), angle = cascade.box_of(transform_points(turn, landmarks))
     _, upright = cascade.box_of(landmarks)
     assert angle - upright == pytest.approx(np.deg2rad(degrees))
-    expected = find_face(GREY).box
+    expected = find_face(GRAY).box
     assert width == height == pytest.approx(expected[2], rel=0.15)
-    centre = transform_points(turn, np.array(expected[:2]) + expected[2] / 2)
-    np.testing.assert_allclose((x + width / 2, y + width / 2), centre, atol=0.1 * width)
+    center = transform_points(turn, np.array(expected[:2]) + expected[2] / 2)
+    np.testing.assert_allclose((x + width / 2, y + width / 2), center, atol=0.1 * width)
 
 
 def test_finds_are_scored_again(cascade, landmarks):
-    face = find_face(GREY)
+    face = find_face(GRAY)
     turned = similarity(1, np.deg2rad(30), (256, 256), (256, 256))
-    image = warp(GREY, turned, GREY.shape)
+    image = warp(GRAY, turned, GRAY.shape)
     x, y, width, _ = face.box
     beside = Face((x + 1.5 * width, y + width, width, width), face.score)
-    assert cascade.judge(GREY, face) == pytest.approx(face.score, abs=1)
+    assert cascade.assess(GRAY, face) == pytest.approx(face.score, abs=1)
     # scored as if it stood upright
     box, angle = cascade.box_of(transform_points(turned, landmarks))
-    again = cascade.judge(image, Face(box, 0.0, angle))
-    assert again == pytest.approx(cascade.judge(GREY, face), abs=0.5)
-    assert cascade.judge(GREY, beside) < -0.5
+    again = cascade.assess(image, Face(box, 0.0, angle))
+    assert again == pytest.approx(cascade.assess(GRAY, face), abs=0.5)
+    assert cascade.assess(GRAY, beside) < -0.5
 
 
 def test_placer_frames_as_the_fitted_similarity_does():

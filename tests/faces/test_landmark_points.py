@@ -4,7 +4,7 @@ import pytest
 from ferpipe.faces.landmark_points import (
     INNER,
     MIRRORED,
-    eye_centres,
+    eye_centers,
     outer_eye_distance,
     read_pts,
 )
@@ -44,7 +44,7 @@ def test_eyes():
     landmarks[:, 36] = (4, 20)
     landmarks[:, 45] = (44, 20)
     expected = [[9, 20], [40 + 4 / 6, 24 - 4 / 6]]
-    np.testing.assert_allclose(eye_centres(landmarks), [expected] * 2)
+    np.testing.assert_allclose(eye_centers(landmarks), [expected] * 2)
     np.testing.assert_allclose(outer_eye_distance(landmarks), [40, 40])
 
 

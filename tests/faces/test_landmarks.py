@@ -27,7 +27,7 @@ def error(found, expected):
     return distance.mean() / outer_eye_distance(expected)
 
 
-def test_images_of_any_size_colour_and_dtype(expected):
+def test_images_of_any_size_color_and_dtype(expected):
     images = [FACE, FACE[:300, 50:400], (FACE / 255).astype(np.float32), FACE[..., 1]]
     landmarks = LandmarkPredictor().fit_transform(images)
     assert landmarks.shape == (4, 68, 2)
@@ -58,7 +58,7 @@ def test_missing_faces_are_nan_or_looked_for_in_the_middle(expected):
     landmarks = LandmarkPredictor(missing="nan").transform(images)
     assert np.isnan(landmarks[0]).all()
     np.testing.assert_array_equal(landmarks[1], expected)
-    landmarks = LandmarkPredictor(missing="centre").transform(images)
+    landmarks = LandmarkPredictor(missing="center").transform(images)
     np.testing.assert_array_equal(landmarks[1], expected)
     assert np.isfinite(landmarks[0]).all()
     only = LandmarkPredictor(detector=None).transform([NO_FACE])

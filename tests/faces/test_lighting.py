@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ferpipe import (
-    AdaptiveHistogramEqualizer,
+    CLAHE,
     HistogramEqualizer,
     HOGFeatures,
     LocalContrastNormalizer,
@@ -35,7 +35,7 @@ TRANSFORMERS = [
     LocalContrastNormalizer(),
     PixelNormalizer(),
     HistogramEqualizer(),
-    AdaptiveHistogramEqualizer(),
+    CLAHE(),
 ]
 
 
@@ -58,11 +58,11 @@ def faces(rng):
 
 
 @pytest.fixture
-def colour(faces):
+def color(faces):
     return np.stack([faces, faces[::-1], faces[:, ::-1]], axis=3)
 
 
-# What the local normalisers compute
+# What the local normalizers compute
 
 
 @pytest.mark.parametrize("sigma", [0.7, 1.35, 4.0, 20])
@@ -128,18 +128,18 @@ def test_noise_in_flat_parts_is_not_blown_up(rng):
 
 
 @pytest.mark.parametrize("function", LOCAL, ids=named)
-def test_local_normalisers_take_each_channel_by_itself(colour, function):
-    result = function(colour)
+def test_local_normalizers_take_each_channel_by_itself(color, function):
+    result = function(color)
     for channel in range(3):
-        np.testing.assert_array_equal(result[..., channel], function(colour[..., channel]))
+        np.testing.assert_array_equal(result[..., channel], function(color[..., channel]))
 
 
 # Pixels
 
 
 @pytest.mark.parametrize("with_std", [True, False])
-def test_pixels_equal_standard_scaler_on_rows(faces, colour, with_std):
-    for images in (faces, colour, colour / 255):
+def test_pixels_equal_standard_scaler_on_rows(faces, color, with_std):
+    for images in (faces, color, color / 255):
         rows = images.reshape(len(images), -1)
         scaler = StandardScaler(with_std=with_std).fit(rows)
         normalizer = PixelNormalizer(with_std=with_std).fit(images)
@@ -174,7 +174,7 @@ def test_a_pixel_that_never_varies_keeps_its_scale(rng):
 # Histograms
 
 
-def test_equalized_grey_bytes_are_those_of_opencv(faces):
+def test_equalized_gray_bytes_are_those_of_opencv(faces):
     images = faces // 2 + 40  # that they do not span 0..255 makes no difference
     expected = [cv2.equalizeHist(image) for image in images]
     np.testing.assert_array_equal(equalize_histogram(images), expected)
@@ -231,7 +231,7 @@ def test_adaptive_equals_opencv_in_large_tiles(faces, tiles, clip_limit):
 
 
 def adaptive_by_definition(image, tiles, clip_limit):
-    """Map each pixel by the clipped histograms of the tiles whose centres are nearest."""
+    """Map each pixel by the clipped histograms of the tiles whose centers are nearest."""
     (height, width), (rows, columns) = image.shape, tiles
     maps = np.empty((rows, columns, 256))
     for r, band in enumerate(np.split(image, rows)):
@@ -300,12 +300,12 @@ def test_equalizers_take_any_scale(faces, function):
 
 
 @pytest.mark.parametrize("function", EQUALIZERS, ids=named)
-def test_equalizers_change_the_luma_and_keep_the_colours(faces, function):
-    grey = faces // 2
+def test_equalizers_change_the_luma_and_keep_the_colors(faces, function):
+    gray = faces // 2
     tint = np.array([30, 0, 10])
     tint = tint - tint @ LUMA  # it adds nothing to the luma
-    result = function(grey[..., None] + tint).astype(float)
-    expected = function(grey)[..., None] + tint * 255 / np.ptp(grey, (1, 2))[0]
+    result = function(gray[..., None] + tint).astype(float)
+    expected = function(gray)[..., None] + tint * 255 / np.ptp(gray, (1, 2))[0]
     inside = ((expected > 0) & (expected < 255)).all(axis=3)
     assert inside.mean() > 0.5
     # the luma can round to another level where it stands between two
@@ -331,12 +331,12 @@ def test_flat_images_become_0(function, level):
 
 
 @pytest.mark.parametrize("function", LOCAL, ids=named)
-def test_a_flat_colour_becomes_0(function):
+def test_a_flat_color_becomes_0(function):
     assert (function(np.full((2, 9, 8, 3), [0.1, 0.7, 0.3])) == 0).all()
 
 
 @pytest.mark.parametrize("function", EQUALIZERS, ids=named)
-def test_colours_of_equal_luma_become_0(function):
+def test_colors_of_equal_luma_become_0(function):
     image = np.zeros((1, 8, 8, 3))
     image[..., 0] = np.linspace(0, 1, 8)
     image[..., 1] = (0.5 - 0.299 * image[..., 0]) / 0.587
@@ -344,7 +344,7 @@ def test_colours_of_equal_luma_become_0(function):
 
 
 @pytest.mark.parametrize("transformer", TRANSFORMERS, ids=named)
-def test_grey_images_one_by_one_and_as_float(faces, transformer):
+def test_gray_images_one_by_one_and_as_float(faces, transformer):
     fitted = transformer.fit(faces)
     together = fitted.transform(faces)
     alone = [fitted.transform(faces[i : i + 1])[0] for i in range(len(faces))]
@@ -403,21 +403,21 @@ def test_wrong_images_are_refused(faces, transformer):
 @pytest.mark.parametrize("tiles", [(4,), (4, 0), (4.0, 4), [4, "4"]])
 def test_tiles_must_be_two_positive_whole_numbers(faces, tiles):
     with pytest.raises(ValueError, match="tiles must be two whole numbers"):
-        AdaptiveHistogramEqualizer(tiles=tiles).fit(faces)
+        CLAHE(tiles=tiles).fit(faces)
 
 
 @pytest.mark.parametrize("tiles", [(37, 1), (1, 29)])
 def test_more_tiles_than_pixels_are_refused(faces, tiles):
     message = rf"36x28 pixels .* {tiles[0]}x{tiles[1]} tiles: make tiles smaller"
     with pytest.raises(ValueError, match=message):
-        AdaptiveHistogramEqualizer(tiles=tiles).fit(faces)
+        CLAHE(tiles=tiles).fit(faces)
     with pytest.raises(ValueError, match=message):
         equalize_adaptive_histogram(faces, tiles=tiles)
 
 
 def test_tiles_from_yaml_equal_tuples(faces):
-    lists = AdaptiveHistogramEqualizer(tiles=[2, 3]).fit_transform(faces)
-    tuples = AdaptiveHistogramEqualizer(tiles=(2, 3)).fit_transform(faces)
+    lists = CLAHE(tiles=[2, 3]).fit_transform(faces)
+    tuples = CLAHE(tiles=(2, 3)).fit_transform(faces)
     np.testing.assert_array_equal(lists, tuples)
 
 
@@ -428,7 +428,7 @@ def test_tiles_from_yaml_equal_tuples(faces):
         LocalContrastNormalizer(sigma=-1.0),
         PixelNormalizer(with_std="no"),
         HistogramEqualizer(amount=1.5),
-        AdaptiveHistogramEqualizer(clip_limit=0.5),
+        CLAHE(clip_limit=0.5),
     ],
     ids=named,
 )

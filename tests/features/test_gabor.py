@@ -110,7 +110,7 @@ def pool_by_hand(values, how):
     rows, columns = [(0, 5), (5, 11)], [(0, 4), (4, 8), (8, 13)]
     middle = {(0, 5): 2, (5, 11): 8, (0, 4): 2, (4, 8): 6, (8, 13): 10}
     return [
-        values[middle[r], middle[c]] if how == "centre" else getattr(np, how)(part)
+        values[middle[r], middle[c]] if how == "center" else getattr(np, how)(part)
         for r in rows
         for c in columns
         for part in [values[slice(*r), slice(*c)]]
@@ -118,7 +118,7 @@ def pool_by_hand(values, how):
 
 
 @pytest.mark.parametrize("part", ["magnitude", "real", "imaginary"])
-@pytest.mark.parametrize("pool", ["mean", "max", "std", "centre"])
+@pytest.mark.parametrize("pool", ["mean", "max", "std", "center"])
 def test_pools_each_cell(rng, pool, part):
     images = rng.random((3, 11, 13)) * 255
     features = gabor(images, cells=(2, 3), pool=pool, part=part, **BANK)
@@ -163,13 +163,13 @@ def test_even_light_is_the_sum_of_the_kernel():
 def test_bytes_and_floats_agree_exactly(rng, dtype):
     images = rng.integers(0, 256, (5, 24, 24), dtype=np.uint8)
     np.testing.assert_array_equal(gabor(images), gabor(images.astype(dtype)))
-    colour = rng.integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(gabor(colour), gabor(colour.astype(dtype)))
+    color = rng.integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(gabor(color), gabor(color.astype(dtype)))
 
 
-def test_colour_is_its_luminance(rng):
-    colour = rng.random((2, 24, 24, 3))
-    np.testing.assert_allclose(gabor(colour), gabor(rgb2gray(colour)), rtol=1e-5)
+def test_color_is_its_luminance(rng):
+    color = rng.random((2, 24, 24, 3))
+    np.testing.assert_allclose(gabor(color), gabor(rgb2gray(color)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("angle", "name"), [(0, "t0"), (45, "t45"), (157.5, "t157.5")])

@@ -63,7 +63,7 @@ def assert_equals_scikit_image(images, orientations=9, cell=(8, 8), block=(2, 2)
 @pytest.mark.parametrize("block_norm", NORMS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("size", "orientations", "cell", "block"),
+    ("size", "orientations", "rnn_type", "block"),
     [
         ((48, 48), 9, (8, 8), (2, 2)),
         ((30, 40), 8, (6, 5), (1, 3)),
@@ -156,12 +156,12 @@ def test_order_in_memory_does_not_matter(rng):
     np.testing.assert_array_equal(hog(images[:, ::-1, ::-1]), hog(flipped))
 
 
-def test_colour_is_its_luminance(rng):
-    colour = rng.random((2, 24, 24, 3))
-    np.testing.assert_allclose(hog(colour), hog(rgb2gray(colour)), rtol=0, atol=1e-7)
-    grey = rng.integers(0, 256, (2, 24, 24), dtype=np.uint8)
+def test_color_is_its_luminance(rng):
+    color = rng.random((2, 24, 24, 3))
+    np.testing.assert_allclose(hog(color), hog(rgb2gray(color)), rtol=0, atol=1e-7)
+    gray = rng.integers(0, 256, (2, 24, 24), dtype=np.uint8)
     np.testing.assert_allclose(
-        hog(np.repeat(grey[..., None], 3, axis=3)), hog(grey), rtol=0, atol=1e-7
+        hog(np.repeat(gray[..., None], 3, axis=3)), hog(gray), rtol=0, atol=1e-7
     )
 
 

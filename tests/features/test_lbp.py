@@ -31,7 +31,7 @@ def kinds_of_images():
     smooth = rng.normal(size=(2, 33, 18)).cumsum(axis=1).cumsum(axis=2)
     return {
         "bytes": rng.integers(0, 256, (3, 23, 31), dtype=np.uint8),
-        "three greys": rng.integers(0, 3, (3, 24, 17), dtype=np.uint8),
+        "three grays": rng.integers(0, 3, (3, 24, 17), dtype=np.uint8),
         "constant": flat.repeat(70, axis=1).repeat(9, axis=2),
         "constant floats": np.full((1, 20, 40), 0.1) * np.array([1, 3, 7])[:, None, None],
         "double": rng.random((2, 17, 20)),
@@ -62,7 +62,7 @@ def test_codes_are_those_of_scikit_image(kind):
         (8, 2),
         (16, 2),
         (24, 3),
-        (16, 1),  # a point less than half a pixel below its centre
+        (16, 1),  # a point less than half a pixel below its center
         (12, 0.9),
         (8, 0.4),
         (5, 2.5),
@@ -295,10 +295,10 @@ def test_steady_light_changes_nothing(rng):
     )
 
 
-def test_colour_is_its_luminance(rng):
-    colour = rng.random((2, 24, 24, 3))
+def test_color_is_its_luminance(rng):
+    color = rng.random((2, 24, 24, 3))
     np.testing.assert_array_equal(
-        LBPFeatures().fit_transform(colour), LBPFeatures().fit_transform(rgb2gray(colour))
+        LBPFeatures().fit_transform(color), LBPFeatures().fit_transform(rgb2gray(color))
     )
 
 

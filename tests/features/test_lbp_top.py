@@ -40,13 +40,13 @@ def plane_codes(sequence, n_points, radius, method):
         (24, 2, "uniform", 26),
     ],
 )
-@pytest.mark.parametrize("kind", ["bytes", "four greys", "floats"])
+@pytest.mark.parametrize("kind", ["bytes", "four grays", "floats"])
 def test_equals_scikit_image_on_each_slice(rng, kind, n_points, radius, method, n_bins):
     shapes = [(7, 14, 12), (5, 14, 12), (7, 14, 12)]
     if kind == "floats":
         clips = [rng.random(shape) for shape in shapes]
     else:
-        most = {"bytes": 256, "four greys": 4}[kind]
+        most = {"bytes": 256, "four grays": 4}[kind]
         clips = [rng.integers(0, most, shape, dtype=np.uint8) for shape in shapes]
     counts = lbp_top(
         clips, n_points=n_points, radius=radius, method=method, cells=(2, 3), norm=None
@@ -128,7 +128,7 @@ def test_a_still_sequence_has_no_change_along_time(rng):
     still = np.repeat(rng.random((1, 12, 14)), 3, axis=0)
     counts = lbp_top([still], n_points=4, method="default", cells=(1, 1), norm=None)
     _, xt, yt = np.split(counts[0], 3)
-    # the points before and after are as bright as the centre: their bits are set
+    # the points before and after are as bright as the center: their bits are set
     for plane in (xt, yt):
         assert {code & 0b1010 for code in np.flatnonzero(plane)} == {0b1010}
 
@@ -149,18 +149,18 @@ def test_long_sequences_and_many_are_worked_on_in_parts(rng, monkeypatch):
     np.testing.assert_array_equal(lbp_top(clips), expected)
 
 
-def test_histograms_are_normalised_by_plane_and_cell(rng):
+def test_histograms_are_normalized_by_plane_and_cell(rng):
     clips = rng.random((2, 4, 15, 15))
     extractor = LBPTopFeatures(cells=(2, 2), overlap=0.4)
     sums = extractor.fit_transform(clips).reshape(2, 3 * 4, 59).sum(axis=2)
     np.testing.assert_allclose(sums, 1, rtol=1e-6)
 
 
-def test_colour_is_its_luminance(rng):
-    colour = rng.random((2, 3, 14, 14, 3))
+def test_color_is_its_luminance(rng):
+    color = rng.random((2, 3, 14, 14, 3))
     np.testing.assert_array_equal(
-        LBPTopFeatures().fit_transform(colour),
-        LBPTopFeatures().fit_transform(rgb2gray(colour)),
+        LBPTopFeatures().fit_transform(color),
+        LBPTopFeatures().fit_transform(rgb2gray(color)),
     )
 
 

@@ -60,10 +60,10 @@ def test_bytes_and_floats_agree_exactly(rng, dtype):
     )
 
 
-def test_colour_is_its_luminance(rng):
-    colour = rng.random((2, 6, 8, 3))
-    expected = rgb2gray(colour).reshape(2, -1)
-    np.testing.assert_allclose(pixels(colour), expected, rtol=1e-6)
+def test_color_is_its_luminance(rng):
+    color = rng.random((2, 6, 8, 3))
+    expected = rgb2gray(color).reshape(2, -1)
+    np.testing.assert_allclose(pixels(color), expected, rtol=1e-6)
 
 
 def test_many_images_are_each_as_if_alone(rng):

@@ -165,9 +165,9 @@ def test_bytes_and_floats_agree_exactly(rng, dtype):
     np.testing.assert_array_equal(zernike(images.astype(dtype)), zernike(images))
 
 
-def test_colour_is_its_luminance(rng):
-    colour = rng.random((2, 16, 16, 3))
-    np.testing.assert_allclose(zernike(colour), zernike(rgb2gray(colour)), rtol=1e-6)
+def test_color_is_its_luminance(rng):
+    color = rng.random((2, 16, 16, 3))
+    np.testing.assert_allclose(zernike(color), zernike(rgb2gray(color)), rtol=1e-6)
 
 
 def test_many_images_are_each_as_if_alone(rng):

@@ -17,7 +17,7 @@ LUMA = [0.299, 0.587, 0.114]
 
 
 @pytest.fixture
-def colours():
+def colors():
     image = np.zeros((8, 12, 3), np.uint8)
     image[:4] = (200, 100, 0)
     image[4:] = (0, 50, 250)
@@ -33,22 +33,22 @@ def write(path, rgb):
 # What a file may hold
 
 
-def test_colours_come_as_rgb(tmp_path, colours):
-    path = write(tmp_path / "ä b.png", colours)
-    assert np.array_equal(read_image(path, grey=False), colours)
+def test_colors_come_as_rgb(tmp_path, colors):
+    path = write(tmp_path / "ä b.png", colors)
+    assert np.array_equal(read_image(path, gray=False), colors)
 
 
-def test_grey_is_the_luma_of_the_colours(tmp_path, colours):
-    image = read_image(write(tmp_path / "a.png", colours))
+def test_gray_is_the_luma_of_the_colors(tmp_path, colors):
+    image = read_image(write(tmp_path / "a.png", colors))
     assert image.dtype == np.uint8
-    assert np.array_equal(image, np.rint(colours @ LUMA))
+    assert np.array_equal(image, np.rint(colors @ LUMA))
 
 
-def test_grey_file_as_rgb_has_three_equal_channels(tmp_path):
-    grey = np.arange(100, dtype=np.uint8).reshape(10, 10)
-    cv2.imwrite(str(tmp_path / "a.bmp"), grey)
-    image = read_image(tmp_path / "a.bmp", grey=False)
-    assert np.array_equal(image, np.stack([grey] * 3, axis=-1))
+def test_gray_file_as_rgb_has_three_equal_channels(tmp_path):
+    gray = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    cv2.imwrite(str(tmp_path / "a.bmp"), gray)
+    image = read_image(tmp_path / "a.bmp", gray=False)
+    assert np.array_equal(image, np.stack([gray] * 3, axis=-1))
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ TURNS = {
 
 
 @pytest.mark.parametrize("orientation", TURNS)
-def test_photos_are_turned_upright(tmp_path, colours, orientation):
+def test_photos_are_turned_upright(tmp_path, colors, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(colours).save(tmp_path / "a.png", exif=exif)
-    image = read_image(tmp_path / "a.png", grey=False)
-    assert np.array_equal(image, TURNS[orientation](colours))
+    Image.fromarray(colors).save(tmp_path / "a.png", exif=exif)
+    image = read_image(tmp_path / "a.png", gray=False)
+    assert np.array_equal(image, TURNS[orientation](colors))
 
 
 def test_sixteen_bits_are_scaled_to_eight(tmp_path):
@@ -91,10 +91,10 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path):
     assert read_image(tmp_path / "b.tif").tolist() == [[0, 1, 4, 128, 255]]
 
 
-def test_sixteen_bits_in_colour(tmp_path):
+def test_sixteen_bits_in_color(tmp_path):
     deep = np.full((4, 4, 3), (60000, 30000, 257), np.uint16)
     cv2.imwrite(str(tmp_path / "a.png"), deep[:, :, ::-1])
-    image = read_image(tmp_path / "a.png", grey=False)
+    image = read_image(tmp_path / "a.png", gray=False)
     assert np.abs(image[0, 0].astype(int) - [233, 117, 1]).max() <= 1
 
 
@@ -104,23 +104,23 @@ def test_black_and_white(tmp_path):
     assert np.array_equal(read_image(tmp_path / "a.png"), 255 * np.eye(5))
 
 
-def test_palette(tmp_path, colours):
-    Image.fromarray(colours).quantize(3).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png", grey=False)
-    assert np.abs(image.astype(int) - colours).max() <= 4
+def test_palette(tmp_path, colors):
+    Image.fromarray(colors).quantize(3).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", gray=False)
+    assert np.abs(image.astype(int) - colors).max() <= 4
 
 
-def test_cmyk(tmp_path, colours):
-    Image.fromarray(colours).convert("CMYK").save(tmp_path / "a.tif")
-    image = read_image(tmp_path / "a.tif", grey=False)
-    assert np.abs(image.astype(int) - colours).max() <= 1
+def test_cmyk(tmp_path, colors):
+    Image.fromarray(colors).convert("CMYK").save(tmp_path / "a.tif")
+    image = read_image(tmp_path / "a.tif", gray=False)
+    assert np.abs(image.astype(int) - colors).max() <= 1
 
 
 def test_transparent_parts_are_white(tmp_path):
     rgba = np.full((1, 3, 4), (200, 100, 0, 0), np.uint8)
     rgba[0, :, 3] = 0, 128, 255
     Image.fromarray(rgba).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png", grey=False)
+    image = read_image(tmp_path / "a.png", gray=False)
     assert image[0].tolist() == [[255, 255, 255], [227, 177, 127], [200, 100, 0]]
     Image.fromarray(rgba[:, :, [0, 3]], "LA").save(tmp_path / "b.png")
     assert read_image(tmp_path / "b.png").tolist() == [[255, 227, 200]]
@@ -135,21 +135,21 @@ def test_an_animation_gives_its_first_frame(tmp_path):
 # Where it may come from
 
 
-def test_file_objects(tmp_path, colours):
-    path = write(tmp_path / "a.png", colours)
+def test_file_objects(tmp_path, colors):
+    path = write(tmp_path / "a.png", colors)
     with path.open("rb") as file:
-        assert np.array_equal(read_image(file, grey=False), colours)
+        assert np.array_equal(read_image(file, gray=False), colors)
     content = io.BytesIO(path.read_bytes())
-    assert np.array_equal(read_image(content, grey=False), colours)
+    assert np.array_equal(read_image(content, gray=False), colors)
     with pytest.raises(ValueError, match=r"BytesIO.*not an image.*words"):
         read_image(io.BytesIO(b"words"))
     with pytest.raises(TypeError, match=r"io\.BytesIO\(content\)"):
         read_image(path.read_bytes())
 
 
-def test_arrays(colours):
-    assert np.array_equal(read_image(colours, grey=False), colours)
-    assert np.array_equal(read_image(colours), np.rint(colours @ LUMA))
+def test_arrays(colors):
+    assert np.array_equal(read_image(colors, gray=False), colors)
+    assert np.array_equal(read_image(colors), np.rint(colors @ LUMA))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_values_of_any_scale_become_uint8(values, expected):
         (np.array([[0.0, np.nan]]), ValueError, "NaN or infinite"),
         (np.array([[0.0, 256.0]]), ValueError, r"from 0 to 256; expected 0\.\.255"),
         (np.array([[-1, 1]]), ValueError, "from -1 to 1"),
-        (np.zeros((3, 8, 8)), ValueError, r"got \(3, 8, 8\); the colour channels go last"),
+        (np.zeros((3, 8, 8)), ValueError, r"got \(3, 8, 8\); the color channels go last"),
         (np.zeros((0, 8)), ValueError, r"no pixels: got the shape \(0, 8\)"),
         (np.zeros(8), ValueError, r"got \(8,\)"),
     ],
@@ -242,8 +242,8 @@ def test_a_header_that_claims_too_much_is_refused_before_decoding(tmp_path):
         read_image(path)
 
 
-def test_the_pixel_limit_can_be_set(tmp_path, colours):
-    path = write(tmp_path / "a.png", colours)
+def test_the_pixel_limit_can_be_set(tmp_path, colors):
+    path = write(tmp_path / "a.png", colors)
     assert read_image(path, max_pixels=96).shape == (8, 12)
     with pytest.raises(ValueError, match="12 x 8 pixels, more than the 95"):
         read_image(path, max_pixels=95)
@@ -288,11 +288,11 @@ def test_decoding_takes_little_more_memory_than_the_pixels(tmp_path):
     assert done.stdout == "(3000, 3000)\n", done.stderr
 
 
-def test_without_memory_for_the_pixels_it_is_said(tmp_path, colours, monkeypatch):
+def test_without_memory_for_the_pixels_it_is_said(tmp_path, colors, monkeypatch):
     def load(picture):
         raise MemoryError
 
-    path = write(tmp_path / "a.png", colours)
+    path = write(tmp_path / "a.png", colors)
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
     with pytest.raises(ValueError, match=r"a\.png: there is not enough memory"):
         read_image(path)
@@ -337,7 +337,7 @@ def test_frames_of_a_video_come_in_order_with_their_times(tmp_path):
     assert times == pytest.approx((0, 0.2, 0.4))
     assert [frame.shape for frame in frames] == [(16, 32)] * 3
     assert [frame.mean() for frame in frames] == pytest.approx(levels, abs=4)
-    assert next(read_frames(path, grey=False))[1].shape == (16, 32, 3)
+    assert next(read_frames(path, gray=False))[1].shape == (16, 32, 3)
 
 
 def test_a_file_that_is_no_video_is_named(tmp_path):

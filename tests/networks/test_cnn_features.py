@@ -19,25 +19,25 @@ def network():
     return pretrained("fer2013")
 
 
-def fitted_on(shape, folder, *, frames="residual"):
+def fitted_on(shape, folder, *, backbone="residual"):
     X = np.random.default_rng(1).integers(0, 256, (8, *shape), dtype=np.uint8)
     y = ["anger", "fear"] * 4
     training = Training(max_epochs=1, precision="float32")
-    network = ImageNetwork(frames=frames, training=training, random_state=0).fit(X, y)
+    network = ImageNetwork(backbone=backbone, training=training, random_state=0).fit(X, y)
     return network, save_network(network, folder / "network.safetensors")
 
 
-def test_last_block_averaged_is_the_codes(faces):
+def test_last_block_averaged_is_the_embeddings(faces):
     features = CNNFeatures(block=5, cells=1).fit_transform(faces)
-    codes = pretrained("fer2013").set_params(views="one").transform(faces)
-    np.testing.assert_allclose(features, codes, atol=1e-5)
+    embeddings = pretrained("fer2013").set_params(tta=None).transform(faces)
+    np.testing.assert_allclose(features, embeddings, atol=1e-5)
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4, 5])
 def test_maps_are_those_that_pass_through_the_network(faces, network, block):
     seen = []
     module = network.net_.module_.eval()
-    parts = [part for part in module.frames.filters if hasattr(part, "second")]
+    parts = [part for part in module.backbone.filters if hasattr(part, "second")]
     hook = parts[block - 1].register_forward_hook(lambda *_: seen.append(_[2]))
     with torch.inference_mode():
         module(torch.from_numpy(faces[:, None].astype(np.float32)))
@@ -61,7 +61,7 @@ def test_cells_are_means_over_places(faces):
 
 
 def test_views_are_the_face_and_its_mirror_image(faces):
-    one, flip = CNNFeatures().fit(faces), CNNFeatures(views="flip").fit(faces)
+    one, flip = CNNFeatures().fit(faces), CNNFeatures(tta="flip").fit(faces)
     mirrored = faces[:, :, ::-1]
     expected = (one.transform(faces) + one.transform(mirrored)) / 2
     np.testing.assert_allclose(flip.transform(faces), expected, atol=1e-5)
@@ -80,16 +80,16 @@ def test_other_sizes_are_brought_to_that_of_the_network(faces):
     assert CNNFeatures().fit_transform(wide).shape == (2, 2048)
 
 
-@pytest.mark.parametrize("frames", ["residual", "wide_residual"])
-def test_network_of_colour_images_sees_colour(tmp_path, frames):
-    network, file = fitted_on((24, 24, 3), tmp_path, frames=frames)
+@pytest.mark.parametrize("backbone", ["residual", "wide_residual"])
+def test_network_of_color_images_sees_color(tmp_path, backbone):
+    network, file = fitted_on((24, 24, 3), tmp_path, backbone=backbone)
     X = np.random.default_rng(2).integers(0, 256, (3, 24, 24, 3), dtype=np.uint8)
     extractor = CNNFeatures(weights=file, block=5, cells=1)
     np.testing.assert_allclose(extractor.fit_transform(X), network.transform(X), atol=2e-2)
-    grey = X[..., 0]
-    same = np.repeat(grey[..., None], 3, axis=3)
+    gray = X[..., 0]
+    same = np.repeat(gray[..., None], 3, axis=3)
     np.testing.assert_array_equal(
-        extractor.fit_transform(grey), extractor.fit_transform(same)
+        extractor.fit_transform(gray), extractor.fit_transform(same)
     )
 
 
@@ -114,8 +114,8 @@ def test_frames_of_sequences(faces):
 
 
 def test_another_kind_of_network_is_refused(tmp_path):
-    _, file = fitted_on((24, 24), tmp_path, frames="small_cnn")
-    with pytest.raises(ValueError, match="of frames='small_cnn': CNNFeatures looks into"):
+    _, file = fitted_on((24, 24), tmp_path, backbone="small_cnn")
+    with pytest.raises(ValueError, match="of backbone='small_cnn': CNNFeatures looks into"):
         CNNFeatures(weights=file).fit(np.zeros((2, 24, 24)))
 
 

@@ -19,11 +19,11 @@ from ferpipe import Augment, ImageNetwork, Training
 FAST = Training(max_epochs=6, batch_size=16, lr=0.003)
 
 
-def faces(n=48, size=24, colour=False, seed=0):
+def faces(n=48, size=24, color=False, seed=0):
     """Noisy images with a bright bar above (anger) or below (fear) the middle."""
     rng = np.random.default_rng(seed)
     y = np.array(["anger", "fear"] * (n // 2))
-    X = rng.normal(90, 25, (n, size, size, 3) if colour else (n, size, size))
+    X = rng.normal(90, 25, (n, size, size, 3) if color else (n, size, size))
     X[y == "anger", size // 5 : size // 3] += 90
     X[y == "fear", -size // 3 : -size // 5] += 90
     return X.clip(0, 255).astype(np.uint8), y
@@ -34,12 +34,12 @@ def fitted():
     return ImageNetwork(training=FAST, random_state=0).fit(*faces())
 
 
-@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("color", [False, True])
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_hinge"])
-def test_learns_where_the_bar_is(colour, loss):
-    X, y = faces(colour=colour)
+def test_learns_where_the_bar_is(color, loss):
+    X, y = faces(color=color)
     network = ImageNetwork(loss=loss, training=FAST, random_state=0).fit(X, y)
-    X_new, y_new = faces(colour=colour, seed=1)
+    X_new, y_new = faces(color=color, seed=1)
     assert network.score(X_new, y_new) > 0.95
     assert network.image_shape_ == X.shape[1:]
     assert network.classes_.tolist() == ["anger", "fear"]
@@ -50,17 +50,19 @@ def test_learns_where_the_bar_is(colour, loss):
 def test_paper_000_as_an_image_network():
     X, y = faces(8)
     network = ImageNetwork(
-        frames="paper_000", training=Training(max_epochs=1), random_state=0
+        backbone="paper_000", training=Training(max_epochs=1), random_state=0
     )
     assert network.fit(X, y).transform(X).shape == (8, 512)
 
 
 def test_codes_are_what_the_output_layer_sees(fitted):
     X, _ = faces(seed=2)
-    codes = fitted.transform(X)
-    assert codes.shape == (48, 128)
-    assert codes.dtype == np.float32
-    scores = codes @ fitted.weights_["output.weight"].T + fitted.weights_["output.bias"]
+    embeddings = fitted.transform(X)
+    assert embeddings.shape == (48, 128)
+    assert embeddings.dtype == np.float32
+    scores = (
+        embeddings @ fitted.weights_["output.weight"].T + fitted.weights_["output.bias"]
+    )
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     expected = odds / odds.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(fitted.predict_proba(X), expected, rtol=1e-4, atol=1e-6)
@@ -246,8 +248,8 @@ def test_wrong_input_is_explained(fitted):
         network.fit(X[:, :6, :6], y)
     with pytest.raises(ValueError, match="dense must hold widths"):
         clone(fitted).set_params(dense=[8, 0]).fit(X, y)
-    with pytest.raises(ValueError, match="'frames' parameter of ImageNetwork"):
-        ImageNetwork(frames="big_cnn").fit(X, y)
+    with pytest.raises(ValueError, match="'backbone' parameter of ImageNetwork"):
+        ImageNetwork(backbone="big_cnn").fit(X, y)
     with pytest.raises(ValueError, match="'training' parameter of ImageNetwork"):
         ImageNetwork(training={"lr": 1}).fit(X, y)
     with pytest.raises(ValueError, match="'rotation' parameter of Augment"):

@@ -28,16 +28,16 @@ def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def sequence_module(readout="mean", cell="lstm", bidirectional=True, **changes):
-    settings = {"hidden": (5, 4), "dense": (), "dropout": 0.0, "activation": "elu"}
+def sequence_module(pooling="mean", rnn_type="lstm", bidirectional=True, **changes):
+    settings = {"hidden_size": (5, 4), "dense": (), "dropout": 0.0, "activation": "elu"}
     settings.update(changes)
     module = SequenceClassifier(
         FeatureScaler(3),
         2,
         images=False,
-        cell=cell,
+        rnn_type=rnn_type,
         bidirectional=bidirectional,
-        readout=readout,
+        pooling=pooling,
         **settings,
     )
     return initialize(module).eval()
@@ -45,7 +45,7 @@ def sequence_module(readout="mean", cell="lstm", bidirectional=True, **changes):
 
 def by_hand(module, sequence):
     """Outputs (T, width) of the last layer, forwards and backwards, step by step."""
-    inputs = module.frames(sequence)
+    inputs = module.backbone(sequence)
     for layer in module.recurrent:
         directions = []
         for suffix in ("", "_reverse"):
@@ -82,10 +82,10 @@ def test_paper_000_has_the_published_counts_and_shapes():
         cnn,
         5,
         images=True,
-        cell="lstm",
-        hidden=(128, 64),
+        rnn_type="lstm",
+        hidden_size=(128, 64),
         bidirectional=True,
-        readout="last",
+        pooling="last",
         dense=(128,),
         dropout=0.3,
         activation="elu",
@@ -105,39 +105,39 @@ def test_paper_000_has_the_published_counts_and_shapes():
     assert scores.shape == (2, 5)
 
 
-@pytest.mark.parametrize("readout", ["last", "mean", "every_frame"])
-def test_readouts_match_a_loop_over_time(readout):
-    module = sequence_module(readout)
+@pytest.mark.parametrize("pooling", ["last", "mean", "per_frame"])
+def test_readouts_match_a_loop_over_time(pooling):
+    module = sequence_module(pooling)
     lengths = torch.tensor([2, 5, 1, 3])
     sequences = torch.randn(11, 3).split(lengths.tolist())
     expected = []
     for sequence in sequences:
         outputs = by_hand(module, sequence)
-        if readout == "last":
+        if pooling == "last":
             half = outputs.shape[1] // 2
             rows = torch.cat([outputs[-1, :half], outputs[0, half:]])[None]
         else:
-            rows = outputs.mean(dim=0, keepdim=True) if readout == "mean" else outputs
+            rows = outputs.mean(dim=0, keepdim=True) if pooling == "mean" else outputs
         expected.append(module.output(rows))
     scores = module(torch.cat(sequences), lengths)
     torch.testing.assert_close(scores, torch.cat(expected), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("rnn_type", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("readout", ["last", "mean", "every_frame"])
-def test_a_longer_neighbour_changes_nothing(cell, bidirectional, readout):
-    module = sequence_module(readout, cell, bidirectional, dense=(6,))
+@pytest.mark.parametrize("pooling", ["last", "mean", "per_frame"])
+def test_a_longer_neighbour_changes_nothing(rnn_type, bidirectional, pooling):
+    module = sequence_module(pooling, rnn_type, bidirectional, dense=(6,))
     lengths = torch.tensor([3, 7, 1])
     sequences = torch.randn(11, 3).split(lengths.tolist())
-    together = module.codes(torch.cat(sequences), lengths)
-    alone = [module.codes(s, torch.tensor([len(s)])) for s in sequences]
+    together = module.embeddings(torch.cat(sequences), lengths)
+    alone = [module.embeddings(s, torch.tensor([len(s)])) for s in sequences]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
 
 
 def test_only_a_bidirectional_network_sees_the_future():
     for bidirectional in (False, True):
-        module = sequence_module("every_frame", bidirectional=bidirectional)
+        module = sequence_module("per_frame", bidirectional=bidirectional)
         frames = torch.randn(4, 3)
         changed = frames.clone()
         changed[3] += 1.0
@@ -149,7 +149,7 @@ def test_only_a_bidirectional_network_sees_the_future():
 def test_frame_network_runs_on_real_frames_only():
     module = sequence_module()
     seen = []
-    module.frames.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    module.backbone.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
     module(torch.randn(9, 3), torch.tensor([1, 8]))
     assert seen == [9]
 
@@ -164,7 +164,7 @@ def test_every_frame_loss_is_the_mean_over_a_sequences_frames():
     )
 
 
-def test_frames_decisions_are_summed_and_normalised():
+def test_frames_decisions_are_summed_and_normalized():
     scores = torch.randn(5, 3)
     rows = torch.tensor([4, 1])
     probabilities = torch.exp(scores) / torch.exp(scores).sum(dim=1, keepdim=True)
@@ -180,7 +180,7 @@ def test_squared_hinge_is_the_objective_of_a_linear_svm():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 4)), rng.integers(0, 3, 60)
     l2 = 0.01
-    # LinearSVC minimises |w|²/2 + C·Σ hinge² for each class; a large intercept_scaling
+    # LinearSVC minimizes |w|²/2 + C·Σ hinge² for each class; a large intercept_scaling
     # makes its penalty on the intercept vanish.
     C = 1 / (2 * l2 * len(y) * 3)
     svm = LinearSVC(
@@ -213,11 +213,11 @@ def test_gradient_of_the_loss_against_finite_differences(kind):
         class_weight=torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64),
         l2=0.05,
     )
-    codes = torch.randn(6, 3, dtype=torch.float64)
+    embeddings = torch.randn(6, 3, dtype=torch.float64)
     target, rows = torch.tensor([0, 3, 1]), torch.tensor([2, 3, 1])
 
     def loss():
-        return objective(output(codes), target, rows, output)
+        return objective(output(embeddings), target, rows, output)
 
     loss().backward()
     step = 1e-6
@@ -259,7 +259,7 @@ def test_class_weights_scale_each_samples_loss():
     torch.testing.assert_close(weighted, losses.mean())
 
 
-def test_images_are_standardised_by_sequence():
+def test_images_are_standardized_by_sequence():
     frames = 40 * torch.rand(5, 1, 8, 8) + torch.arange(5.0)[:, None, None, None]
     lengths = torch.tensor([3, 2])
     result = standardize_images(frames, lengths)
@@ -299,7 +299,7 @@ def test_dense_layers_come_before_the_output_layer():
         SmallCNN(1, "elu"), 3, dense=(20, 10), dropout=0.5, activation="elu"
     ).eval()
     frames = torch.rand(4, 1, 32, 32)
-    assert module.codes(frames).shape == (4, 10)
-    torch.testing.assert_close(module(frames), module.output(module.codes(frames)))
+    assert module.embeddings(frames).shape == (4, 10)
+    torch.testing.assert_close(module(frames), module.output(module.embeddings(frames)))
     kinds = [type(part) for part in module.head]
     assert kinds == [nn.Linear, nn.ELU, nn.BatchNorm1d, nn.Dropout] * 2

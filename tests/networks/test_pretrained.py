@@ -16,7 +16,7 @@ def faces():
 def fitted(faces):
     training = Training(max_epochs=2, validation=0.25, calibrate=True)
     network = ImageNetwork(
-        frames="residual", dense=16, views="flip", training=training, random_state=0
+        backbone="residual", dense=16, tta="flip", training=training, random_state=0
     )
     return network.fit(*faces)
 

@@ -37,8 +37,8 @@ def long():
 
 def network(**changes):
     settings = {
-        "frames": None,
-        "hidden": (6, 5),
+        "backbone": None,
+        "hidden_size": (6, 5),
         "bidirectional": False,
         "training": Training(max_epochs=3, lr=0.02),
         "random_state": 0,
@@ -54,10 +54,10 @@ def answers(stream, frames):
     return np.array([stream.step(frame) for frame in frames])
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("readout", ["last", "mean", "every_frame"])
-def test_frame_by_frame_is_batch(data, long, cell, readout):
-    fitted = network(cell=cell, readout=readout, dense=4).fit(*data)
+@pytest.mark.parametrize("rnn_type", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "per_frame"])
+def test_frame_by_frame_is_batch(data, long, rnn_type, pooling):
+    fitted = network(rnn_type=rnn_type, pooling=pooling, dense=4).fit(*data)
     batch = fitted.predict_proba(beginnings(long))
     np.testing.assert_allclose(answers(fitted.stream(), long), batch, rtol=0, atol=1e-6)
     # the past counts: the last frame alone would say something else
@@ -68,8 +68,8 @@ def test_frame_by_frame_is_batch(data, long, cell, readout):
     "changes",
     [
         {"training": Training(max_epochs=3, calibrate=True, validation=0.3)},
-        {"hidden": (), "bidirectional": True, "readout": "every_frame"},
-        {"hidden": (), "bidirectional": True, "dense": 5, "activation": "elu"},
+        {"hidden_size": (), "bidirectional": True, "pooling": "per_frame"},
+        {"hidden_size": (), "bidirectional": True, "dense": 5, "activation": "elu"},
     ],
 )
 def test_other_networks_too(data, long, changes):
@@ -83,7 +83,7 @@ def test_other_networks_too(data, long, changes):
 def test_margins_come_as_from_decision_function(data, long, n_classes):
     X, y = data
     y = np.where(y == "surprise", "fear", y) if n_classes == 2 else y
-    fitted = network(loss="squared_hinge", readout="last").fit(X, y)
+    fitted = network(loss="squared_hinge", pooling="last").fit(X, y)
     batch = fitted.decision_function(beginnings(long))
     found = answers(fitted.stream(), long)
     assert found.shape == batch.shape
@@ -108,13 +108,13 @@ def test_one_step_is_the_cell_of_the_books():
 
 
 @pytest.mark.parametrize("reference", ["first", "previous"])
-@pytest.mark.parametrize("readout", ["last", "mean", "every_frame"])
-def test_pipelines_are_read_frame_by_frame(data, long, reference, readout):
+@pytest.mark.parametrize("pooling", ["last", "mean", "per_frame"])
+def test_pipelines_are_read_frame_by_frame(data, long, reference, pooling):
     model = make_pipeline(
         PerFrame(StandardScaler()),
         "passthrough",
         FrameDeltas(reference),
-        network(readout=readout),
+        network(pooling=pooling),
         StandardScaler(),
         LogisticRegression(),
     ).fit(*data)

@@ -33,7 +33,7 @@ def labels(n):
 
 
 def network(**settings):
-    settings = {"frames": "residual", "training": ONCE, "random_state": 0} | settings
+    settings = {"backbone": "residual", "training": ONCE, "random_state": 0} | settings
     return ImageNetwork(**settings)
 
 
@@ -79,7 +79,7 @@ def test_what_a_network_was_started_from_or_taught_by_is_inherited(file):
         assert are_known(SEEN, again.training_images_).all(), settings
         assert are_known(NEW, again.training_images_).all(), settings
     clips = [np.stack([image, image[::-1]]) for image in NEW[:6]]
-    sequence = SequenceNetwork(frames="residual", weights=file, training=ONCE)
+    sequence = SequenceNetwork(backbone="residual", weights=file, training=ONCE)
     sequence.fit(clips, labels(6))
     assert are_known(SEEN, sequence.training_images_).all()
     assert are_known(NEW[:6, ::-1], sequence.training_images_).all()
@@ -126,7 +126,7 @@ def experiment(file, **evaluate):
                 "cnn": {"CNNFeatures": {"weights": str(file), "block": 1}},
                 "classify": "LinearSVC",
             },
-            "evaluate": {"folds": {"StratifiedKFold": {"n_splits": 2}}, **evaluate},
+            "evaluate": {"outer_cv": {"StratifiedKFold": {"n_splits": 2}}, **evaluate},
         }
     )
 

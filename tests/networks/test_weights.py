@@ -26,7 +26,7 @@ def faces():
 def fitted(faces):
     training = Training(max_epochs=2, validation=0.25, calibrate=True)
     network = ImageNetwork(
-        frames="residual", dense=16, views="flip", training=training, random_state=0
+        backbone="residual", dense=16, tta="flip", training=training, random_state=0
     )
     return network.fit(*faces)
 
@@ -38,12 +38,12 @@ def file(fitted, tmp_path_factory):
 
 def test_new_network_starts_from_saved_frames(file, faces):
     X, y = faces
-    settings = {"frames": "residual", "weights": file, "random_state": 1}
+    settings = {"backbone": "residual", "weights": file, "random_state": 1}
     still = Training(max_epochs=1, lr=1e-12, weight_decay=0.0)
     started = ImageNetwork(training=still, **settings).fit(X, y)
     saved = load_network(file)
     for name, value in started.weights_.items():
-        if name.startswith("frames.") and "running" not in name and "num_" not in name:
+        if name.startswith("backbone.") and "running" not in name and "num_" not in name:
             np.testing.assert_allclose(value, saved.weights_[name], atol=1e-6)
     fresh = ImageNetwork(training=still, **{**settings, "weights": None}).fit(X, y)
     np.testing.assert_allclose(
@@ -57,7 +57,7 @@ def test_frozen_frames_stay_as_they_were(kind, file, faces):
     if kind is SequenceNetwork:
         X, y = [X[i : i + 2] for i in range(0, 24, 2)], y[:12]
     network = kind(
-        frames="residual",
+        backbone="residual",
         weights=file,
         freeze=True,
         training=Training(max_epochs=2, lr=0.05),
@@ -65,13 +65,13 @@ def test_frozen_frames_stay_as_they_were(kind, file, faces):
     ).fit(X, y)
     saved = load_network(file)
     for name, value in network.weights_.items():
-        if name.startswith("frames."):
+        if name.startswith("backbone."):
             np.testing.assert_array_equal(value, saved.weights_[name])
     thawed = clone(network).set_params(freeze=False).fit(X, y)
     assert any(
         not np.array_equal(thawed.weights_[name], saved.weights_[name])
         for name in saved.weights_
-        if name.startswith("frames.")
+        if name.startswith("backbone.")
     )
     assert network.n_parameters_ < thawed.n_parameters_
     torch.testing.assert_close(
@@ -86,17 +86,19 @@ def test_frozen_needs_weights(faces):
 
 def test_weights_of_something_else_are_refused(file, faces, tmp_path):
     X, y = faces
-    with pytest.raises(ValueError, match=r"frames='residual' .* has frames='small_cnn'"):
+    with pytest.raises(
+        ValueError, match=r"backbone='residual' .* has backbone='small_cnn'"
+    ):
         ImageNetwork(weights=file).fit(X, y)
-    with pytest.raises(ValueError, match=r"grey images; this network .* RGB"):
-        ImageNetwork(frames="residual", weights=file).fit(np.stack([X] * 3, axis=-1), y)
+    with pytest.raises(ValueError, match=r"gray images; this network .* RGB"):
+        ImageNetwork(backbone="residual", weights=file).fit(np.stack([X] * 3, axis=-1), y)
     with pytest.raises(ValueError, match=r"activation='relu'.*activation='elu'"):
-        ImageNetwork(frames="residual", activation="elu", weights=file).fit(X, y)
+        ImageNetwork(backbone="residual", activation="elu", weights=file).fit(X, y)
     with pytest.raises(FileNotFoundError, match=r"no network of that name"):
-        ImageNetwork(frames="residual", weights="fer2031").fit(X, y)
+        ImageNetwork(backbone="residual", weights="fer2031").fit(X, y)
     features = [np.zeros((2, 5))] * 4
-    with pytest.raises(ValueError, match=r"frames=None reads features: set weights=None"):
-        SequenceNetwork(frames=None, weights=file).fit(features, ["a", "b"] * 2)
+    with pytest.raises(ValueError, match=r"backbone=None reads features: set weights=None"):
+        SequenceNetwork(backbone=None, weights=file).fit(features, ["a", "b"] * 2)
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(file.read_bytes()[:5000])
     foreign = tmp_path / "foreign.safetensors"
@@ -105,7 +107,7 @@ def test_weights_of_something_else_are_refused(file, faces, tmp_path):
         with pytest.raises(ValueError, match=r"no weights of an ImageNetwork, or .* cut"):
             load_network(broken)
         with pytest.raises(ValueError, match=r"no weights of an ImageNetwork, or .* cut"):
-            ImageNetwork(frames="residual", weights=broken).fit(X, y)
+            ImageNetwork(backbone="residual", weights=broken).fit(X, y)
 
 
 USES = """

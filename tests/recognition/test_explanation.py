@@ -86,8 +86,8 @@ def test_occlusion_takes_probabilities_where_there_are_any(rng):
     images = rng.random((20, 12, 12))
     model = make_pipeline(PixelFeatures(), LogisticRegression())
     model.fit(images, CLASSES[:2] * 10)
-    grey = np.full((1, 12, 12), images[0].mean())
-    expected = model.predict_proba(images[:1])[0, 1] - model.predict_proba(grey)[0, 1]
+    gray = np.full((1, 12, 12), images[0].mean())
+    expected = model.predict_proba(images[:1])[0, 1] - model.predict_proba(gray)[0, 1]
     values = occlusion_map(model, images[0], label="fear", patch=12)
     np.testing.assert_allclose(values, expected, rtol=1e-4)
 
@@ -196,7 +196,7 @@ def test_grad_cam_of_a_frozen_network_is_the_same(trained):
 )
 def test_grad_cam_takes_the_last_maps_of_a_frame_network(frames, shape, rng, monkeypatch):
     images = rng.integers(0, 256, (4, 24, 24, 3), dtype=np.uint8)
-    network = ImageNetwork(frames=frames, training=Training(max_epochs=1), random_state=0)
+    network = ImageNetwork(backbone=frames, training=Training(max_epochs=1), random_state=0)
     network.fit(images, CLASSES[:2] * 2)
     seen = []
 
@@ -212,9 +212,9 @@ def test_grad_cam_takes_the_last_maps_of_a_frame_network(frames, shape, rng, mon
 
 def test_grad_cam_refuses_a_network_that_warps_its_images(rng):
     images = rng.integers(0, 256, (4, 16, 16), dtype=np.uint8)
-    network = ImageNetwork(frames="paper_004", training=Training(max_epochs=1))
+    network = ImageNetwork(backbone="paper_004", training=Training(max_epochs=1))
     network.fit(images, CLASSES[:2] * 2)
-    with pytest.raises(ValueError, match=r"frames='paper_004' warps .*use occlusion_map"):
+    with pytest.raises(ValueError, match=r"backbone='paper_004' warps .*use occlusion_map"):
         grad_cam(network, images[0])
 
 

@@ -25,7 +25,7 @@ OUTPUTS = ["pose", "actions", "units", "parameters", "vertices"]
 
 @pytest.fixture(scope="module")
 def frames():
-    """A drawn face that smiles, in larger pictures."""
+    """A synthetic face that smiles, in larger pictures."""
     bunch = datasets.make_expression_sequences(
         1, n_frames=5, size=140, classes=["happiness"], random_state=3
     )
@@ -238,12 +238,12 @@ def test_what_looks_for_the_face_itself_gets_what_is_round_it(frames, tracks, fi
     assert (views == inner).all(axis=(2, 3)).any()
 
 
-def test_colour_is_looked_at_where_the_model_was_fitted_on_it(frames):
-    grey = np.stack(frames)[:4, 30:170, 40:180]
-    colour = np.repeat(grey[..., None], 3, axis=3)
-    for X, expected in ((grey, False), (colour, True)):
+def test_color_is_looked_at_where_the_model_was_fitted_on_it(frames):
+    gray = np.stack(frames)[:4, 30:170, 40:180]
+    color = np.repeat(gray[..., None], 3, axis=3)
+    for X, expected in ((gray, False), (color, True)):
         model = fitted(PixelFeatures(), X=X)
-        assert input_of(model, "fer2013").colour is expected
+        assert input_of(model, "fer2013").color is expected
 
 
 def test_what_is_not_made_here_is_refused(frames):

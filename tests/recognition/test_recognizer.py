@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sightings import CLASSES, beginnings, crop, scores_of
+from predictions import CLASSES, beginnings, crop, scores_of
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
@@ -30,13 +30,13 @@ PIPELINES = Path(__file__).parents[2] / "pipelines"
 needs_media = pytest.mark.skipif(not MEDIA.is_dir(), reason="needs FERPIPE_DATA")
 
 
-def test_colour_frames_give_the_numbers_of_grey_ones(model, clip, frames):
+def test_color_frames_give_the_numbers_of_gray_ones(model, clip, frames):
     recognizer = Recognizer(model)
-    (grey,), (colour,) = (
+    (gray,), (color,) = (
         recognizer.stream().step(frame, 0.0)
         for frame in (frames[0], np.repeat(frames[0][:, :, None], 3, axis=2))
     )
-    np.testing.assert_allclose(scores_of([colour]), scores_of([grey]), atol=1e-6)
+    np.testing.assert_allclose(scores_of([color]), scores_of([gray]), atol=1e-6)
 
 
 def test_an_image_is_seen_as_the_aligner_cuts_it(model, frames):
@@ -55,7 +55,7 @@ def test_an_image_is_seen_as_the_aligner_cuts_it(model, frames):
 def test_what_reads_backwards_falls_back_to_the_window(crops, frames):
     data, target = crops
     network = SequenceNetwork(
-        frames=None, hidden=4, training=Training(max_epochs=1), random_state=0
+        backbone=None, hidden_size=4, training=Training(max_epochs=1), random_state=0
     )
     model = make_pipeline(PerFrame(HOGFeatures()), network).fit(list(data), target)
     recognizer = Recognizer(model)
@@ -72,7 +72,7 @@ def test_paper_001_streams(crops, frames):
     """Its wireframe is that of one person: sigma is the mean of the frames so far."""
     mapping = read_mapping(PIPELINES / "candide_lstm.yaml")
     network = mapping["pipeline"]["classify"]["SequenceNetwork"]
-    network.update(dropout=0.2, hidden=12)
+    network.update(dropout=0.2, hidden_size=12)
     network["training"]["Training"]["max_epochs"] = 2
     data, target = crops
     model = compile_spec(mapping).pipeline.fit(list(data), target)
@@ -91,8 +91,8 @@ def test_a_face_is_compared_with_its_own_first_frame(crops, frames):
     data, target = crops
     fitter = CandideFitter("actions", detector=None, subtract_first=True)
     network = SequenceNetwork(
-        frames=None,
-        hidden=6,
+        backbone=None,
+        hidden_size=6,
         bidirectional=False,
         training=Training(max_epochs=2),
         random_state=0,
@@ -192,12 +192,12 @@ def test_saved_models_bring_their_framing(crops, frames, tmp_path):
     assert np.abs(other - expected).max() > 1e-4
 
 
-def test_colour_models_see_colours(crops, frames):
+def test_color_models_see_colors(crops, frames):
     data, target = crops
-    coloured = np.repeat(data[:, -1, :, :, None], 3, axis=3)
-    model = make_pipeline(HOGFeatures(), LogisticRegression()).fit(coloured, target)
+    colored = np.repeat(data[:, -1, :, :, None], 3, axis=3)
+    model = make_pipeline(HOGFeatures(), LogisticRegression()).fit(colored, target)
     recognizer = Recognizer(model)
-    assert recognizer.colour
+    assert recognizer.color
     assert recognizer.predict_image(frames[0])[0].label in CLASSES
     assert recognizer.step(frames[0], 0.0)[0].label in CLASSES
 

@@ -3,7 +3,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from sightings import CLASSES, beginnings, crop, scores_of
+from predictions import CLASSES, beginnings, crop, scores_of
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 

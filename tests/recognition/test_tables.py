@@ -16,7 +16,7 @@ from ferpipe import PixelFeatures, Recognizer
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project, rotation_matrix
 from ferpipe.datasets import load_fex_csv, load_openface_csv, make_expression_sequences
-from ferpipe.recognition.stream import Sighting
+from ferpipe.recognition.stream import FacePrediction
 from ferpipe.recognition.tables import RowWriter, as_table, fex_row, kind_of, openface_row
 from ferpipe.synthesis.appearance import random_appearance
 from ferpipe.synthesis.render import render
@@ -26,9 +26,9 @@ needs_formats = pytest.mark.skipif(not FORMATS.is_dir(), reason="needs FERPIPE_D
 NAN = float("nan")
 
 
-def sighting(**units):
+def prediction(**units):
     names = load_calibrated()[0].parameter_names
-    return Sighting(
+    return FacePrediction(
         frame=4,
         time=0.25,
         face=1,
@@ -43,7 +43,7 @@ def sighting(**units):
 
 
 def nobody():
-    one = sighting()
+    one = prediction()
     return replace(
         one,
         face=None,
@@ -59,7 +59,7 @@ def nobody():
 
 def test_fex_columns_and_their_scales():
     row = fex_row(
-        sighting(rx=0.1, ry=0.2, rz=0.3, AU12_left=0.4, AU12_right=0.8, AU26=2, AU43=-1),
+        prediction(rx=0.1, ry=0.2, rz=0.3, AU12_left=0.4, AU12_right=0.8, AU26=2, AU43=-1),
         "a.mp4",
     )
     assert row["AU12"] == pytest.approx(0.6)
@@ -75,7 +75,7 @@ def test_fex_columns_and_their_scales():
 
 def test_openface_columns_and_their_scales():
     row = openface_row(
-        sighting(rx=0.1, ry=0.2, rz=0.3, AU12_left=0.4, AU12_right=0.6, AU43=3, AU26=0.2)
+        prediction(rx=0.1, ry=0.2, rz=0.3, AU12_left=0.4, AU12_right=0.6, AU43=3, AU26=0.2)
     )
     assert row["AU12_r"] == pytest.approx(2)
     assert (row["AU45_r"], row["AU45_c"]) == (5, 1)
@@ -83,7 +83,7 @@ def test_openface_columns_and_their_scales():
     assert (row["AU12_c"], row["AU26_c"], row["AU28_c"]) == (1, 0, 0)
     assert (row["frame"], row["face_id"], row["timestamp"]) == (5, 1, 0.25)
     assert (row["confidence"], row["success"]) == (0.9, 1)
-    assert openface_row(replace(sighting(), quality=0.3))["success"] == 0
+    assert openface_row(replace(prediction(), quality=0.3))["success"] == 0
 
 
 # rx, ry and rz, and where the head then is: the nose to the image's right or left and down
@@ -173,7 +173,7 @@ def test_angles_turn_the_head_as_the_format_composes_them(tmp_path, format, sign
     file = tmp_path / "a.csv"
     with file.open("w", newline="") as lines:
         writer = RowWriter(lines, "csv")
-        one = sighting(**dict(zip(("rx", "ry", "rz"), pose, strict=True)))
+        one = prediction(**dict(zip(("rx", "ry", "rz"), pose, strict=True)))
         writer.write((fex_row if format == "fex" else openface_row)(one, "a.mp4"))
         writer.close()
     load, columns = (
@@ -208,7 +208,7 @@ def test_signs_are_those_of_real_files():
 
 @pytest.mark.parametrize("write", [fex_row, openface_row])
 def test_a_missing_face_is_nan_in_the_same_columns(write):
-    there, missing = write(sighting()), write(nobody())
+    there, missing = write(prediction()), write(nobody())
     assert list(there) == list(missing)
     known = {"frame", "time", "timestamp", "confidence", "success", "label", "Identity"}
     numbers = [
@@ -229,7 +229,7 @@ def test_a_missing_face_is_nan_in_the_same_columns(write):
 def test_columns_are_those_of_real_files(write, file):
     with (FORMATS / file).open(encoding="utf-8") as lines:
         theirs = [name.strip() for name in next(csv.reader(lines))]
-    ours = list(write(sighting()))
+    ours = list(write(prediction()))
     added = {"time", "Identity", "label", "quality", "face_id", "input", "anger"}
     assert set(ours) - set(theirs) <= added | {"happiness"}
     shared = [name for name in ours if name in theirs and name != "input"]
@@ -239,7 +239,7 @@ def test_columns_are_those_of_real_files(write, file):
 
 
 def test_tables():
-    table = as_table([sighting(), nobody()], format="openface", source="a.mp4")
+    table = as_table([prediction(), nobody()], format="openface", source="a.mp4")
     assert table["face_id"].tolist()[0] == 1
     assert np.isnan(table["face_id"][1])
     assert table["input"].tolist() == ["a.mp4", "a.mp4"]

@@ -56,7 +56,7 @@ def recognizer(model):
 
 @pytest.fixture(scope="module")
 def frames():
-    """A drawn face that moves, in larger pictures, as PNG files."""
+    """A synthetic face that moves, in larger pictures, as PNG files."""
     faces = datasets.make_expression_sequences(
         2, n_frames=4, size=140, classes=CLASSES, random_state=3
     )
@@ -96,7 +96,7 @@ def serving(recognizer, *, limits=None, **options):
 
 @pytest.fixture(scope="module")
 def client(recognizer):
-    with serving(recognizer, name="drawn", card={"data": "drawn faces"}) as client:
+    with serving(recognizer, name="drawn", card={"data": "synthetic faces"}) as client:
         yield client
 
 
@@ -128,7 +128,7 @@ def detail_of(response, status):
 
 
 def numbers_of(face):
-    """Return what an answer must hold of a sighting, exactly."""
+    """Return what an answer must hold of a prediction, exactly."""
     names = ("face", "label", "box", "scores", "quality", "action_units", "pose")
     if isinstance(face, dict):
         return {name: face[name] for name in names}
@@ -573,7 +573,7 @@ def test_facts_of_the_model(client):
     facts = client.get("/v1/model").json()
     assert facts["name"] == "drawn"
     assert facts["classes"] == CLASSES
-    assert facts["card"] == {"data": "drawn faces"}
+    assert facts["card"] == {"data": "synthetic faces"}
     assert facts["takes"] == {"kind": "images", "shape": [48, 48]}
     assert facts["limits"]["body_bytes"] == Limits().body_bytes
 

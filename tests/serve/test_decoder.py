@@ -25,14 +25,14 @@ def file_of(picture, kind="png", **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("grey", [True, False])
+@pytest.mark.parametrize("gray", [True, False])
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "gif", "tiff", "bmp"])
-def test_images_are_those_that_read_image_reads(decoder, kind, grey):
+def test_images_are_those_that_read_image_reads(decoder, kind, gray):
     picture = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     for turned in (picture, picture[:, ::-1]):
         content = file_of(turned, kind)
-        expected = ferpipe.read_image(io.BytesIO(content), grey=grey)
-        np.testing.assert_array_equal(decoder.read(content, grey=grey), expected)
+        expected = ferpipe.read_image(io.BytesIO(content), gray=gray)
+        np.testing.assert_array_equal(decoder.read(content, gray=gray), expected)
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_what_is_refused_is_said_and_the_process_goes_on(decoder, content, sente
     decoder.start()
     process = decoder._process
     with pytest.raises(Refused, match=sentence) as refused:
-        decoder.read(content, grey=True)
+        decoder.read(content, gray=True)
     assert refused.value.status == 422
     assert "max_pixels" not in str(refused.value)
-    assert decoder.read(file_of(np.ones((2, 3), np.uint8)), grey=True).shape == (2, 3)
+    assert decoder.read(file_of(np.ones((2, 3), np.uint8)), gray=True).shape == (2, 3)
     assert decoder._process is process
 
 
@@ -71,10 +71,10 @@ def test_an_image_that_takes_too_long_ends_the_process_and_the_next_gets_another
     decoder = Decoder(Limits(decoding_seconds=0.02))
     try:
         with pytest.raises(Refused, match=r"cannot be decoded within 0\.02 s") as refused:
-            decoder.read(slow_gif(), grey=True)
+            decoder.read(slow_gif(), gray=True)
         assert refused.value.status == 422
         decoder._limits = Limits()
-        assert decoder.read(file_of(np.ones((2, 3), np.uint8)), grey=True).shape == (2, 3)
+        assert decoder.read(file_of(np.ones((2, 3), np.uint8)), gray=True).shape == (2, 3)
     finally:
         decoder.close()
 
@@ -85,8 +85,8 @@ def test_an_image_that_takes_too_much_memory_is_refused(decoder):
     decoder._limits = Limits(pixels=50_000_000)
     content = file_of(np.zeros((7000, 7000), np.uint8))
     with pytest.raises(Refused, match=r"not enough memory|cannot be decoded"):
-        decoder.read(content, grey=True)
-    assert decoder.read(file_of(np.ones((2, 3), np.uint8)), grey=True).shape == (2, 3)
+        decoder.read(content, gray=True)
+    assert decoder.read(file_of(np.ones((2, 3), np.uint8)), gray=True).shape == (2, 3)
 
 
 def test_the_default_budget_is_enough_for_every_format():
@@ -105,7 +105,7 @@ def test_the_default_budget_is_enough_for_every_format():
         ):
             file = io.BytesIO()
             picture.save(file, kind, **options)
-            assert decoder.read(file.getvalue(), grey=False).shape == (side, side, 3)
+            assert decoder.read(file.getvalue(), gray=False).shape == (side, side, 3)
     finally:
         decoder.close()
 
@@ -113,11 +113,11 @@ def test_the_default_budget_is_enough_for_every_format():
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 def test_a_process_that_dies_is_replaced(decoder):
     content = file_of(np.ones((2, 3), np.uint8))
-    decoder.read(content, grey=True)
+    decoder.read(content, gray=True)
     os.kill(decoder._process.pid, signal.SIGKILL)
     with pytest.raises(Refused, match="cannot be decoded"):
-        decoder.read(content, grey=True)
-    assert decoder.read(content, grey=True).shape == (2, 3)
+        decoder.read(content, gray=True)
+    assert decoder.read(content, gray=True).shape == (2, 3)
 
 
 def test_it_ends_with_the_server(decoder):

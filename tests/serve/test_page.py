@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Drawn faces, as images and as what the camera sees."""
+    """Synthetic faces, as images and as what the camera sees."""
     folder = tmp_path_factory.mktemp("files")
     drawn = datasets.make_expression_sequences(
         14, n_frames=6, size=220, classes=["happiness", "surprise"], random_state=5
@@ -121,7 +121,7 @@ def answer_of(address, image):
 
 
 def picture_of(page):
-    """Return the picture that the page shows, grey."""
+    """Return the picture that the page shows, gray."""
     url = page.look("document.getElementById('picture').toDataURL()")
     content = base64.b64decode(url.partition(",")[2])
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -375,7 +375,7 @@ def test_nothing_is_cut_off_or_faint(tab, files, width):
             faint = [one for one in page.look(CONTRASTS) if one[1] < 4.5]
             assert faint == []
         assert len(page.look(CONTRASTS)) > 50
-        # the measure itself: light grey on white
+        # the measure itself: light gray on white
         page.look("document.getElementById('status').style.color = '#777'")
         assert min(page.look(CONTRASTS), key=lambda one: one[1])[1] < 4.5
 
@@ -383,13 +383,13 @@ def test_nothing_is_cut_off_or_faint(tab, files, width):
 # of each text that is seen: the text, and its contrast to what is behind, as WCAG has it
 CONTRASTS = """
 (() => {
-  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = (colour) => channels(colour).slice(0, 3).map((one) => one / 255)
+  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = (color) => channels(color).slice(0, 3).map((one) => one / 255)
     .map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
     .reduce((sum, one, k) => sum + [0.2126, 0.7152, 0.0722][k] * one, 0);
   const behind = (element) => {
-    const colour = getComputedStyle(element).backgroundColor;
-    return channels(colour)[3] === 0 ? behind(element.parentElement) : colour;
+    const color = getComputedStyle(element).backgroundColor;
+    return channels(color)[3] === 0 ? behind(element.parentElement) : color;
   };
   return Array.from(document.querySelectorAll("body *"))
     .filter((one) => one.checkVisibility())

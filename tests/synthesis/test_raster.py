@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
 
-from ferpipe.synthesis.raster import find_sides, interpolate, rasterise
+from ferpipe.synthesis.raster import find_sides, interpolate, rasterize
 
 SIZE = 40
 
 
 def label(corners, size=SIZE):
-    """Rasterise triangles (t, 3, 2) with their numbers as labels."""
+    """Rasterize triangles (t, 3, 2) with their numbers as labels."""
     x, y = np.moveaxis(np.asarray(corners, float), (2, 1), (0, 1))
     sides, heights = find_sides(x, y)
     numbers = np.arange(len(corners), dtype=np.int16)
-    return rasterise(sides, heights, numbers, len(corners), size)
+    return rasterize(sides, heights, numbers, len(corners), size)
 
 
 def covers(triangle, x, y):

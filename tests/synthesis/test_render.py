@@ -5,11 +5,11 @@ import pytest
 
 from ferpipe.candide.camera import mirror_parameters, project
 from ferpipe.candide.model import CandideModel
-from ferpipe.candide.template import drawn_model
+from ferpipe.candide.template import template_model
 from ferpipe.synthesis.render import Appearance, random_appearance, render, render_faces
 
 SIZE = 96
-MODEL = drawn_model()
+MODEL = template_model()
 NAMES = MODEL.parameter_names
 # without what is drawn at random
 EVEN = Appearance(texture=0.0, noise=0.0, blur=0.0, light=(0.0, 0.3, 1.0))
@@ -138,7 +138,7 @@ def test_the_iris_is_where_the_pupil_is_projected(pose, gaze):
     parameters = parameters_of(units, size=size, **pose)
     light = replace(EVEN, iris=0.9, skin=0.95, brow=0.0)
     points = points_of(parameters)
-    # what the colour of the iris changes is the iris
+    # what the color of the iris changes is the iris
     dark, bright = (
         render(MODEL, parameters, replace(light, iris=iris), size).astype(float)
         for iris in (0.9, 0.2)
@@ -482,5 +482,5 @@ def test_other_wireframes_are_refused():
         (),
         (),
     )
-    with pytest.raises(ValueError, match="116 vertices of drawn_model"):
+    with pytest.raises(ValueError, match="116 vertices of template_model"):
         render(model, np.array([0, 0, 0, 30.0, 20, 20]), EVEN, SIZE)

@@ -5,12 +5,12 @@ import pytest
 
 from ferpipe.candide.camera import project
 from ferpipe.candide.model import CandideModel
-from ferpipe.candide.template import drawn_model
+from ferpipe.candide.template import template_model
 from ferpipe.synthesis.appearance import Appearance
 from ferpipe.synthesis.scene import BACKGROUND, EYE, MOUTH, scene_of
 from ferpipe.synthesis.texture import to_map
 
-MODEL = drawn_model()
+MODEL = template_model()
 SCENE = scene_of(MODEL)
 POSES = np.array([[0, 0, 0, 30, 48, 50], [0.2, -0.5, 0.1, 20, 10, 20.0]])
 LOOKS = [Appearance(), Appearance(hair_length=1.0, light=(1.0, 0.2, 0.5))]

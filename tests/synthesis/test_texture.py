@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ferpipe.candide.template import drawn_model, partners
+from ferpipe.candide.template import partners, template_model
 from ferpipe.synthesis.appearance import Appearance, random_appearance
 from ferpipe.synthesis.texture import (
     CLOTHES_COLUMN,
@@ -16,7 +16,7 @@ from ferpipe.synthesis.texture import (
     to_map,
 )
 
-NAMES = tuple(drawn_model().animation_names)
+NAMES = tuple(template_model().animation_names)
 EVEN = Appearance(texture=0.0)
 
 
@@ -54,7 +54,7 @@ def test_without_texture_the_face_is_symmetrical(level):
 @pytest.mark.parametrize("level", range(N_LEVELS))
 def test_vertices_are_on_the_map(level):
     tones = paint(EVEN, level)
-    places = to_map(drawn_model().vertices[:, :2]) / 2**level
+    places = to_map(template_model().vertices[:, :2]) / 2**level
     beyond = places.max(0) + 1 - (144 >> level, tones.shape[0])
     assert (places > 0).all()
     assert (beyond < 0).all()
@@ -62,7 +62,7 @@ def test_vertices_are_on_the_map(level):
 
 @pytest.mark.parametrize("level", range(N_LEVELS))
 def test_features_are_where_their_vertices_are(level):
-    vertices = drawn_model().vertices[:, :2]
+    vertices = template_model().vertices[:, :2]
     tones = paint(replace(EVEN, lip=0.4, brow=0.8, brow_thickness=0.09), level)
     left, right = 16, partners()[16]
     cheek = tone_at(tones, level, vertices[90])

@@ -53,7 +53,7 @@ def models():
     def fit(X):
         return ImageNetwork(training=quick, random_state=0).fit(X, labels).predict_proba(X)
 
-    def recognise(X):
+    def recognize(X):
         return [list(recognizer.predict_image(x)[0].scores.values()) for x in X]
 
     few = images[:4]
@@ -63,8 +63,8 @@ def models():
         "middle": (CNNFeatures(weights="fer2013_small").fit(images).transform, images),
         "sequences": (reader.fit(tracks, labels).predict_proba, tracks),
         "neighbours": (neighbours.fit(images, labels).predict_proba, images),
-        "recognizer": (recognise, few),
-        "landmarks": (LandmarkPredictor(missing="centre").fit(few).transform, few),
+        "recognizer": (recognize, few),
+        "landmarks": (LandmarkPredictor(missing="center").fit(few).transform, few),
         "wireframe": (CandideFitter().fit(few).transform, few),
     }
 

@@ -31,7 +31,7 @@ def experiment(tmp_path, monkeypatch):
         "calibrate": True,
         "checkpoint": str(tmp_path / "checkpoints"),
     }
-    network = {"frames": "small_cnn", "training": {"Training": training}}
+    network = {"backbone": "small_cnn", "training": {"Training": training}}
     return {
         "name": "small",
         "data": {"fer2013": {"path": str(tmp_path)}},
@@ -58,12 +58,12 @@ def test_network_card_and_report(experiment, tmp_path, capsys):
     scores = card["scores"]
     assert scores["accuracy_as_shipped_of_one_view"] == scores["accuracy_as_shipped"]
     assert scores["accuracy_as_shipped_of_ten_crops"] > 0.6
-    assert scores["accuracy_as_shipped_of_ten_poses"] > 0.6
+    assert scores["accuracy_as_shipped_of_ten_affine"] > 0.6
     command = f"python -m ferpipe.train expressions {file} --out OUT"
     assert card["command"] == command
     assert "PublicTest" in card["protocol"]
     results = json.loads((tmp_path / "report" / "results.json").read_text())
-    assert results["headline_scores"]["accuracy"] == pytest.approx(
+    assert results["primary_scores"]["accuracy"] == pytest.approx(
         card["scores"]["accuracy"], abs=1e-5
     )
     assert results["splits"]["official"]["calibration"]["error"] == pytest.approx(

@@ -9,7 +9,7 @@ from ferpipe.faces.landmark_cascade import load_cascade
 from ferpipe.faces.landmark_points import (
     INNER,
     MIRRORED,
-    eye_centres,
+    eye_centers,
     outer_eye_distance,
 )
 from ferpipe.faces.landmarks import LandmarkPredictor, load_model
@@ -23,7 +23,7 @@ from ferpipe.train.landmark_networks import (
     read_annotated_faces,
     scores_of,
     train,
-    train_and_judge,
+    train_and_evaluate,
 )
 
 SMALL = Recipe(
@@ -40,14 +40,14 @@ SMALL = Recipe(
 @pytest.fixture(scope="module")
 def faces():
     """One face in 16 places, with the points of the shipped networks: four a photo."""
-    grey = cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY)
-    landmarks = LandmarkPredictor().transform([grey])[0]
+    gray = cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY)
+    landmarks = LandmarkPredictor().transform([gray])[0]
     rng = np.random.default_rng(0)
     images, points = [], []
     for _ in range(16):
         angle, scale = np.deg2rad(rng.uniform(-8, 8)), rng.uniform(1, 1.4)
         place = similarity(scale, angle, (224, 125), rng.uniform(110, 130, 2))
-        images.append(warp(grey, place, (240, 240)))
+        images.append(warp(gray, place, (240, 240)))
         points.append(transform_points(place, landmarks))
     return AnnotatedFaces(images, np.array(points), np.repeat(list("abcd"), 4))
 
@@ -93,7 +93,7 @@ def test_trained_networks_find_the_points(faces, tmp_path):
     assert outer_eye_distance(shape) == pytest.approx(1, abs=1e-5)
     # the boxes are some 1.75 outer eye distances wide, and above the middle of the points
     assert 1.3 < cascade.box_width < 2.3
-    assert -0.3 < cascade.box_centre[1] < 0.1
+    assert -0.3 < cascade.box_center[1] < 0.1
     found, missed = find_points(cascade, faces)
     assert not missed.any()
     scores = scores_of(found, faces.landmarks, missed)
@@ -135,8 +135,8 @@ def test_stopped_training_goes_on(faces, tmp_path, monkeypatch):
 
 def test_faces_that_are_not_found_start_in_the_middle():
     noise = np.random.default_rng(0).integers(0, 255, (2, 200, 100), dtype=np.uint8)
-    for judge in (None, load_model("ferpipe")):
-        found, missed = find_faces(judge, list(noise))
+    for assess in (None, load_model("ferpipe")):
+        found, missed = find_faces(assess, list(noise))
         assert missed.all()
         for face in found:
             x, y, width, height = face.box
@@ -152,7 +152,7 @@ def test_scores():
     found = truth + 50 * errors[:, :, None] * (0, 1)
     scores = scores_of(found, truth, np.array([True, False, False, False]))
     # both eyes of face 0 are 0.18 outer eye distances higher in the crop than the others'
-    eyes = eye_centres(truth[0])
+    eyes = eye_centers(truth[0])
     apart = np.linalg.norm(eyes[1] - eyes[0]) / 50
     spread = 0.18 * np.sqrt(3) / 4 / apart
     assert scores["spread_of_aligned_eyes"] == pytest.approx(spread, abs=1e-4)
@@ -182,7 +182,7 @@ def test_no_photo_stands_on_both_sides(faces, tmp_path, monkeypatch):
         return np.zeros((len(part.images), 68, 2)), np.zeros(len(part.images), bool)
 
     monkeypatch.setattr("ferpipe.train.landmark_networks.find_points", nothing)
-    found, _ = train_and_judge(faces, tmp_path, SMALL, n_folds=4)
+    found, _ = train_and_evaluate(faces, tmp_path, SMALL, n_folds=4)
     assert found.shape == (16, 68, 2)
     assert seen[0] == ("all faces", set("abcd"))
     for (_, fitted), (name, measured) in zip(seen[1::2], seen[2::2], strict=True):

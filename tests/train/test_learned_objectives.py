@@ -11,7 +11,7 @@ from ferpipe.faces.landmarks import load_model
 from ferpipe.train import learned_objectives as training
 from ferpipe.train.__main__ import main
 from ferpipe.train.landmark_networks import AnnotatedFaces
-from ferpipe.train.learned_objectives import fit_faces, train_and_judge
+from ferpipe.train.learned_objectives import fit_faces, train_and_evaluate
 
 SIZE = 120
 
@@ -83,7 +83,7 @@ def trained(faces, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "LearnedObjective", quick)
         patch.setattr(training, "calibrate", shipped)
-        found = train_and_judge(faces, folder, n_folds=2, keep_folds=True)
+        found = train_and_evaluate(faces, folder, n_folds=2, keep_folds=True)
     return folder, *found, calibrated_on
 
 

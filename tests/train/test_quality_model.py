@@ -7,8 +7,8 @@ from ferpipe.faces.landmarks import load_model
 from ferpipe.geometry import similarity
 from ferpipe.train import quality_model as module
 from ferpipe.train.landmark_networks import AnnotatedFaces
-from ferpipe.train.quality_model import train_judge
-from ferpipe.train.wireframe_network import draw_faces
+from ferpipe.train.quality_model import train_quality_model
+from ferpipe.train.wireframe_network import sample_faces
 
 MODEL, PRIOR = load_calibrated()
 MEAN_SHAPE = load_model("ferpipe").mean_shape
@@ -16,8 +16,8 @@ MEAN_SHAPE = load_model("ferpipe").mean_shape
 
 @pytest.fixture(scope="module")
 def faces():
-    """Return drawn faces with the landmarks that show vertices in their places."""
-    images, parameters = draw_faces(MODEL, PRIOR, 60, 96, seed=8, spread=(8, 12, 6))
+    """Return synthetic faces with the landmarks that show vertices in their places."""
+    images, parameters = sample_faces(MODEL, PRIOR, 60, 96, seed=8, spread=(8, 12, 6))
     pose, sigma, alpha = MODEL.split(parameters)
     shown = project(MODEL.shape(sigma, alpha), pose)
     landmarks = np.zeros((60, 68, 2))
@@ -27,15 +27,17 @@ def faces():
 
 
 def test_a_judge_tells_faces_in_place_from_others(faces):
-    judge = train_judge(faces.take(np.arange(40)), MODEL, MEAN_SHAPE, n_crops=4000)
+    quality_model = train_quality_model(
+        faces.take(np.arange(40)), MODEL, MEAN_SHAPE, n_crops=4000
+    )
     vertices = list(MODEL.seen_in_landmarks[0])
     rng = np.random.default_rng(0)
     good, bad = [], []
     for image, landmarks in zip(faces.images[40:], faces.landmarks[40:], strict=True):
         points = MODEL.seen_in_landmarks[1] @ landmarks
         assert len(points) == len(vertices)
-        good.append(judge(image, points))
-        bad.append(judge(image, points + rng.choice([-1, 1], 2) * 16))
+        good.append(quality_model(image, points))
+        bad.append(quality_model(image, points + rng.choice([-1, 1], 2) * 16))
     assert np.median(good) > 0.8
     assert np.median(bad) < 0.3
 
@@ -56,7 +58,9 @@ def test_displacements_are_what_is_asked_for():
 def test_errors_are_in_outer_eye_distances(faces, monkeypatch):
     monkeypatch.setattr(module, "_SHARES", (1.0, 0.0, 0.0))
     monkeypatch.setattr(module, "_NEAR", (0.0, 0.0, np.log(1.5)))
-    _, errors = module._draw_crops(faces, MODEL, MEAN_SHAPE, 200, np.random.default_rng(0))
+    _, errors = module._sample_crops(
+        faces, MODEL, MEAN_SHAPE, 200, np.random.default_rng(0)
+    )
     # growth about the middle: the points' mean distance from it times the change of size
     middle = (MEAN_SHAPE.min(0) + MEAN_SHAPE.max(0)) / 2
     from_middle = np.linalg.norm(MODEL.seen_in_landmarks[1] @ MEAN_SHAPE - middle, axis=1)

@@ -6,10 +6,10 @@ import pytest
 from ferpipe.candide.camera import mirror_parameters, project
 from ferpipe.candide.model import CandideModel
 from ferpipe.candide.point_fit import Prior, fit_points
-from ferpipe.candide.template import ANCHORS, drawn_model, partners
+from ferpipe.candide.template import ANCHORS, partners, template_model
 from ferpipe.candide.template_tables import COMMON_UNITS
 from ferpipe.faces.landmark_points import MIRRORED
-from ferpipe.train.wireframe import Calibration, calibrate, drawn_prior, held_out_errors
+from ferpipe.train.wireframe import Calibration, calibrate, held_out_errors, template_prior
 
 N_SHAPE, N_ANIMATION = 14, 65
 NOISE = 0.01
@@ -19,7 +19,7 @@ QUICK = Calibration(n_rounds=1)
 
 def hidden_model() -> CandideModel:
     """Return faces whose noses are elsewhere and whose wide eyes slant."""
-    drawn = drawn_model()
+    drawn = template_model()
     names = drawn.vertex_names
     vertices, units = drawn.vertices.copy(), drawn.shape_units.copy()
     vertices[names["nose_tip"]] += (0, 0.12, 0.06)
@@ -50,7 +50,7 @@ def faces_of(model, n, seed):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return drawn_model()
+    return template_model()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_new_faces_are_shown_better(drawn, calibrated):
         return held_out_errors(*model_and_prior, faces).mean()
 
     found = error(model, prior)
-    assert found < 0.8 * error(drawn, drawn_prior(drawn))
+    assert found < 0.8 * error(drawn, template_prior(drawn))
     # not by the prior alone: nearly as good as the model that drew the faces
     assert found < 0.85 * error(drawn, prior)
     assert found < 1.08 * error(hidden_model(), prior)
@@ -137,7 +137,7 @@ def test_vertices_that_no_point_shows_follow_those_about_them(drawn, calibrated)
 
 def test_the_prior_learns_how_much_people_differ(drawn, calibrated):
     _, prior = calibrated
-    start = drawn_prior(drawn)
+    start = template_prior(drawn)
     # it comes down to what points are off by
     assert NOISE < prior.noise < 2 * NOISE < start.noise
     spread = np.sqrt(np.diag(prior.covariance))
@@ -218,7 +218,7 @@ def test_settings_say_how_far_it_may_go(drawn, few_faces):
 
 
 def test_without_a_round_all_is_as_drawn(drawn, few_faces):
-    expected = drawn, drawn_prior(drawn)
+    expected = drawn, template_prior(drawn)
     assert_same(calibrate(few_faces, Calibration(n_rounds=0)), expected, 0)
 
 
@@ -248,7 +248,7 @@ def test_the_size_of_images_does_not_matter(few_faces):
 
 
 def test_the_drawn_prior_expects_common_actions(drawn):
-    prior = drawn_prior(drawn)
+    prior = template_prior(drawn)
     assert isinstance(prior, Prior)
     assert not prior.mean.any()
     spread = np.sqrt(np.diag(prior.covariance))
@@ -272,14 +272,14 @@ def test_faces_at_rest_leave_no_error(drawn):
     landmarks = np.ones((2, 68, 2))
     for vertex, numbers in drawn.landmarks.items():
         landmarks[:, list(numbers)] = points[:, vertex, None]
-    errors = held_out_errors(drawn, drawn_prior(drawn), landmarks)
+    errors = held_out_errors(drawn, template_prior(drawn), landmarks)
     assert errors.shape == (2, len(drawn.landmarks))
     np.testing.assert_allclose(errors, 0, atol=1e-6)
 
 
 def test_a_point_is_not_used_to_find_itself(drawn, few_faces):
     """What it is off by is its error, in full."""
-    prior = drawn_prior(drawn)
+    prior = template_prior(drawn)
     before = held_out_errors(drawn, prior, few_faces)
     distance = np.linalg.norm(few_faces[:, 45] - few_faces[:, 36], axis=1)
     vertices = visible(drawn).tolist()

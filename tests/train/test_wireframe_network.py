@@ -12,12 +12,12 @@ from ferpipe.train.wireframe_network import (
     FitterRecipe,
     agreement,
     columns_of_units,
-    draw_faces,
     errors_of,
     random_parameters,
+    sample_faces,
     scores_of_errors,
-    scores_on_drawn_faces,
-    train_fitter_and_judge,
+    scores_on_synthetic_faces,
+    train_and_evaluate_fitter,
 )
 
 RECIPE = FitterRecipe(
@@ -32,9 +32,9 @@ def wireframe():
 
 @pytest.fixture(scope="module")
 def faces(wireframe):
-    """Return drawn faces, annotated as photos are, by the mean face in their places."""
+    """Return synthetic faces, annotated as photos are, by the mean face in their places."""
     model, prior = wireframe
-    images, parameters = draw_faces(model, prior, 12, 128, seed=5)
+    images, parameters = sample_faces(model, prior, 12, 128, seed=5)
     pose, sigma, alpha = model.split(parameters)
     shown = project(model.shape(sigma, alpha), pose)
     landmarks = np.repeat(load_model("ferpipe").mean_shape[None] * 42 + 64, 12, axis=0)
@@ -48,7 +48,7 @@ def faces(wireframe):
 @pytest.fixture(scope="module")
 def trained(faces, wireframe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fitter")
-    errors, score = train_fitter_and_judge(faces, folder, None, *wireframe, RECIPE)
+    errors, score = train_and_evaluate_fitter(faces, folder, None, *wireframe, RECIPE)
     assert errors is None
     assert 0.5 < score <= 1
     return folder
@@ -73,11 +73,11 @@ def test_random_people_show_what_can_be_shown_together(wireframe):
 
 
 def test_drawn_faces_follow_from_the_seed(wireframe):
-    one, parameters = draw_faces(*wireframe, 3, 64, seed=1)
-    other, again = draw_faces(*wireframe, 3, 64, seed=1)
+    one, parameters = sample_faces(*wireframe, 3, 64, seed=1)
+    other, again = sample_faces(*wireframe, 3, 64, seed=1)
     np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(parameters, again)
-    assert (draw_faces(*wireframe, 3, 64, seed=2)[0] != one).any()
+    assert (sample_faces(*wireframe, 3, 64, seed=2)[0] != one).any()
 
 
 def test_crops_show_their_points_where_their_parameters_do(faces, wireframe):
@@ -87,7 +87,7 @@ def test_crops_show_their_points_where_their_parameters_do(faces, wireframe):
         faces, model, prior, mean_shape, RECIPE, np.random.default_rng(3), verbose=False
     )
     for index in range(20):  # mirrored ones among them
-        crop, points, parameters = crops.draw_drawn(index)
+        crop, points, parameters = crops.sample_synthetic(index)
         assert crop.shape == (96, 96)
         pose, sigma, alpha = model.split(parameters)
         shown = project(model.shape(sigma, alpha)[crops.vertices], pose)
@@ -100,14 +100,14 @@ def test_a_training_writes_what_the_cascade_loads(trained, faces, wireframe):
     errors = errors_of(cascade, faces)
     assert errors.shape == (12, 2)
     assert np.isfinite(errors).all()
-    scores = scores_on_drawn_faces(cascade, prior, n=40)
+    scores = scores_on_synthetic_faces(cascade, prior, n=40)
     assert 0 < scores["found"] <= 1
     assert scores["rotation_mean"] > 0
 
 
 def test_missing_networks_of_folds_are_named_at_once(faces, wireframe, tmp_path):
     with pytest.raises(ValueError, match="expected the landmark networks of the folds"):
-        train_fitter_and_judge(faces, tmp_path, tmp_path / "none", *wireframe, RECIPE)
+        train_and_evaluate_fitter(faces, tmp_path, tmp_path / "none", *wireframe, RECIPE)
 
 
 def test_what_was_trained_already_is_kept(trained, faces, wireframe, monkeypatch):
@@ -116,7 +116,7 @@ def test_what_was_trained_already_is_kept(trained, faces, wireframe, monkeypatch
 
     before = (trained / "wireframe.onnx").read_bytes()
     monkeypatch.setattr(module, "train_network", never)
-    train_fitter_and_judge(faces, trained, None, *wireframe, RECIPE)
+    train_and_evaluate_fitter(faces, trained, None, *wireframe, RECIPE)
     assert (trained / "wireframe.onnx").read_bytes() == before
     assert "training" in read_facts(trained / "wireframe.onnx")
 

@@ -39,7 +39,7 @@ Line: TypeAlias = tuple[Sequence, Sequence, Sequence | None]
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a light or a dark page, and of text, grid and lines on it."""
+    """Colors of a light or a dark page, and of text, grid and lines on it."""
 
     page: str
     ink: str
@@ -84,9 +84,9 @@ def curve_panels(results: Results, summary: dict[str, Any]) -> list[Panel]:
     Parameters
     ----------
     results : Results
-        ``history`` and ``choose_by`` are used.
+        ``history`` and ``refit`` are used.
     summary : dict
-        As ``summarise`` returns it; its ``learning_curve`` is used where no network left
+        As ``summarize`` returns it; its ``learning_curve`` is used where no network left
         a history.
 
     Returns
@@ -116,23 +116,23 @@ def curve_panels(results: Results, summary: dict[str, Any]) -> list[Panel]:
         label: (curve["n_train"], curve[part]["mean"], curve[part]["spread"])
         for label, part in (("train", "train"), ("held out", "test"))
     }
-    return [Panel(results.choose_by, "training samples", lines)]
+    return [Panel(results.refit, "training samples", lines)]
 
 
 def reliability_panels(summary: dict[str, Any]) -> list[Panel]:
-    """Lay out accuracy over confidence, where the headline has probabilities.
+    """Lay out accuracy over confidence, where the primary result has probabilities.
 
     Parameters
     ----------
     summary : dict
-        As ``summarise`` returns it.
+        As ``summarize`` returns it.
 
     Returns
     -------
     panels : list of Panel
         One, or none.
     """
-    calibration = summary["splits"][summary["headline"]]["calibration"]
+    calibration = summary["splits"][summary["primary"]]["calibration"]
     if calibration is None:
         return []
     sure = [part["confidence"] for part in calibration["bins"]]
@@ -152,9 +152,9 @@ def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
     panels : sequence of Panel
         At least one.
     summary : dict
-        As ``summarise`` returns it; a synthetic score is labelled.
+        As ``summarize`` returns it; a synthetic score is labelled.
     theme : Theme
-        Colours.
+        Colors.
 
     Returns
     -------
@@ -169,16 +169,16 @@ def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
     figure = Figure(size, layout="constrained", facecolor=theme.page)
     for i, panel in enumerate(panels):
         axes = figure.add_subplot(n_rows, n_columns, i + 1)
-        for (label, (x, y, spread)), colour in zip(
+        for (label, (x, y, spread)), color in zip(
             panel.lines.items(), theme.lines, strict=False
         ):
             marker = "o" if 2 < len(x) < 10 else ""
             axes.plot(
-                x, y, color=colour, label=plain_text(label), marker=marker, markersize=3.5
+                x, y, color=color, label=plain_text(label), marker=marker, markersize=3.5
             )
             if spread is not None and None not in spread:
                 low, high = np.subtract(y, spread), np.add(y, spread)
-                axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+                axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
         whole = all(
             float(value).is_integer() for x, *_ in panel.lines.values() for value in x
         )
@@ -201,12 +201,12 @@ def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
 
 
 def draw_confusion(summary: dict[str, Any]):
-    """Draw the confusion matrix of the headline split, shaded by share of the true class.
+    """Draw the confusion matrix of the primary split, shaded by share of the true class.
 
     Parameters
     ----------
     summary : dict
-        As ``summarise`` returns it.
+        As ``summarize`` returns it.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def draw_confusion(summary: dict[str, Any]):
     from matplotlib.figure import Figure
 
     names = [plain_text(name) for name in summary["classes"]]
-    counts = np.array(summary["splits"][summary["headline"]]["confusion"])
+    counts = np.array(summary["splits"][summary["primary"]]["confusion"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.2 + 0.62 * len(names)
     figure = Figure((side, side - 0.2), layout="constrained", facecolor=LIGHT.page)
@@ -241,7 +241,7 @@ def draw_confusion(summary: dict[str, Any]):
     axes.set_ylabel("true", color=LIGHT.muted)
     synthetic = ", synthetic data" if summary["synthetic"] else ""
     axes.set_title(
-        f"{plain_text(summary['name'])}, {SPLIT_NAMES[summary['headline']]}{synthetic}",
+        f"{plain_text(summary['name'])}, {SPLIT_NAMES[summary['primary']]}{synthetic}",
         loc="left",
         color=LIGHT.ink,
         fontsize=10,

@@ -28,24 +28,24 @@ __all__ = [
 EN_DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SPLIT_NAMES = {
-    "by_subject": "by subject",
+    "subject_independent": "by subject",
     "by_sequence": "by sequence",
-    "by_data_set": "by data set",
-    "plain": "plain",
+    "data_set_independent": "by data set",
+    "stratified": "stratified",
     "official": "on the official split",
 }
 SEARCHED_WORDS = (
-    "only the headline's folds search by themselves; plain folds and learning curve have "
-    "the parameters of a search over all the data, which flatters them"
+    "only the primary result's folds search by themselves; stratified folds and learning "
+    "curve have the parameters of a search over all the data, which flatters them"
 )
 INTERVAL_METHODS = {
     "subject bootstrap": "it comes from resampling subjects",
     "wilson": "it is Wilson's, which takes samples as independent",
     "wilson over subjects": "it is Wilson's with the subjects as trials, because every "
-    "subject was judged alike",
+    "subject was evaluated alike",
     "sequence bootstrap": "it comes from resampling sequences",
     "wilson over sequences": "it is Wilson's with the sequences as trials, because every "
-    "sequence was judged alike",
+    "sequence was evaluated alike",
 }
 
 
@@ -108,7 +108,7 @@ def readable_params(params: dict[str, Any]) -> dict[str, str]:
 
 
 def gap_words(gap: dict[str, Any]) -> str:
-    """Say what ``summarise`` found as the gap between the splits."""
+    """Say what ``summarize`` found as the gap between the splits."""
     low, high = gap["interval"]["low"], gap["interval"]["high"]
     if low > 0:
         meaning = "what knowing the subject is worth"
@@ -117,7 +117,7 @@ def gap_words(gap: dict[str, Any]) -> str:
     else:
         meaning = "no difference is shown, for the interval holds zero"
     return (
-        f"{points(gap['accuracy'])} points of pooled accuracy, plain minus by subject "
+        f"{points(gap['accuracy'])} points of pooled accuracy, stratified minus by subject "
         f"(95 % interval {points(low)} to {points(high)}): {meaning}"
     )
 

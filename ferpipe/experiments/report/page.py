@@ -1,6 +1,6 @@
 """Results to what people read: an HTML page, figures, tables and terminal text.
 
-Nothing is computed here: every number comes from ``summarise`` or from the run itself.
+Nothing is computed here: every number comes from ``summarize`` or from the run itself.
 """
 
 import base64
@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from ferpipe._system.terminal import printable
-from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.metrics import summarize
 from ferpipe.experiments.report.figures import (
     DARK,
     LIGHT,
@@ -48,7 +48,7 @@ from ferpipe.io.csv_cells import safe_cell
 
 __all__ = ["check_folder", "text_table", "write_report"]
 
-FORMAT = 1
+FORMAT = 2
 # what a report's folder holds; the model is written beside the report
 _NAMES = (
     *("report.html", "results.json", "resolved.yaml", "confusion_matrix.png"),
@@ -134,7 +134,7 @@ def write_report(results: Results, folder) -> dict[str, Path]:
     a file that an older report has and this one has not is removed.
     """
     check_folder(folder, named=True)
-    summary = summarise(results)
+    summary = summarize(results)
     panels = [*curve_panels(results, summary), *reliability_panels(summary)]
     # first what tells the folder from others; halves of characters, which names of files
     # may hold, are escaped as JSON does it
@@ -167,17 +167,17 @@ def text_table(results: Results) -> str:
     Returns
     -------
     text : str
-        The headline, scorers by splits, the gap, what steps reach alone, the chosen
+        The primary result, scorers by splits, the gap, what steps reach alone, the chosen
         parameters, fits and time.
     """
-    summary = summarise(results)
-    head = summary["splits"][summary["headline"]]
+    summary = summarize(results)
+    head = summary["splits"][summary["primary"]]
     accuracy, interval = head["accuracy"], head["accuracy"]["interval"]
     subjects = summary["n_subjects"]
     lines = [
         summary["name"] + (" (synthetic data)" if summary["synthetic"] else ""),
         "",
-        f"accuracy {SPLIT_NAMES[summary['headline']]}: {mean_spread_percent(accuracy)}, "
+        f"accuracy {SPLIT_NAMES[summary['primary']]}: {mean_spread_percent(accuracy)}, "
         f"95 % interval {range_percent(interval)}",
         f"{summary['n_samples']} {results.data['kind']}, "
         f"{'unknown' if subjects is None else subjects} subjects, "
@@ -243,7 +243,7 @@ def _page(results: Results, summary: dict[str, Any], panels: list[Panel]) -> str
         "readable": readable,
     }
     environment.filters.update(filters)
-    head = summary["splits"][summary["headline"]]
+    head = summary["splits"][summary["primary"]]
     return environment.get_template("report.html").render(
         results=results,
         summary=summary,
@@ -273,7 +273,7 @@ def _shown(value):
 
 def _seed_words(summary: dict[str, Any]) -> str:
     """Say what each seed gives by the first scorer, and how far they are apart."""
-    seeds = summary["splits"][summary["headline"]]["seeds"]
+    seeds = summary["splits"][summary["primary"]]["seeds"]
     scorer, found = next(iter(seeds.items()))
     values = ", ".join(
         f"{fixed(value)} (seed {seed})"
@@ -363,8 +363,8 @@ def _best_first(found: dict[str, Any], key: str) -> np.ndarray:
 
 def _score_key(results: Results) -> str:
     """Name of the choosing scorer in cv_results_: "score" where it was the only one."""
-    several = f"rank_test_{results.choose_by}" in results.cv_results
-    return results.choose_by if several else "score"
+    several = f"rank_test_{results.refit}" in results.cv_results
+    return results.refit if several else "score"
 
 
 def _cv_table(results: Results) -> str:
@@ -397,7 +397,7 @@ def _json(results: Results, summary: dict[str, Any]) -> str:
         **summary,
         "data": results.data,
         "scoring": results.scoring,
-        "choose_by": results.choose_by,
+        "refit": results.refit,
         "best_params": results.best_params,
         "target": results.target,
         "groups": results.groups,

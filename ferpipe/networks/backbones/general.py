@@ -1,6 +1,6 @@
 """Frame networks: convolutional networks that turn each image into features.
 
-Each takes frames (N, c, h, w), standardised, and names its width ``n_outputs``.
+Each takes frames (N, c, h, w), standardized, and names its width ``n_outputs``.
 """
 
 import math
@@ -25,7 +25,7 @@ from ferpipe.networks.backbones.papers import (
 )
 
 __all__ = [
-    "FRAME_NETWORKS",
+    "BACKBONES",
     "GradientHistograms",
     "HogCNN",
     "ResidualCNN",
@@ -40,12 +40,12 @@ class SmallCNN(nn.Module):
     Convolutions of 32 (5×5, every second pixel), 64 and 96 (3×3) filters, each with batch
     norm and activation; 2×2 max pooling after the first two; pooling to 6×6 cells;
     dropout 0.4; a dense layer of 128.
-    517,408 parameters for grey images, 519,008 for RGB.
+    517,408 parameters for gray images, 519,008 for RGB.
 
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation after each convolution and the dense layer.
     """
@@ -84,9 +84,9 @@ class GradientHistograms(nn.Module):
     def forward(self, frames):
         """Histograms (N, 9, h / 3, w / 3) of frames (N, c, h, w)."""
         with torch.autocast(frames.device.type, enabled=False), torch.no_grad():
-            grey = pad(frames.float().mean(dim=1, keepdim=True), [1] * 4, mode="replicate")
-            right = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]
-            down = grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
+            gray = pad(frames.float().mean(dim=1, keepdim=True), [1] * 4, mode="replicate")
+            right = gray[..., 1:-1, 2:] - gray[..., 1:-1, :-2]
+            down = gray[..., 2:, 1:-1] - gray[..., :-2, 1:-1]
             squared = right.square() + down.square() + 1e-8
             # Twice the angle: opposite directions are the same edge.
             cos = (right.square() - down.square()) / squared
@@ -109,13 +109,13 @@ class GradientHistograms(nn.Module):
 class HogCNN(nn.Module):
     """SmallCNN beside a dense layer on gradient histograms: 256 features a frame.
 
-    On few training faces it generalises better than SmallCNN alone.
-    776,754 parameters for grey images, 778,354 for RGB.
+    On few training faces it generalizes better than SmallCNN alone.
+    776,754 parameters for gray images, 778,354 for RGB.
 
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation after each convolution and the dense layers.
     """
@@ -148,12 +148,12 @@ class ResidualCNN(nn.Module):
     A 3×3 convolution of 32 filters and a 2×2 max pooling; a convolution of 64 filters and
     a residual block; then two stages of two residual blocks each, with 128 and 256 filters
     and half the side from stage to stage; a mean over places.
-    2,718,176 parameters for grey images, 2,718,752 for RGB.
+    2,718,176 parameters for gray images, 2,718,752 for RGB.
 
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation after each convolution.
 
@@ -201,12 +201,12 @@ class ResidualCNN(nn.Module):
 class WideResidualCNN(ResidualCNN):
     """ResidualCNN with 320 filters in its last stage: 320 features a frame.
 
-    3,796,064 parameters for grey images, 3,796,640 for RGB.
+    3,796,064 parameters for gray images, 3,796,640 for RGB.
 
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation after each convolution.
     """
@@ -233,7 +233,7 @@ class _ResidualBlock(nn.Module):
         return self.last(kept + self.second(self.first(x)))
 
 
-FRAME_NETWORKS = {
+BACKBONES = {
     "small_cnn": SmallCNN,
     "hog_cnn": HogCNN,
     "residual": ResidualCNN,

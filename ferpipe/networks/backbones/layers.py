@@ -53,26 +53,26 @@ class LocalContrast(nn.Module):
     """
 
     def forward(self, maps):
-        """Normalised maps (N, c, h, w)."""
+        """Return normalized maps (N, c, h, w)."""
         with torch.autocast(maps.device.type, enabled=False):
             maps = maps.float()
-            centred = maps - _around(maps)
-            deviation = (_around(centred.square()) + 1e-8).sqrt()
-            return centred / deviation.maximum(deviation.mean(dim=(2, 3), keepdim=True))
+            centered = maps - _around(maps)
+            deviation = (_around(centered.square()) + 1e-8).sqrt()
+            return centered / deviation.maximum(deviation.mean(dim=(2, 3), keepdim=True))
 
 
 class SpatialTransformer(nn.Module):
     """Turn, resize and shift images so that the next layers see what matters [1]_.
 
-    A localisation network of three convolutions, each with 2×2 max pooling and
+    A localization network of three convolutions, each with 2×2 max pooling and
     activation, and three dense layers gives the six numbers of an affine transform; the
-    image is sampled there. It starts at the identity. 24,774 parameters for grey images,
+    image is sampled there. It starts at the identity. 24,774 parameters for gray images,
     25,574 for RGB.
 
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation of its layers.
 
@@ -103,7 +103,7 @@ class SpatialTransformer(nn.Module):
         self.transform.bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0])
 
     def forward(self, frames):
-        """Frames (N, c, h, w) as the localisation network wants them."""
+        """Frames (N, c, h, w) as the localization network wants them."""
         matrices = self.transform(self.decide(pool_to(self.look(frames), 6)))
         with torch.autocast(frames.device.type, enabled=False):
             frames = frames.float()

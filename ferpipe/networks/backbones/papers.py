@@ -28,7 +28,7 @@ class Paper000CNN(nn.Module):
     The paper's layer table gives one row for it: output (None, 3, 512), 4,691,904
     parameters, and the whole network has 4,096 that are not trained. Eight 3×3
     convolutions of 64, 64, 128, 128, 256, 256, 512 and 512 filters with bias, each with
-    batch norm, and a mean over places have exactly these numbers for grey images.
+    batch norm, and a mean over places have exactly these numbers for gray images.
     Their pooling is not told: 2×2 max pooling after the second, fourth and sixth.
 
     torch counts 4,688,064 parameters: Keras also counts the running mean and variance of
@@ -37,7 +37,7 @@ class Paper000CNN(nn.Module):
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation after each convolution; the paper has "elu".
     """
@@ -68,9 +68,9 @@ class Paper000CNN(nn.Module):
 class Paper002CNN(nn.Module):
     """The 48×48 network of paper 002: 512 features a frame.
 
-    A convolution of 5×5, local contrast normalisation and max pooling, convolutions of
+    A convolution of 5×5, local contrast normalization and max pooling, convolutions of
     5×5 and 4×4, a dense layer with dropout, activations after all. 2,595,136 parameters
-    for grey images, 2,598,336 for RGB.
+    for gray images, 2,598,336 for RGB.
 
     The paper does not tell the filters (64, 64 and 128 here), the dropout (0.5) and the
     width of the dense layer, but for its LSTM's input of 512. The second max pooling,
@@ -80,7 +80,7 @@ class Paper002CNN(nn.Module):
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation after each layer; the paper has "relu".
     """
@@ -107,7 +107,7 @@ class Paper002VGG(nn.Module):
     """The second network of paper 002, after VGG: 512 features a frame.
 
     Three rounds of two 3×3 convolutions and a 2×2 max pooling, with 32, 64 and 128
-    filters, activations after all and no normalisation. 2,646,240 parameters for grey
+    filters, activations after all and no normalization. 2,646,240 parameters for gray
     images, 2,646,816 for RGB.
 
     The paper repeats each round's convolution two or three times; its LSTM reads 512
@@ -116,7 +116,7 @@ class Paper002VGG(nn.Module):
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation after each layer; the paper has "relu".
     """
@@ -146,13 +146,13 @@ class Paper003CNN(nn.Module):
     The paper's figure names convolutions, batch norm, max pooling, dropout, flattening
     and dense layers, and none of their sizes. Here: three rounds of two 3×3 convolutions
     with batch norm, max pooling and a dropout of 0.25, with 64, 128 and 256 filters; a
-    dense layer, batch norm, a dropout of 0.5. 3,505,216 parameters for grey images,
+    dense layer, batch norm, a dropout of 0.5. 3,505,216 parameters for gray images,
     3,506,368 for RGB.
 
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation after each layer; the paper has "relu".
     """
@@ -186,7 +186,7 @@ class Paper004CNN(nn.Module):
     Six convolutions of 64, 64, 128, 128, 256 and 256 filters, max pooling after the third
     and the sixth; an LSTM of 256 reads the cells of the last maps row by row and gives its
     last state. The first convolution is 5×5 on every second pixel, the others 3×3.
-    1,672,512 parameters for grey images, 1,675,712 for RGB.
+    1,672,512 parameters for gray images, 1,675,712 for RGB.
 
     The paper tells neither filters nor how the LSTM reads a still image. It names one
     activation for every three convolutions; here each has its own, behind a batch norm,
@@ -195,7 +195,7 @@ class Paper004CNN(nn.Module):
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         Activation after each convolution; the paper has "relu".
     """
@@ -227,12 +227,12 @@ class Paper004CNN(nn.Module):
 class Paper004Steered(nn.Module):
     """Paper 004's network behind its spatial transformer: 256 features a frame.
 
-    1,697,286 parameters for grey images, 1,701,286 for RGB.
+    1,697,286 parameters for gray images, 1,701,286 for RGB.
 
     Parameters
     ----------
     n_channels : int
-        1 for grey, 3 for RGB images.
+        1 for gray, 3 for RGB images.
     activation : {"elu", "relu"}
         As in Paper004CNN and SpatialTransformer.
     """

@@ -14,7 +14,7 @@ class Augment(BaseEstimator):
     """Settings of the random changes that training images go through.
 
     Everything is off unless it is named. Each sequence gets one draw, so that all its
-    frames change alike; a single image is a sequence of one frame. Grey values change in
+    frames change alike; a single image is a sequence of one frame. Gray values change in
     units of the sequence's own range (highest minus lowest value), so that images on any
     scale are changed alike.
 
@@ -57,7 +57,7 @@ class Augment(BaseEstimator):
     -----
     After a change of brightness or contrast or noise, values are clipped to the range
     that the sequence had, as a camera would do: this saturation is what a network sees
-    of it when it standardises its input.
+    of it when it standardizes its input.
 
     References
     ----------
@@ -165,7 +165,7 @@ def augment_batch(frames, augment, generator, lengths=None):
             scale=1 + spread(augment.scale),
             shift=spread(augment.shift, 2),
             window=window,
-            window_centre=spread((1 - window[:, None]) / 2, 2),
+            window_center=spread((1 - window[:, None]) / 2, 2),
         )
     if augment.brightness or augment.contrast or augment.noise:
         frames = _change_values(
@@ -224,10 +224,10 @@ def mix_batch(frames, alpha, generator, lengths=None):
     return torch.lerp(frames[places], frames, share), partners, share
 
 
-def warp_frames(frames, *, angle, shear, scale, shift, window, window_centre):
+def warp_frames(frames, *, angle, shear, scale, shift, window, window_center):
     """Turn, slant, resize, shift and crop images by one bilinear interpolation.
 
-    The content is slanted, turned and resized about the image's centre, then shifted,
+    The content is slanted, turned and resized about the image's center, then shifted,
     then the window is cut out. Beyond the border the border's pixels go on.
 
     Parameters
@@ -242,8 +242,8 @@ def warp_frames(frames, *, angle, shear, scale, shift, window, window_centre):
         Right and down, as fractions of width and height.
     window : float Tensor of shape (N,)
         Side of the window as a fraction of the image's side.
-    window_centre : float Tensor of shape (N, 2)
-        Right and down from the image's centre, as fractions of width and height.
+    window_center : float Tensor of shape (N, 2)
+        Right and down from the image's center, as fractions of width and height.
 
     Returns
     -------
@@ -265,7 +265,7 @@ def warp_frames(frames, *, angle, shear, scale, shift, window, window_centre):
         [[1.0, height / width], [width / height, 1.0]], device=frames.device
     )
     inverse = inverse * aspect
-    offset = inverse @ (2 * (window_centre - shift))[:, :, None]
+    offset = inverse @ (2 * (window_center - shift))[:, :, None]
     theta = torch.cat([inverse * window[:, None, None], offset], dim=2)
     grid = affine_grid(theta, list(frames.shape), align_corners=False)
     return grid_sample(frames, grid, padding_mode="border", align_corners=False)

@@ -64,7 +64,7 @@ def training_key(module, dataset, valid, training, augment, loss, generator):
 class Checkpoint(Callback):
     """Save the state of a training after each epoch, and start from it if there is one.
 
-    Weights, optimiser, learning rate, random states, history and the best epoch go into
+    Weights, optimizer, learning rate, random states, history and the best epoch go into
     one file, which takes the last one's place in one step. It stands after the callbacks
     whose state it saves.
 

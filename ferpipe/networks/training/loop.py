@@ -116,7 +116,7 @@ class Net(NeuralNet):
         return {"loss": loss, "y_pred": scores}
 
     def initialize_optimizer(self, triggered_directly=None):
-        """Build the optimiser, if there is one; biases and batch norms do not decay."""
+        """Build the optimizer, if there is one; biases and batch norms do not decay."""
         if self.optimizer is None:
             return self
         parameters = [p for p in self.module_.parameters() if p.requires_grad]
@@ -259,7 +259,7 @@ def find_device(name):
 
 
 def make_net(module, device):
-    """Put a module into an initialised skorch net, ready to be applied.
+    """Put a module into an initialized skorch net, ready to be applied.
 
     Parameters
     ----------

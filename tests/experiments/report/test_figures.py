@@ -22,14 +22,14 @@ CURVE = {
 SUMMARY = {
     "name": "toy",
     "synthetic": True,
-    "headline": "by_subject",
+    "primary": "subject_independent",
     "classes": ["anger", "fear", "joy"],
-    "splits": {"by_subject": {"confusion": [[8, 2, 0], [1, 3, 0], [0, 0, 0]]}},
+    "splits": {"subject_independent": {"confusion": [[8, 2, 0], [1, 3, 0], [0, 0, 0]]}},
 }
 
 
 def panels(history, curve=None):
-    results = SimpleNamespace(history=history, choose_by="f1_macro")
+    results = SimpleNamespace(history=history, refit="f1_macro")
     return curve_panels(results, {"learning_curve": curve})
 
 

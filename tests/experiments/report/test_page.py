@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from ferpipe.experiments.metrics import summarise
+from ferpipe.experiments.metrics import summarize
 from ferpipe.experiments.report import page as report
 from ferpipe.experiments.report.figures import DARK, LIGHT
 from ferpipe.experiments.report.formatting import (
@@ -50,9 +50,9 @@ def make_results(**changes):
     rng = np.random.default_rng(0)
     groups = np.repeat([f"S{i:03d}" for i in range(40)], 6)
     target = rng.choice(CLASSES, 240, p=SHARES)
-    centres = dict(zip(CLASSES, rng.normal(0, 1.1, (7, 12)), strict=True))
+    centers = dict(zip(CLASSES, rng.normal(0, 1.1, (7, 12)), strict=True))
     habits = np.repeat(rng.normal(0, 0.8, (40, 12)), 6, axis=0)
-    X = np.array([centres[name] for name in target]) + habits + rng.normal(0, 1, (240, 12))
+    X = np.array([centers[name] for name in target]) + habits + rng.normal(0, 1, (240, 12))
 
     def search(train, inner):
         encoder = LinearDiscriminantAnalysis()
@@ -65,14 +65,14 @@ def make_results(**changes):
     inner = StratifiedGroupKFold(3, shuffle=True, random_state=0)
     final = search(everything, inner)
     folds = []
-    by_subject = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    subject_independent = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     plain = StratifiedKFold(5, shuffle=True, random_state=0)
     for split, parts in (
-        ("by_subject", by_subject.split(X, target, groups)),
-        ("plain", plain.split(X, target)),
+        ("subject_independent", subject_independent.split(X, target, groups)),
+        ("stratified", plain.split(X, target)),
     ):
         for number, (train, test) in enumerate(parts):
-            fitted = search(train, inner) if split == "by_subject" else final
+            fitted = search(train, inner) if split == "subject_independent" else final
             model = fitted.best_estimator_.fit(X[train], target[train])
             scores = {
                 name: fitted.scorer_[name](model, X[test], target[test]) for name in SCORING
@@ -96,7 +96,7 @@ def make_results(**changes):
         data={
             "loader": "expression_sequences",
             "parameters": {"n_sequences": 240, "n_frames": 3, "size": 48},
-            "description": "Drawn faces that move from neutral to an expression.",
+            "description": "Synthetic faces that move from neutral to an expression.",
             "synthetic": True,
             "kind": "sequences",
             "frame_shape": (48, 48),
@@ -105,10 +105,10 @@ def make_results(**changes):
         target=target,
         groups=groups,
         classes=CLASSES,
-        headline="by_subject",
+        primary="subject_independent",
         folds=tuple(folds),
         scoring=SCORING,
-        choose_by="accuracy",
+        refit="accuracy",
         best_params=final.best_params_,
         cv_results=final.cv_results_,
         model=final.best_estimator_,
@@ -119,8 +119,8 @@ def make_results(**changes):
             "pipeline": {
                 "encode": {
                     "SequenceNetwork": {
-                        "cell": "lstm",
-                        "hidden": (128, 64),
+                        "rnn_type": "lstm",
+                        "hidden_size": (128, 64),
                         "training": {"Training": {"max_epochs": 20, "lr": 0.001}},
                     }
                 },
@@ -129,7 +129,7 @@ def make_results(**changes):
                     "try": [{"SVC": {"C": {"try": [1, 10]}}}, "KNeighborsClassifier"]
                 },
             },
-            "evaluate": {"scoring": list(SCORING), "choose_by": "accuracy"},
+            "evaluate": {"scoring": list(SCORING), "refit": "accuracy"},
         },
         history={"encode": make_history(rng)},
         fits={
@@ -189,9 +189,9 @@ def faces(results):
 
 @pytest.fixture(scope="module")
 def no_subjects(results):
-    """The same run without groups: the plain split alone."""
-    folds = tuple(fold for fold in results.folds if fold.split == "plain")
-    return replace(results, groups=None, headline="plain", folds=folds, history={})
+    """The same run without groups: the stratified split alone."""
+    folds = tuple(fold for fold in results.folds if fold.split == "stratified")
+    return replace(results, groups=None, primary="stratified", folds=folds, history={})
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +290,7 @@ def test_every_figure_and_table_says_what_it_shows(page):
     assert all(table["caption"].strip() for table in page.tables)
 
 
-def test_figures_have_the_colour_of_the_page_they_stand_on(page):
+def test_figures_have_the_color_of_the_page_they_stand_on(page):
     from matplotlib.colors import to_rgb
     from matplotlib.image import imread
 
@@ -302,18 +302,18 @@ def test_figures_have_the_colour_of_the_page_they_stand_on(page):
 
 
 def test_numbers_of_the_page_are_those_of_the_summary(page, results):
-    summary = summarise(results)
-    head = summary["splits"]["by_subject"]
+    summary = summarize(results)
+    head = summary["splits"]["subject_independent"]
     accuracy = head["accuracy"]
     assert f"{percent(accuracy['mean'])} ± " in page.words
     assert f"± {100 * accuracy['spread']:.1f} over 5 folds" in page.words
     assert f"95 % interval {range_percent(accuracy['interval'])}" in page.words
     scores = page.table("Mean ± standard deviation over folds")
-    assert scores["score"] == ["by subject", "plain"]
+    assert scores["score"] == ["by subject", "stratified"]
     for scorer in SCORING:
         assert scores[scorer] == [
             mean_spread(summary["splits"][split]["scores"][scorer])
-            for split in ("by_subject", "plain")
+            for split in ("subject_independent", "stratified")
         ]
     alone = head["steps"]["encode"]["accuracy"]
     assert scores["accuracy of encode alone"][0] == mean_spread(alone)
@@ -327,7 +327,7 @@ def test_numbers_of_the_page_are_those_of_the_summary(page, results):
 
 
 def test_confusion_table_has_counts_and_shares(page, results):
-    confusion = summarise(results)["splits"]["by_subject"]["confusion"]
+    confusion = summarize(results)["splits"]["subject_independent"]["confusion"]
     table = page.table("Confusion matrix")
     for name, row in zip(CLASSES, confusion, strict=True):
         cells = [f"{100 * n / sum(row):.0f} %{n}" if n else "" for n in row]
@@ -335,11 +335,13 @@ def test_confusion_table_has_counts_and_shares(page, results):
 
 
 def test_fold_tables_show_scores_and_choices(page, results):
-    by_subject = page.table("By subject, synthetic data: sequences trained on")
+    subject_independent = page.table("By subject, synthetic data: sequences trained on")
     plain = page.table("Plain, synthetic data: sequences trained on")
-    assert len(by_subject) == len(plain) == 6
+    assert len(subject_independent) == len(plain) == 6
     for fold in results.folds:
-        row = (by_subject if fold.split == "by_subject" else plain)[str(fold.number + 1)]
+        row = (subject_independent if fold.split == "subject_independent" else plain)[
+            str(fold.number + 1)
+        ]
         subjects = len(set(results.groups[fold.test]))
         assert row[:3] == [str(fold.n_train), str(len(fold.test)), str(subjects)]
         assert row[3:6] == [f"{fold.scores[name]:.3f}" for name in SCORING]
@@ -350,7 +352,7 @@ def test_folds_that_chose_alike_are_named_together(results, tmp_path):
     folds = [
         replace(fold, best_params={"classify__C": 10 if fold.number == 1 else 0.1})
         for fold in results.folds
-        if fold.split == "by_subject"
+        if fold.split == "subject_independent"
     ]
     words = page_of(replace(results, folds=folds, history={}), tmp_path).words
     assert "folds 1, 3, 4, 5 classify__C = 0.1 fold 2 classify__C = 10" in words
@@ -399,7 +401,7 @@ def test_real_scores_are_not_called_synthetic(faces, tmp_path):
 
 def test_without_subjects_the_headline_warns(no_subjects, tmp_path):
     page = page_of(no_subjects, tmp_path)
-    assert "Accuracy plain" in page.words
+    assert "Accuracy stratified" in page.words
     assert "Subjects are unknown: a subject may stand on both sides" in page.words
     assert "The gap" not in page.words
     text = text_table(no_subjects)
@@ -409,10 +411,10 @@ def test_without_subjects_the_headline_warns(no_subjects, tmp_path):
 
 
 def test_text_table(results):
-    summary = summarise(results)
+    summary = summarize(results)
     text = text_table(results)
     lines = text.splitlines()
-    accuracy = summary["splits"]["by_subject"]["accuracy"]
+    accuracy = summary["splits"]["subject_independent"]["accuracy"]
     assert lines[2] == (
         f"accuracy by subject: {mean_spread_percent(accuracy)}, "
         f"95 % interval {range_percent(accuracy['interval'])}"
@@ -443,7 +445,7 @@ def test_json_is_strict_and_whole(results, tmp_path):
         raise AssertionError(constant)
 
     read = json.loads(text, parse_constant=refuse)
-    assert read["splits"] == summarise(results)["splits"]
+    assert read["splits"] == summarize(results)["splits"]
     assert read["folds"][0]["scores"]["accuracy"] is None
     assert read["folds"][1]["predicted"] == results.folds[1].predicted.tolist()
     assert read["best_params"] == {"classify": "SVC()", **kept}

@@ -3,30 +3,30 @@ import math
 import pytest
 import torch
 
-from ferpipe.networks.backbones.general import FRAME_NETWORKS, GradientHistograms
-from ferpipe.networks.estimator import FRAME_NAMES
+from ferpipe.networks.backbones.general import BACKBONES, GradientHistograms
+from ferpipe.networks.estimator import BACKBONE_NAMES
 
 
 def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize("name", FRAME_NETWORKS)
+@pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("size", [32, 48, 96])
 @pytest.mark.parametrize("n_channels", [1, 3])
 def test_frame_networks_take_faces_of_any_usual_size(name, size, n_channels):
-    network = FRAME_NETWORKS[name](n_channels, "relu").eval()
+    network = BACKBONES[name](n_channels, "relu").eval()
     features = network(torch.rand(2, n_channels, size, size))
     assert features.shape == (2, network.n_outputs)
     assert torch.isfinite(features).all()
 
 
 def test_names_are_those_that_the_estimators_take():
-    assert set(FRAME_NAMES) == set(FRAME_NETWORKS)
+    assert set(BACKBONE_NAMES) == set(BACKBONES)
 
 
 @pytest.mark.parametrize(
-    "network", [FRAME_NETWORKS[name] for name in FRAME_NAMES if name != "paper_000"]
+    "network", [BACKBONES[name] for name in BACKBONE_NAMES if name != "paper_000"]
 )
 def test_parameter_counts_in_docstrings(network):
     for n_channels in (1, 3):

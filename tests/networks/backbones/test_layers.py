@@ -10,12 +10,12 @@ from ferpipe.networks.modules import initialize
 def test_local_contrast_equals_its_definition_away_from_the_border():
     rng = np.random.default_rng(0)
     image = rng.normal(size=(40, 40)).cumsum(0)
-    centred = image - uniform_filter(image, 9)
+    centered = image - uniform_filter(image, 9)
     found = LocalContrast()(torch.from_numpy(image)[None, None])[0, 0].numpy()
     # scipy mirrors at the border: only places whose windows see neither are compared
     inner = slice(8, -8)
-    deviation = np.sqrt(uniform_filter(centred**2, 9))
-    ratio = (centred / deviation)[inner, inner]
+    deviation = np.sqrt(uniform_filter(centered**2, 9))
+    ratio = (centered / deviation)[inner, inner]
     sure = deviation[inner, inner] > 1.3 * deviation.mean()
     assert sure.sum() > 20
     np.testing.assert_allclose(found[inner, inner][sure], ratio[sure], rtol=1e-4)

@@ -42,7 +42,7 @@ def warp(frames, **changes):
         "scale": torch.ones(n),
         "shift": torch.zeros(n, 2),
         "window": torch.ones(n),
-        "window_centre": torch.zeros(n, 2),
+        "window_center": torch.zeros(n, 2),
     }
     changes = {name: torch.tensor(value).expand(n, -1) if isinstance(value, tuple) else
                torch.full((n,), value) for name, value in changes.items()}  # fmt: skip
@@ -121,11 +121,11 @@ def test_shift_and_shear_are_those_of_scipy(shape):
     np.testing.assert_allclose(moved, expected, atol=1e-4)
 
     slanted = warp(image, shear=0.2)[0, 0].numpy()
-    # The top leans right: row r, above the centre, comes from columns further left.
+    # The top leans right: row r, above the center, comes from columns further left.
     matrix = np.array([[1, 0], [math.tan(0.2), 1]])
-    centre = (np.array(shape) - 1) / 2
+    center = (np.array(shape) - 1) / 2
     expected = ndimage.affine_transform(
-        image[0, 0].numpy(), matrix, centre - matrix @ centre, order=1, mode="nearest"
+        image[0, 0].numpy(), matrix, center - matrix @ center, order=1, mode="nearest"
     )
     np.testing.assert_allclose(slanted, expected, atol=1e-4)
 
@@ -134,11 +134,11 @@ def test_scale_and_crop_enlarge():
     image = smooth_image(64, 64)
     larger = warp(image, scale=2.0)[0, 0].numpy()
     cut_out = warp(image, window=0.5)[0, 0].numpy()
-    centre = image[0, 0, 16:48, 16:48].numpy()
-    expected = rescale(centre, 2, order=1, mode="edge")
+    center = image[0, 0, 16:48, 16:48].numpy()
+    expected = rescale(center, 2, order=1, mode="edge")
     np.testing.assert_allclose(inside(larger, 4), inside(expected, 4), atol=2e-3)
     np.testing.assert_allclose(cut_out, larger, atol=1e-6)
-    corner = warp(image, window=0.5, window_centre=(-0.25, 0.25))[0, 0].numpy()
+    corner = warp(image, window=0.5, window_center=(-0.25, 0.25))[0, 0].numpy()
     expected = rescale(image[0, 0, 32:, :32].numpy(), 2, order=1, mode="edge")
     np.testing.assert_allclose(inside(corner, 4), inside(expected, 4), atol=2e-3)
 

@@ -61,9 +61,9 @@ def test_a_partner_takes_half_of_the_mean(tmp_path):
 def test_partners_that_do_not_fit_are_refused(tmp_path):
     X, y = faces()
     path = tmp_path / "first.safetensors"
-    save_network(network().set_params(frames="hog_cnn").fit(X, y), path)
+    save_network(network().set_params(backbone="hog_cnn").fit(X, y), path)
     with pytest.raises(
-        ValueError, match=r"network of another kind: frames.* has the shape"
+        ValueError, match=r"network of another kind: backbone.* has the shape"
     ):
         network(average_from=0, average_with=path).fit(X, y)
     with pytest.raises(ValueError, match=r"tells the classes .*'anger', 'fear'.*; y has"):
@@ -74,7 +74,7 @@ def test_partners_that_do_not_fit_are_refused(tmp_path):
         network(average_from=0, average_with=tmp_path / "none").fit(X, y)
     with pytest.raises(ValueError, match="its activation is 'relu', here it is 'elu'"):
         network(average_from=0, average_with=path).set_params(
-            frames="hog_cnn", activation="elu"
+            backbone="hog_cnn", activation="elu"
         ).fit(X, y)
 
 
@@ -91,7 +91,7 @@ def test_a_missing_partner_is_told_before_a_teacher_is_fitted(tmp_path):
 def test_batch_norms_are_those_of_the_mean():
     X, y = faces()
     fitted = network(average_from=0.4, batch_size=24).fit(X, y)
-    convolution, norm = fitted.net_.module_.frames.filters[:2]
+    convolution, norm = fitted.net_.module_.backbone.filters[:2]
     images = X.reshape(24, -1).astype(float)
     images = (images - images.mean(1, keepdims=True)) / images.std(1, keepdims=True)
     with torch.no_grad():
@@ -110,7 +110,7 @@ def test_norms_of_frozen_frames_stay(tmp_path):
     second = network(average_from=0).set_params(weights=str(path), freeze=True)
     second.fit(255 - X, y)
     for name, value in second.weights_.items():
-        assert np.array_equal(value, first.weights_[name]) == name.startswith("frames.")
+        assert np.array_equal(value, first.weights_[name]) == name.startswith("backbone.")
 
 
 def test_one_epoch_and_the_mean_of_several_are_not_kept_together():

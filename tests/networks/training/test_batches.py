@@ -43,9 +43,9 @@ def test_a_batch_is_float_channel_first_and_keeps_each_sequences_length():
     assert batch.frames.dtype == torch.float32
     expected = np.concatenate([X[2], X[0]]).transpose(0, 3, 1, 2)
     assert np.array_equal(batch.frames.numpy(), expected)
-    grey, _ = FrameDataset(X[0][..., 0]).__getitems__([1])
-    assert grey.frames.shape == (1, 1, 5, 4)
-    assert grey.lengths is None
+    gray, _ = FrameDataset(X[0][..., 0]).__getitems__([1])
+    assert gray.frames.shape == (1, 1, 5, 4)
+    assert gray.lengths is None
 
 
 def test_a_batch_carries_what_a_teacher_made_of_its_samples():

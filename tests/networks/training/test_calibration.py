@@ -47,15 +47,15 @@ def calibrated(kind, **settings):
     return kind(training=training, random_state=0, **settings)
 
 
-@pytest.mark.parametrize("views", ["one", "flip"])
-def test_network_divides_by_what_its_validation_samples_tell(views):
+@pytest.mark.parametrize("tta", [None, "flip"])
+def test_network_divides_by_what_its_validation_samples_tell(tta):
     X = np.random.default_rng(0).integers(0, 256, (60, 24, 24), dtype=np.uint8)
     y = np.array(["anger", "fear", "sadness"] * 20)
-    network = calibrated(ImageNetwork, views=views).fit(X, y)
+    network = calibrated(ImageNetwork, tta=tta).fit(X, y)
     assert network.temperature_ != 1.0
     plain = clone(network).set_params(training__calibrate=False).fit(X, y)
     assert plain.temperature_ == 1.0
-    if views == "one":
+    if tta is None:
         warm = np.exp(
             log_softmax(np.log(plain.predict_proba(X)) / network.temperature_, axis=1)
         )
@@ -66,7 +66,7 @@ def test_network_divides_by_what_its_validation_samples_tell(views):
 
 def test_sequences_too():
     data = datasets.make_expression_sequences(24, 2, 24, random_state=0)
-    network = calibrated(SequenceNetwork, hidden=8, readout="every_frame")
+    network = calibrated(SequenceNetwork, hidden_size=8, pooling="per_frame")
     network.fit(data.data, data.target)
     assert np.isfinite(network.temperature_)
     np.testing.assert_allclose(network.predict_proba(data.data).sum(1), 1, atol=1e-5)

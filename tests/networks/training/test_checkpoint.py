@@ -83,7 +83,7 @@ def test_broken_training_of_sequences_goes_on(tmp_path, monkeypatch):
 
     def fresh(folder):
         training = Training(checkpoint=folder, **settings)
-        return SequenceNetwork(hidden=8, training=training, random_state=0)
+        return SequenceNetwork(hidden_size=8, training=training, random_state=0)
 
     whole = fresh(None).fit(data.data, data.target)
     broken = fresh(tmp_path)

@@ -32,7 +32,7 @@ def features(n=60):
 def reader(**training):
     """A network that reads such sequences."""
     settings = Training(**{"max_epochs": 20, "lr": 0.02, **training})
-    return SequenceNetwork(frames=None, hidden=4, training=settings, random_state=0)
+    return SequenceNetwork(backbone=None, hidden_size=4, training=settings, random_state=0)
 
 
 @pytest.fixture(scope="module")
@@ -211,5 +211,5 @@ def test_sequences_are_taught_by_an_estimator_of_sequences():
     tutor = DummyClassifier(strategy="constant", constant="fear")
     taught = reader(teacher=tutor, teacher_share=1.0).fit(X, lies)
     assert (taught.predict(X) == "fear").all()
-    taught.set_params(readout="every_frame").fit(X, lies)
+    taught.set_params(pooling="per_frame").fit(X, lies)
     assert (taught.predict(X) == "fear").all()

@@ -28,7 +28,7 @@ def features(n=60, n_classes=2, seed=0, noise=0.5):
 def network(**training):
     settings = {"max_epochs": 5, "lr": 0.02, "schedule": "constant", **training}
     return SequenceNetwork(
-        frames=None, hidden=4, training=Training(**settings), random_state=0
+        backbone=None, hidden_size=4, training=Training(**settings), random_state=0
     )
 
 

@@ -3,20 +3,20 @@
 import numpy as np
 
 from ferpipe.faces.alignment import align_face, eye_transform
-from ferpipe.faces.landmark_points import eye_centres
+from ferpipe.faces.landmark_points import eye_centers
 
 CLASSES = ["anger", "happiness", "surprise"]
 
 
 def crop(frame, row, size=48, template="fer2013"):
-    """Return the crop of a frame that the model was given for a sighting."""
+    """Return the crop of a frame that the model was given for a prediction."""
     return align_face(
-        frame, eye_transform(eye_centres(row.landmarks), size, template), size
+        frame, eye_transform(eye_centers(row.landmarks), size, template), size
     )
 
 
 def scores_of(rows):
-    """Return the scores of sightings as a table."""
+    """Return the scores of predictions as a table."""
     return np.array([list(row.scores.values()) for row in rows])
 
 

@@ -1,4 +1,4 @@
-"""How do a network's own softmax and other classifiers on its codes compare?"""
+"""How do a network's own softmax and other classifiers on its embeddings compare?"""
 
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupShuffleSplit
@@ -14,16 +14,16 @@ sequences, unseen = [[faces.data[i] for i in part] for part in (train, test)]
 labels, truth = faces.target[train], faces.target[test]
 
 network = SequenceNetwork(
-    frames="hog_cnn",
-    cell="gru",
-    hidden=(32,),
+    backbone="hog_cnn",
+    rnn_type="gru",
+    hidden_size=(32,),
     training=Training(max_epochs=25, batch_size=8, verbose=True),
     augment=Augment(flip=True, shift=0.02),
     random_state=0,
 ).fit(sequences, labels)
 print(f"{'softmax':<22} {(network.predict(unseen) == truth).mean():.3f}")
 
-codes, unseen_codes = network.transform(sequences), network.transform(unseen)
+embeddings, unseen_embeddings = network.transform(sequences), network.transform(unseen)
 for classifier in (SVC(), KNeighborsClassifier(3), LogisticRegression(max_iter=1000)):
-    score = classifier.fit(codes, labels).score(unseen_codes, truth)
+    score = classifier.fit(embeddings, labels).score(unseen_embeddings, truth)
     print(f"{type(classifier).__name__:<22} {score:.3f}")
