@@ -42,8 +42,9 @@ class Split:
     Attributes
     ----------
     folds : dict of str to list of (train, test)
-        "subject_independent", "sequence_independent", "data_set_independent", "stratified" or
-        "official" to outer folds, as arrays of indices. The first is the primary result.
+        "subject_independent", "sequence_independent", "data_set_independent",
+        "stratified" or "official" to outer folds, as arrays of indices. The first is the
+        primary result.
     groups : ndarray of shape (n,) or None
         What must not stand on both sides where a training part is divided again.
     validation : ndarray of int or None
