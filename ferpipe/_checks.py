@@ -6,9 +6,13 @@ says what was expected, what came and what to do. scikit-learn's
 by every estimator of the package.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = [
+    "as_list",
     "check_frame_shape",
     "check_images",
     "check_landmarks",
@@ -52,8 +56,9 @@ def check_images(X, *, name="X"):
         If the shape is wrong, there is no image, the images differ in size or a
         value is not finite.
     """
-    if _is_collection(X):
-        images = [np.asarray(image) for image in X]
+    X = as_list(X)
+    if isinstance(X, list):
+        images = [_without_channel(np.asarray(image), 3) for image in X]
         if not images:
             raise ValueError(f"{name} is empty: at least one image is needed.")
         for index, image in enumerate(images):
@@ -65,7 +70,7 @@ def check_images(X, *, name="X"):
                     "them first."
                 )
         X = np.stack(images)
-    images = np.asarray(X)
+    images = _without_channel(np.asarray(X), 4)
     _check_numeric(images, name)
     if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
         raise ValueError(
@@ -102,7 +107,8 @@ def check_sequences(X, *, name="X"):
         If there is no sequence, one has no frame, frames differ in shape or a
         value is not finite.
     """
-    if not _is_collection(X):
+    X = as_list(X)
+    if not isinstance(X, list):
         X = np.asarray(X)
         _check_numeric(X, name)
         if X.ndim < 3:
@@ -116,6 +122,7 @@ def check_sequences(X, *, name="X"):
     sequences = [_as_frames(sequence, f"{name}[{i}]") for i, sequence in enumerate(X)]
     for index, sequence in enumerate(sequences):
         _check_numeric(sequence, f"{name}[{index}]")
+        sequences[index] = sequence = _without_channel(sequence, 4)
         if sequence.ndim < 2:
             raise ValueError(
                 f"{name}[{index}] must have time first and then a frame's own axes, got "
@@ -200,15 +207,47 @@ def check_frame_shape(got, expected, estimator, *, kind="images"):
         )
 
 
-def _is_collection(X):
-    return isinstance(X, list | tuple) or (
-        isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
-    )
+def as_list(X: Any) -> Any:
+    """Turn samples that stand one by one in a container into a list of them.
+
+    Parameters
+    ----------
+    X : object
+        Samples.
+
+    Returns
+    -------
+    samples : list or object
+        A list for a tuple, a one-dimensional array of objects, a series of objects and a
+        data frame with one column of them, such as a ColumnTransformer hands on. Anything
+        else as it is.
+    """
+    if isinstance(X, list | tuple):
+        return list(X)
+    if isinstance(X, np.ndarray):
+        return list(X) if X.dtype == object and X.ndim == 1 else X
+    if isinstance(X, str | bytes) or not hasattr(X, "__array__"):
+        return X
+    if hasattr(X, "columns") and np.ndim(X) == 2 and np.shape(X)[1] == 1:
+        held = np.asarray(X)
+        return list(held[:, 0]) if held.dtype == object else X
+    if hasattr(X, "dtype") and np.ndim(X) == 1:
+        held = np.asarray(X)
+        return list(held) if held.dtype == object else X
+    return X
 
 
-def _as_frames(sequence, name):
+def _without_channel(samples: NDArray[Any], n_axes: int) -> NDArray[Any]:
+    """Drop the last axis of gray images that have one channel."""
+    if samples.ndim == n_axes and samples.shape[-1] == 1:
+        return samples[..., 0]
+    return samples
+
+
+def _as_frames(sequence: Any, name: str) -> NDArray[Any]:
     """Stack the frames of a sequence that is itself a list of frames."""
-    if not _is_collection(sequence):
+    sequence = as_list(sequence)
+    if not isinstance(sequence, list):
         return np.asarray(sequence)
     frames = [np.asarray(frame) for frame in sequence]
     for index, frame in enumerate(frames):

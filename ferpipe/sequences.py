@@ -5,14 +5,12 @@ from itertools import chain
 
 import numpy as np
 import sklearn
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ferpipe._base import input_kind
-from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._base import SequenceMixin, input_kind, is_stateless
 from ferpipe._compat import HasMethods, StrOptions, fit_context, validate_parameters
-from ferpipe.caching.transformer import is_stateless
 from ferpipe.faces.landmarks import NoFaceError
 from ferpipe.io.images import check_raw_sequences
 
@@ -84,7 +82,7 @@ def frame_deltas(sequences, reference="first", *, append=True):
     return deltas
 
 
-class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class PerFrame(SequenceMixin, BaseEstimator):
     """Apply a transformer of images or feature vectors to every frame of sequences.
 
     The frames of all sequences go through the transformer in one batch and are split
@@ -130,17 +128,6 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
     def __init__(self, transformer):
         self.transformer = transformer
 
-    @property
-    def input_kind(self):
-        """Kind of data: "raw sequences" if the transformer takes raw images."""
-        raw = input_kind(self.transformer) in ("raw images", "raw")
-        return "raw sequences" if raw else "sequences"
-
-    @property
-    def stateless(self):
-        """Whether the transformer learns nothing but the shape of frames."""
-        return is_stateless(self.transformer)
-
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, groups=None):
         """Fit the transformer on the frames of all sequences.
@@ -158,9 +145,7 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         -------
         self : PerFrame
         """
-        frames, lengths = self._frames_of(X)
-        if isinstance(frames, np.ndarray):
-            self.frame_shape_ = frames.shape[1:]
+        frames, lengths = self._frames_of(X, reset=True)
         self.transformer_ = clone(self.transformer)
         y, groups = self._repeat_targets(y, groups, lengths)
         with _frames_named(lengths):
@@ -185,9 +170,7 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         transformed : list of ndarray of shape (T_i, ...)
             One array a sequence.
         """
-        frames, lengths = self._frames_of(X)
-        if isinstance(frames, np.ndarray):
-            self.frame_shape_ = frames.shape[1:]
+        frames, lengths = self._frames_of(X, reset=True)
         self.transformer_ = clone(self.transformer)
         y, groups = self._repeat_targets(y, groups, lengths)
         with _frames_named(lengths):
@@ -218,9 +201,7 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         """
         check_is_fitted(self)
         validate_parameters(self)
-        frames, lengths = self._frames_of(X)
-        if isinstance(frames, np.ndarray):
-            check_frame_shape(frames.shape[1:], self.frame_shape_, self, kind="frames")
+        frames, lengths = self._frames_of(X, reset=False)
         with _frames_named(lengths):
             transformed = self.transformer_.transform(frames)
         return _split(transformed, lengths, self.transformer_)
@@ -240,25 +221,11 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         check_is_fitted(self)
         return self.transformer_.get_feature_names_out(input_features)
 
-    def set_output(self, *, transform=None):
-        """Do nothing: lists of arrays are not put into data frames.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : PerFrame
-        """
-        return self
-
-    def _frames_of(self, X):
-        if self.input_kind == "raw sequences":
+    def _frames_of(self, X, *, reset):
+        if self._takes_raw_images():
             clips = check_raw_sequences(X)
             return list(chain.from_iterable(clips)), [len(clip) for clip in clips]
-        sequences = check_sequences(X)
+        sequences = self._check_sequences(X, reset=reset)
         return np.concatenate(sequences), [len(sequence) for sequence in sequences]
 
     def _repeat_targets(self, y, groups, lengths):
@@ -267,8 +234,14 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
             return y, {}
         return y, {"groups": _repeat(groups, lengths, "groups")}
 
+    def _takes_raw_images(self):
+        return input_kind(self.transformer) in ("raw images", "raw")
+
     def __sklearn_tags__(self):
-        return _tags_of_sequences(super().__sklearn_tags__())
+        tags = super().__sklearn_tags__()
+        tags.stateless = is_stateless(self.transformer)
+        tags.input_tags.raw_sizes = self._takes_raw_images()
+        return tags
 
 
 @contextmanager
@@ -281,7 +254,7 @@ def _frames_named(lengths):
         raise NoFaceError(error.missing, names) from None
 
 
-class PoolFrames(TransformerMixin, BaseEstimator):
+class PoolFrames(SequenceMixin, BaseEstimator):
     """Make one row of each sequence of feature vectors.
 
     Parameters
@@ -311,8 +284,6 @@ class PoolFrames(TransformerMixin, BaseEstimator):
            [5., 7.]])
     """
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {
         "method": [StrOptions({"mean", "max", "last", "concat"})]
     }
@@ -340,8 +311,8 @@ class PoolFrames(TransformerMixin, BaseEstimator):
         ValueError
             If the frames are images, or lengths differ with ``method="concat"``.
         """
-        sequences = check_sequences(X)
-        frame_shape = sequences[0].shape[1:]
+        sequences = self._check_sequences(X, reset=True)
+        frame_shape = self.frame_shape_
         if len(frame_shape) != 1:
             raise ValueError(
                 f"PoolFrames takes sequences of feature vectors (T_i, d), got frames of "
@@ -349,7 +320,6 @@ class PoolFrames(TransformerMixin, BaseEstimator):
                 "PerFrame(HOGFeatures())."
             )
         pool_frames(sequences, self.method)  # refuses unequal lengths now, not later
-        self.frame_shape_ = frame_shape
         if self.method == "concat":
             self.n_frames_ = len(sequences[0])
         return self
@@ -373,8 +343,7 @@ class PoolFrames(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         validate_parameters(self)
-        sequences = check_sequences(X)
-        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        sequences = self._check_sequences(X, reset=False)
         rows = pool_frames(sequences, self.method)
         if self.method == "concat" and len(sequences[0]) != self.n_frames_:
             raise ValueError(
@@ -397,7 +366,7 @@ class PoolFrames(TransformerMixin, BaseEstimator):
         names : ndarray of str
         """
         check_is_fitted(self)
-        names = _names_of_frame(input_features, self.frame_shape_)
+        names = self._names_of_frame(input_features)
         if self.method == "concat":
             prefixes = [f"t{t}" for t in range(self.n_frames_)]
         else:
@@ -406,11 +375,8 @@ class PoolFrames(TransformerMixin, BaseEstimator):
             [f"{prefix}_{name}" for prefix in prefixes for name in names], dtype=object
         )
 
-    def __sklearn_tags__(self):
-        return _tags_of_sequences(super().__sklearn_tags__())
 
-
-class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class FrameDeltas(SequenceMixin, BaseEstimator):
     """Differences of each frame to the first or to the previous frame.
 
     Where a sequence starts with a neutral face, the difference to the first frame
@@ -448,8 +414,6 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
            [6., 2.]])
     """
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {
         "reference": [StrOptions({"first", "previous"})],
         "append": ["boolean"],
@@ -479,14 +443,14 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         ValueError
             If the frames are images and ``append`` is True.
         """
-        frame_shape = check_sequences(X)[0].shape[1:]
+        self._check_sequences(X, reset=True)
+        frame_shape = self.frame_shape_
         if self.append and len(frame_shape) != 1:
             raise ValueError(
                 f"FrameDeltas can put differences after feature vectors (d,) only, got "
                 f"frames of shape {frame_shape}: set append=False to have the differences "
                 "alone."
             )
-        self.frame_shape_ = frame_shape
         return self
 
     def transform(self, X):
@@ -503,8 +467,7 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         """
         check_is_fitted(self)
         validate_parameters(self)
-        sequences = check_sequences(X)
-        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        sequences = self._check_sequences(X, reset=False)
         return frame_deltas(sequences, self.reference, append=self.append)
 
     def get_feature_names_out(self, input_features=None):
@@ -520,32 +483,9 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         names : ndarray of str
         """
         check_is_fitted(self)
-        names = _names_of_frame(input_features, self.frame_shape_)
+        names = self._names_of_frame(input_features)
         deltas = [f"delta_{name}" for name in names]
         return np.asarray([*names, *deltas] if self.append else deltas, dtype=object)
-
-    def set_output(self, *, transform=None):
-        """Do nothing: lists of arrays are not put into data frames.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : FrameDeltas
-        """
-        return self
-
-    def __sklearn_tags__(self):
-        return _tags_of_sequences(super().__sklearn_tags__())
-
-
-def _tags_of_sequences(tags):
-    tags.input_tags.two_d_array = False
-    tags.input_tags.three_d_array = True
-    return tags
 
 
 def _takes_groups(transformer):
@@ -574,18 +514,3 @@ def _split(transformed, lengths, transformer):
             f"{getattr(transformed, 'shape', None)}."
         )
     return np.split(frames, np.cumsum(lengths)[:-1])
-
-
-def _names_of_frame(input_features, frame_shape):
-    if len(frame_shape) != 1:
-        raise ValueError(
-            f"Only feature vectors have names; the frames have shape {frame_shape}."
-        )
-    if input_features is None:
-        return [f"x{index}" for index in range(frame_shape[0])]
-    if len(input_features) != frame_shape[0]:
-        raise ValueError(
-            f"input_features must name the {frame_shape[0]} features of a frame, got "
-            f"{len(input_features)} names."
-        )
-    return list(input_features)

@@ -13,13 +13,14 @@ from hashlib import blake2b
 
 import numpy as np
 import sklearn
-from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.frozen import FrozenEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._compat import HasMethods, fit_context, validate_parameters
+from ferpipe._base import SampleMixin, is_stateless
+from ferpipe._checks import as_list
+from ferpipe._compat import OUTPUT_CONFIG, HasMethods, fit_context, validate_parameters
 from ferpipe.caching.events import Journal
 from ferpipe.caching.store import RowStore, content_hash
 
@@ -27,21 +28,20 @@ __all__ = [
     "Cached",
     "KeptPipeline",
     "StepMemory",
-    "is_stateless",
     "put_cache",
     "take_cache",
     "without_cache",
 ]
 
 # what does not change the output
-_WITHOUT_EFFECT = ("n_jobs", "verbose", "_sklearn_output_config")
+_WITHOUT_EFFECT = ("n_jobs", "verbose", OUTPUT_CONFIG)
 # samples transformed before the store is looked into again
 _BLOCK = 64
 # place in memory -> weak reference to the read-only array there, and the hash of its bytes
 _REMEMBERED: dict = {}
 
 
-class Cached(TransformerMixin, BaseEstimator):
+class Cached(SampleMixin, BaseEstimator):
     """Remember on disk what a transformer made of each sample.
 
     A sample (an image, a sequence, a row) is known by its content; what was made of it is
@@ -103,11 +103,6 @@ class Cached(TransformerMixin, BaseEstimator):
         self.journal = journal
 
     @property
-    def input_kind(self):
-        """Kind of data that the transformer takes."""
-        return self._inner().input_kind
-
-    @property
     def image_shape_(self):
         """Shape of an image that the transformer saw in fit."""
         return self.transformer_.image_shape_
@@ -116,6 +111,16 @@ class Cached(TransformerMixin, BaseEstimator):
     def frame_shape_(self):
         """Shape of a frame that the transformer saw in fit."""
         return self.transformer_.frame_shape_
+
+    @property
+    def n_features_in_(self):
+        """Number of features that the transformer saw in fit, where it takes rows."""
+        return self.transformer_.n_features_in_
+
+    @property
+    def feature_names_in_(self):
+        """Names of the features that the transformer saw in fit, where they have names."""
+        return self.transformer_.feature_names_in_
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, **fit_params):
@@ -135,10 +140,6 @@ class Cached(TransformerMixin, BaseEstimator):
         self : Cached
         """
         self.transformer_ = clone(self.transformer).fit(X, y, **fit_params)
-        # lists of arrays are not put into data frames
-        self._sklearn_auto_wrap_output_keys = getattr(
-            self.transformer_, "_sklearn_auto_wrap_output_keys", set()
-        )
         return self
 
     def transform(self, X):
@@ -161,6 +162,7 @@ class Cached(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         validate_parameters(self)
+        X = as_list(X)
         transform = partial(_plain_transform, self.transformer_)
         identity = content_hash("rows", _identity(self.transformer_)).encode()
         keys = _keys(X, identity)
@@ -214,22 +216,6 @@ class Cached(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.transformer_.get_feature_names_out(input_features)
 
-    def set_output(self, *, transform=None):
-        """Set what comes out, if the transformer's output can be a data frame.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            As in scikit-learn.
-
-        Returns
-        -------
-        self : Cached
-        """
-        if "transform" in getattr(self._inner(), "_sklearn_auto_wrap_output_keys", ()):
-            return super().set_output(transform=transform)
-        return self
-
     def get_metadata_routing(self):
         """Return what metadata the transformer's methods take."""
         return self._inner().get_metadata_routing()
@@ -238,8 +224,9 @@ class Cached(TransformerMixin, BaseEstimator):
         return getattr(self, "transformer_", self.transformer)
 
     def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags = get_tags(self.transformer).input_tags
+        tags, inner = super().__sklearn_tags__(), get_tags(self._inner())
+        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        tags.transformer_tags = inner.transformer_tags
         return tags
 
 
@@ -364,17 +351,6 @@ class _KeptFit(BaseEstimator):
         return self.estimator.get_metadata_routing()
 
 
-def is_stateless(transformer) -> bool:
-    """Tell whether a transformer learns nothing but the shape of what it takes.
-
-    Such a class has ``stateless = True``: it describes each sample by itself. What is
-    frozen learns nothing either.
-    """
-    return isinstance(transformer, FrozenEstimator) or getattr(
-        transformer, "stateless", False
-    )
-
-
 def put_cache(estimator, *, store=None, journal=None):
     """Put :class:`Cached` around the stateless steps with which an estimator begins.
 
@@ -472,11 +448,11 @@ def _without_cache(value, known):
 def _uncovered(cached):
     """Return what a Cached wraps, with what Cached was told to give (``set_output``)."""
     inner = cached._inner()
-    gives = getattr(cached, "_sklearn_output_config", {})
-    if gives == getattr(inner, "_sklearn_output_config", {}):
+    wanted = getattr(cached, OUTPUT_CONFIG, {})
+    if wanted == getattr(inner, OUTPUT_CONFIG, {}):
         return inner
     new = object.__new__(type(inner))
-    vars(new).update(vars(inner), _sklearn_output_config=gives)
+    vars(new).update({**vars(inner), OUTPUT_CONFIG: wanted})
     return new
 
 

@@ -10,16 +10,10 @@ import math
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator
 
-from ferpipe._checks import (
-    check_frame_shape,
-    check_images,
-    check_value_scale,
-    value_scale_of,
-)
-from ferpipe._compat import Interval, fit_context, validate_parameters
+from ferpipe._base import ImageTransformer
+from ferpipe._compat import Interval
 
 __all__ = [
     "CLAHE",
@@ -150,119 +144,10 @@ def equalize_adaptive_histogram(images, *, tiles=(4, 4), clip_limit=4.0):
     return _with_equalized_luma(images, equalize)
 
 
-class _ImagesToImages(TransformerMixin, BaseEstimator):
+class _ImagesToImages(ImageTransformer, BaseEstimator):
     """What the transformers below share: images of one shape in, images of it out."""
 
-    input_kind = "images"
-    # whether the output grows with the gray values
-    depends_on_scale = False
-
-    def __init_subclass__(cls, **kwargs):
-        # images are no table: scikit-learn must not put them into a data frame
-        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the images and remember their shape; nothing else is learned.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images.
-        y : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        ValueError
-            If the parameters do not suit the images.
-        """
-        self._check_images(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Normalize images.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images of the shape seen in fit.
-
-        Returns
-        -------
-        images : ndarray of shape (n, h, w) or (n, h, w, 3)
-            The dtype is stated by the class.
-
-        Raises
-        ------
-        ValueError
-            If the images are not of the shape seen in fit, or on quite another scale and
-            the output depends on it.
-        """
-        check_is_fitted(self)
-        # they may have been set since
-        validate_parameters(self)
-        images = self._check_images(X, reset=False)
-        self._check_parameters(images.shape[1:])
-        return self._normalize(images)
-
-    def _check_images(self, X, reset):
-        images = check_images(X)
-        if reset:
-            self._check_parameters(images.shape[1:])
-            self.image_shape_ = images.shape[1:]
-            if self.depends_on_scale:
-                self.value_scale_ = value_scale_of(images)
-        check_frame_shape(images.shape[1:], self.image_shape_, self)
-        # models that were saved by earlier versions have no record of the scale
-        check_value_scale(images, getattr(self, "value_scale_", None), self)
-        return images
-
-    def _check_parameters(self, image_shape):
-        """Refuse parameters that do not suit the images."""
-
-    def get_feature_names_out(self, input_features=None):
-        """Raise an error: the output is images, and pixels have no names.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's interface.
-
-        Raises
-        ------
-        ValueError
-            Always.
-        """
-        check_is_fitted(self)
-        raise ValueError(
-            f"Only feature vectors have names; {type(self).__name__} gives images of shape "
-            f"{self.image_shape_}: ask the step that turns them into features."
-        )
-
-    def set_output(self, *, transform=None):
-        """Do nothing: images are not put into data frames.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : estimator
-        """
-        return self
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
+    _gives = "images"
 
 
 class LocalMeanNormalizer(_ImagesToImages):
@@ -305,7 +190,6 @@ class LocalMeanNormalizer(_ImagesToImages):
     True
     """
 
-    stateless = True
     depends_on_scale = True
 
     _parameter_constraints: dict = {
@@ -315,7 +199,7 @@ class LocalMeanNormalizer(_ImagesToImages):
     def __init__(self, *, sigma=4.0):
         self.sigma = sigma
 
-    def _normalize(self, images):
+    def _transform(self, images):
         return normalize_local_mean(images, sigma=self.sigma)
 
 
@@ -368,8 +252,6 @@ class LocalContrastNormalizer(_ImagesToImages):
     True
     """
 
-    stateless = True
-
     _parameter_constraints: dict = {
         "sigma": [Interval(Real, 0, None, closed="neither")],
     }
@@ -377,7 +259,7 @@ class LocalContrastNormalizer(_ImagesToImages):
     def __init__(self, *, sigma=4.0):
         self.sigma = sigma
 
-    def _normalize(self, images):
+    def _transform(self, images):
         return normalize_local_contrast(images, sigma=self.sigma)
 
 
@@ -430,22 +312,7 @@ class PixelNormalizer(_ImagesToImages):
     def __init__(self, *, with_std=True):
         self.with_std = with_std
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Learn the mean and the standard deviation of each pixel.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images.
-        y : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : PixelNormalizer
-        """
-        images = self._check_images(X, reset=True)
+    def _learn(self, images):
         self.mean_ = images.mean(axis=0, dtype=np.float64)
         self.scale_ = np.ones(self.image_shape_)
         if self.with_std:
@@ -455,13 +322,17 @@ class PixelNormalizer(_ImagesToImages):
             # rounding of the mean can leave a deviation where the pixel never varies
             varies = images.min(axis=0) != images.max(axis=0)
             self.scale_[varies] = np.sqrt(squares[varies] / len(images))
-        return self
 
-    def _normalize(self, images):
+    def _transform(self, images):
         normalized = np.empty(images.shape, np.float32)
         for image, result in zip(images, normalized, strict=True):
             result[...] = (image - self.mean_) / self.scale_
         return normalized
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.stateless = False
+        return tags
 
 
 class HistogramEqualizer(_ImagesToImages):
@@ -506,14 +377,12 @@ class HistogramEqualizer(_ImagesToImages):
             [170, 255]]], dtype=uint8)
     """
 
-    stateless = True
-
     _parameter_constraints: dict = {"amount": [Interval(Real, 0, 1, closed="both")]}
 
     def __init__(self, *, amount=1.0):
         self.amount = amount
 
-    def _normalize(self, images):
+    def _transform(self, images):
         return equalize_histogram(images, amount=self.amount)
 
 
@@ -570,8 +439,6 @@ class CLAHE(_ImagesToImages):
     ((4, 48, 48), 'uint8')
     """
 
-    stateless = True
-
     _parameter_constraints: dict = {
         "tiles": [tuple, list],
         "clip_limit": [Interval(Real, 1, None, closed="left")],
@@ -591,7 +458,7 @@ class CLAHE(_ImagesToImages):
             )
         _check_tiles_fit(image_shape[:2], self.tiles)
 
-    def _normalize(self, images):
+    def _transform(self, images):
         return equalize_adaptive_histogram(
             images, tiles=self.tiles, clip_limit=self.clip_limit
         )

@@ -4,16 +4,8 @@ from numbers import Integral
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
-from sklearn.base import TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import (
-    check_frame_shape,
-    check_images,
-    check_value_scale,
-    value_scale_of,
-)
-from ferpipe._compat import fit_context, validate_parameters
+from ferpipe._base import ImageTransformer
 
 __all__ = ["ImageExtractor", "check_pair", "in_chunks", "to_gray"]
 
@@ -102,80 +94,17 @@ def in_chunks(describe, images, *, n_jobs=None, pixels=_PIXELS):
     return features
 
 
-class ImageExtractor(TransformerMixin):
-    """Images of one size to rows of features; nothing is learned but the size.
+class ImageExtractor(ImageTransformer):
+    """Images of one size to rows of features, a chunk of images at a time.
 
-    A subclass has ``_describe(images)``, which gives the features (k, d) of images
-    (k, h, w[, 3]), ``_check_parameters(image_shape)``, which raises a ValueError for
-    parameters that do not suit them, and a parameter ``n_jobs``. ``depends_on_scale``
-    says whether the features grow with the gray values.
+    A subclass has ``_describe(images)``, which returns the features (k, d) of images
+    (k, h, w[, 3]), and a parameter ``n_jobs``.
     """
 
-    input_kind = "images"
-    stateless = True
-    depends_on_scale = False
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the images and remember their shape; nothing else is learned.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images, uint8 or float. Color is turned into gray (:func:`to_gray`).
-        y : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : object
-
-        Raises
-        ------
-        ValueError
-            If the images are too small for the parameters.
-        """
-        images = check_images(X)
-        self._learn()
-        self._check_parameters(images.shape[1:])
-        self.image_shape_ = images.shape[1:]
-        if self.depends_on_scale:
-            self.value_scale_ = value_scale_of(images)
-        return self
-
-    def transform(self, X):
-        """Describe images.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images of the shape seen in fit.
-
-        Returns
-        -------
-        features : ndarray of shape (n, d)
-
-        Raises
-        ------
-        ValueError
-            If the images are not of the shape, or on quite another scale, than in fit.
-        """
-        check_is_fitted(self)
-        # they may have been set since
-        validate_parameters(self)
-        images = check_images(X)
-        check_frame_shape(images.shape[1:], self.image_shape_, self)
-        self._check_parameters(images.shape[1:])
-        # models that were saved by earlier versions have no record of the scale
-        check_value_scale(images, getattr(self, "value_scale_", None), self)
+    def _transform(self, images):
         return in_chunks(self._describe, images, n_jobs=self.n_jobs)
-
-    def _learn(self):
-        """Do what fit does before the parameters are checked."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags

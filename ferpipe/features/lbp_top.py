@@ -4,10 +4,11 @@ from numbers import Integral, Real
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._base import SequenceMixin
+from ferpipe._checks import check_sequences
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.features.extractor import to_gray
 from ferpipe.features.lbp import (
@@ -158,7 +159,7 @@ def _check_lengths(sequences, radii):
             )
 
 
-class LBPTopFeatures(TransformerMixin, BaseEstimator):
+class LBPTopFeatures(SequenceMixin, BaseEstimator):
     """Local binary patterns from three orthogonal planes: texture and how it moves.
 
     A sequence of images is a block of voxels. Patterns are taken in its XY planes, which
@@ -223,8 +224,6 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
     'lbp_xt_r0c0_b56'
     """
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {
         "n_points": [Interval(Integral, 1, 31, closed="both"), tuple, list],
         "radius": [Interval(Real, 0, None, closed="neither"), tuple, list],
@@ -275,11 +274,9 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
             If a sequence has too few frames for the radius along time, or the frames too
             few pixels for the radius and the cells.
         """
-        sequences = check_sequences(X)
-        frame_shape = sequences[0].shape[1:]
-        self._check_parameters(frame_shape)
+        sequences = self._check_sequences(X, reset=True)
+        self._check_parameters(self.frame_shape_)
         _check_lengths(sequences, _three(self.radius))
-        self.frame_shape_ = frame_shape
         return self
 
     def transform(self, X):
@@ -301,8 +298,7 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         validate_parameters(self)
-        sequences = check_sequences(X)
-        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        sequences = self._check_sequences(X, reset=False)
         self._check_parameters(self.frame_shape_)
         return lbp_top(
             sequences,
@@ -387,9 +383,3 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
         check_points(points, self.method)
         check_cells(self.cells)
         _edges(frame_shape[:2], radii, self.cells, self.overlap)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
