@@ -6,6 +6,7 @@ says what was expected, what came and what to do. scikit-learn's
 by every estimator of the package.
 """
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "check_frame_shape",
     "check_images",
     "check_landmarks",
+    "check_pair",
     "check_sequences",
     "check_value_scale",
     "value_scale_of",
@@ -204,6 +206,32 @@ def check_frame_shape(got, expected, estimator, *, kind="images"):
         raise ValueError(
             f"X has {kind} of shape {tuple(got)}, but {type(estimator).__name__} was "
             f"fitted on {kind} of shape {tuple(expected)}: {cure}."
+        )
+
+
+def check_pair(value: Any, name: str, example: tuple[int, int]) -> None:
+    """Refuse anything but two whole numbers of at least 1, for rows and columns.
+
+    Parameters
+    ----------
+    value : object
+        What came.
+    name : str
+        Name of the parameter, for the message.
+    example : (int, int)
+        A value that would do, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if len(value) != 2 or not all(
+        isinstance(number, Integral) and int(number) >= 1 for number in value
+    ):
+        raise ValueError(
+            f"{name} must be two whole numbers of at least 1 (rows, columns), such as "
+            f"{example}, got {value!r}."
         )
 
 

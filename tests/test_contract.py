@@ -64,6 +64,7 @@ from ferpipe import (
     ZernikeFeatures,
 )
 from ferpipe._base import InputTags, input_kind
+from ferpipe._compat import BaseSearchCV
 
 # The estimators and their data
 
@@ -530,7 +531,7 @@ def takes_sequences_of_any_size(case):
 
 
 def transforms(case):
-    return hasattr(case.estimator, "transform")
+    return fits(case) and hasattr(case.estimator, "transform")
 
 
 def gives_rows(case):
@@ -1158,10 +1159,10 @@ def public_estimators():
     return {
         value
         for value in public
-        # KeptPipeline is scikit-learn's own, with one more fit remembered
+        # KeptPipeline is scikit-learn's own, with one more fit remembered; so are searches
         if inspect.isclass(value)
         and issubclass(value, BaseEstimator)
-        and not issubclass(value, Pipeline)
+        and not issubclass(value, Pipeline | BaseSearchCV)
     }
 
 

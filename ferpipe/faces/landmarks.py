@@ -293,19 +293,23 @@ class NoFaceError(ValueError):
         )
 
 
-def central_face(image) -> Face:
-    """Return the box of a face that fills an image as FER2013's crops do.
+def central_face(image, *, width=_CENTRAL_WIDTH, center=_CENTRAL_CENTER) -> Face:
+    """Return the box of a face in the middle of an image, by default as FER2013's crops.
 
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3)
         An image.
+    width : float, default=0.79
+        Width of the face, in sides of the largest square in the middle of the image.
+    center : (float, float), default=(0.5, 0.57)
+        ``(x, y)`` of its center, in sides of that square from its top left corner.
     """
-    height, width = image.shape[:2]
-    side = min(height, width)
-    x = (width - side) / 2 + (_CENTRAL_CENTER[0] - _CENTRAL_WIDTH / 2) * side
-    y = (height - side) / 2 + (_CENTRAL_CENTER[1] - _CENTRAL_WIDTH / 2) * side
-    return Face((x, y, _CENTRAL_WIDTH * side, _CENTRAL_WIDTH * side), 0.0)
+    rows, columns = image.shape[:2]
+    side = min(rows, columns)
+    x = (columns - side) / 2 + (center[0] - width / 2) * side
+    y = (rows - side) / 2 + (center[1] - width / 2) * side
+    return Face((x, y, width * side, width * side), 0.0)
 
 
 def load_model(model):

@@ -7,12 +7,13 @@ local mean off the pixels and then the mean of the training images at each pixel
 """
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from ferpipe._base import ImageTransformer
+from ferpipe._checks import check_pair
 from ferpipe._compat import Interval
 
 __all__ = [
@@ -449,13 +450,7 @@ class CLAHE(_ImagesToImages):
         self.clip_limit = clip_limit
 
     def _check_parameters(self, image_shape):
-        if len(self.tiles) != 2 or not all(
-            isinstance(number, Integral) and number >= 1 for number in self.tiles
-        ):
-            raise ValueError(
-                "tiles must be two whole numbers of at least 1 (rows, columns), such as "
-                f"(4, 4), got {self.tiles!r}."
-            )
+        check_pair(self.tiles, "tiles", (4, 4))
         _check_tiles_fit(image_shape[:2], self.tiles)
 
     def _transform(self, images):

@@ -1,43 +1,15 @@
 """What the extractors share: images to rows of features, a chunk of images at a time."""
 
-from numbers import Integral
-
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 
 from ferpipe._base import ImageTransformer
 
-__all__ = ["ImageExtractor", "check_pair", "in_chunks", "to_gray"]
+__all__ = ["ImageExtractor", "in_chunks", "to_gray"]
 
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])
 # pixels worked on at a time: what is computed from them stays in the processor's cache
 _PIXELS = 1 << 17
-
-
-def check_pair(value, name, example):
-    """Refuse anything but two whole numbers of at least 1, for rows and columns.
-
-    Parameters
-    ----------
-    value : object
-        What came.
-    name : str
-        Name of the parameter, for the message.
-    example : (int, int)
-        A value that would do, for the message.
-
-    Raises
-    ------
-    ValueError
-        If it is something else.
-    """
-    if len(value) != 2 or not all(
-        isinstance(number, Integral) and number >= 1 for number in value
-    ):
-        raise ValueError(
-            f"{name} must be two whole numbers of at least 1 (rows, columns), such as "
-            f"{example}, got {value!r}."
-        )
 
 
 def to_gray(images):

@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_images, check_landmarks
+from ferpipe._checks import check_images, check_landmarks, check_pair
 from ferpipe._compat import Interval, StrOptions
-from ferpipe.features.extractor import ImageExtractor, check_pair, to_gray
+from ferpipe.features.cells import cell_edges
+from ferpipe.features.extractor import ImageExtractor, to_gray
 
 __all__ = ["GaborFeatures", "gabor", "gabor_at_points", "gabor_responses"]
 
@@ -67,7 +68,7 @@ def gabor(
         If the images have fewer rows or columns than there are cells.
     """
     height, width = images.shape[1:3]
-    edges = cell_edges((height, width), cells)
+    edges = _borders((height, width), cells)
     grid = _Grid(*edges, *map(_weights, edges))
     bank = _bank(height, width, tuple(frequencies), orientations, bandwidth)
     features = np.empty((len(images), len(bank), orientations, *cells), np.float32)
@@ -151,38 +152,6 @@ def gabor_responses(images, *, frequencies=_FREQUENCIES, orientations=8, bandwid
         place.real = real.reshape(height, -1, width).swapaxes(0, 1)
         place.imag = imaginary.reshape(height, -1, width).swapaxes(0, 1)
     return responses
-
-
-def cell_edges(image_size, cells):
-    """Divide an image into cells that differ in size by a pixel at most.
-
-    Parameters
-    ----------
-    image_size : (int, int)
-        Height and width of the image, in pixels.
-    cells : (int, int)
-        Rows and columns of cells.
-
-    Returns
-    -------
-    rows, columns : ndarray of shape (cells[0] + 1,), (cells[1] + 1,), int
-        First pixel of each cell, and the image's end.
-
-    Raises
-    ------
-    ValueError
-        If there are more cells than pixels.
-    """
-    if image_size[0] < cells[0] or image_size[1] < cells[1]:
-        raise ValueError(
-            f"Images of {image_size[0]}x{image_size[1]} pixels cannot be divided into "
-            f"{cells[0]}x{cells[1]} cells: ask for fewer cells, or enlarge the images."
-        )
-    rows, columns = (
-        np.arange(count + 1) * size // count
-        for size, count in zip(image_size, cells, strict=True)
-    )
-    return rows, columns
 
 
 class GaborFeatures(ImageExtractor, BaseEstimator):
@@ -354,7 +323,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
             vmax=1,
             extent=(0, n_columns * width, n_rows * height, 0),
         )
-        rows, columns = cell_edges((height, width), self.cells)
+        rows, columns = _borders((height, width), self.cells)
         for tile in range(n_rows):
             axes.hlines(tile * height + rows, 0, n_columns * width, "0.6", lw=0.25)
         for tile in range(n_columns):
@@ -539,6 +508,11 @@ def _part_of(response, part):
     if part == "magnitude":
         return cv2.magnitude(real, imaginary, real)
     return real if part == "real" else imaginary
+
+
+def _borders(image_size, cells):
+    """Return the first pixel of each row and column of cells, and the image's end."""
+    return [np.append(starts, ends[-1:]) for starts, ends in cell_edges(image_size, cells)]
 
 
 class _Grid(NamedTuple):

@@ -7,8 +7,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_images
+from ferpipe._checks import check_images, check_pair
 from ferpipe._compat import Interval, StrOptions
+from ferpipe.features.cells import cell_edges
 from ferpipe.features.extractor import ImageExtractor, to_gray
 
 __all__ = ["LBPFeatures", "lbp", "local_binary_pattern"]
@@ -157,30 +158,6 @@ def scales(n_points, radius):
     radii = [radius] if isinstance(radius, Real) else list(radius)
     points = [n_points] * len(radii) if isinstance(n_points, Integral) else list(n_points)
     return list(zip(points, radii, strict=True))
-
-
-def cell_edges(size, cells, overlap):
-    """First and last-plus-one pixel of the cells: for rows and for columns, two arrays.
-
-    Raises
-    ------
-    ValueError
-        If a cell would have no pixel.
-    """
-    if any(length < n for length, n in zip(size, cells, strict=True)):
-        raise ValueError(
-            f"cells={tuple(cells)} needs at least that many rows and columns of pixels "
-            f"to count in, got {size[0]}x{size[1]}: use fewer cells, or larger images."
-        )
-    edges = []
-    for length, n in zip(size, cells, strict=True):
-        extent = length / (1 + (n - 1) * (1 - overlap))
-        starts = np.arange(n) * extent * (1 - overlap)
-        # the same edge comes out of two sums, which differ in their last bit
-        edges.append(
-            [np.floor(side + 1e-6).astype(int) for side in (starts, starts + extent)]
-        )
-    return edges
 
 
 # Patterns
@@ -507,7 +484,7 @@ def count_in_cells(labels, n_bins, edges):
     n_bins : int
         Number of bins.
     edges : list of two (starts, ends)
-        As :func:`cell_edges` gives them for (h, w).
+        As :func:`ferpipe.features.cells.cell_edges` gives them for (h, w).
 
     Returns
     -------
@@ -701,7 +678,7 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
 
     def _check_parameters(self, image_shape):
         check_scales(self.n_points, self.radius, self.method)
-        check_cells(self.cells)
+        check_pair(self.cells, "cells", (6, 6))
         cell_edges(image_shape[:2], self.cells, self.overlap)
 
     def _describe(self, images):
@@ -739,15 +716,6 @@ def check_points(points, method):
         raise ValueError(
             f"n_points must be whole numbers from 1 to {most} for histograms of "
             f"method={method!r}, got {points!r}: use fewer, or method='uniform'."
-        )
-
-
-def check_cells(cells):
-    """Refuse what is no pair of rows and columns."""
-    if len(cells) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in cells):
-        raise ValueError(
-            "cells must be two whole numbers of at least 1 (rows, columns), such as "
-            f"(6, 6), got {cells!r}."
         )
 
 

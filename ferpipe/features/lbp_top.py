@@ -8,15 +8,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._base import SequenceMixin
-from ferpipe._checks import check_sequences
+from ferpipe._checks import check_pair, check_sequences
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
+from ferpipe.features.cells import cell_edges
 from ferpipe.features.extractor import to_gray
 from ferpipe.features.lbp import (
     METHODS,
     NORMS,
     bins_of,
-    cell_edges,
-    check_cells,
     check_points,
     circle,
     count_in_cells,
@@ -381,5 +380,5 @@ class LBPTopFeatures(SequenceMixin, BaseEstimator):
                 f"{self.radius!r}."
             )
         check_points(points, self.method)
-        check_cells(self.cells)
+        check_pair(self.cells, "cells", (4, 4))
         _edges(frame_shape[:2], radii, self.cells, self.overlap)

@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_images
-from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_gray
+from ferpipe._checks import check_images, check_pair
+from ferpipe.features.extractor import ImageExtractor, in_chunks, to_gray
 
 __all__ = ["PixelFeatures", "pixels"]
 
