@@ -216,7 +216,7 @@ def _with_tables(method: Callable[..., Any]) -> Callable[..., Any]:
     """Let a method return tables where they are asked for."""
 
     @wraps(method)
-    def transform(self, X, *args, **kwargs):
+    def transform(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
         output = method(self, X, *args, **kwargs)
         if not hasattr(self, "get_feature_names_out"):
             return output
@@ -348,6 +348,7 @@ class SequenceMixin(SampleMixin):
     """Estimators of sequences, whose frames have one shape."""
 
     frame_shape_: tuple[int, ...]
+    feature_names_in_: NDArray[Any]
 
     def _check_sequences(self, X: Any, *, reset: bool) -> list[NDArray[Any]]:
         """Check sequences, and learn the shape and names of a frame or compare them."""
@@ -356,7 +357,8 @@ class SequenceMixin(SampleMixin):
         sequences = check_sequences(X)
         if reset:
             self.frame_shape_ = sequences[0].shape[1:]
-            vars(self).pop("feature_names_in_", None)
+            if hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
             if names is not None:
                 self.feature_names_in_ = names
             return sequences

@@ -6,6 +6,7 @@ says what was expected, what came and what to do. scikit-learn's
 by every estimator of the package.
 """
 
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
@@ -35,7 +36,7 @@ _BYTES = 255.0
 _BEYOND = 16
 
 
-def check_images(X, *, name="X"):
+def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
     """Check a batch of equally large images.
 
     Parameters
@@ -60,18 +61,18 @@ def check_images(X, *, name="X"):
     """
     X = as_list(X)
     if isinstance(X, list):
-        images = [_without_channel(np.asarray(image), 3) for image in X]
-        if not images:
+        held = [_without_channel(np.asarray(image), 3) for image in X]
+        if not held:
             raise ValueError(f"{name} is empty: at least one image is needed.")
-        for index, image in enumerate(images):
+        for index, image in enumerate(held):
             _check_numeric(image, f"{name}[{index}]")
-            if image.shape != images[0].shape:
+            if image.shape != held[0].shape:
                 raise ValueError(
                     f"{name}[{index}] has shape {image.shape}, but {name}[0] has shape "
-                    f"{images[0].shape}: all images must have one size; crop or resize "
+                    f"{held[0].shape}: all images must have one size; crop or resize "
                     "them first."
                 )
-        X = np.stack(images)
+        X = np.stack(held)
     images = _without_channel(np.asarray(X), 4)
     _check_numeric(images, name)
     if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
@@ -85,7 +86,7 @@ def check_images(X, *, name="X"):
     return images
 
 
-def check_sequences(X, *, name="X"):
+def check_sequences(X: Any, *, name: str = "X") -> list[NDArray[Any]]:
     """Check a collection of sequences, which may differ in length.
 
     Parameters
@@ -150,7 +151,7 @@ def check_sequences(X, *, name="X"):
     return sequences
 
 
-def check_landmarks(X, *, name="X"):
+def check_landmarks(X: Any, *, name: str = "X") -> NDArray[Any]:
     """Check landmarks ``(n, p, 2)``: ``(x, y)`` in pixels, y down.
 
     Parameters
@@ -182,7 +183,9 @@ def check_landmarks(X, *, name="X"):
     return landmarks.astype(np.float64, copy=False)
 
 
-def check_frame_shape(got, expected, estimator, *, kind="images"):
+def check_frame_shape(
+    got: tuple[int, ...], expected: tuple[int, ...], estimator: Any, *, kind: str = "images"
+) -> None:
     """Refuse images or frames of another shape than an estimator was fitted on.
 
     Parameters
@@ -288,7 +291,7 @@ def _as_frames(sequence: Any, name: str) -> NDArray[Any]:
     return np.stack(frames) if frames else np.empty((0, 0))
 
 
-def _check_numeric(array, name):
+def _check_numeric(array: NDArray[Any], name: str) -> None:
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"{name} must hold numbers (uint8 or float), got dtype {array.dtype}: read "
@@ -296,7 +299,7 @@ def _check_numeric(array, name):
         )
 
 
-def _check_finite(array, name):
+def _check_finite(array: NDArray[Any], name: str) -> None:
     # no smaller integer reaches the limit
     if array.dtype.kind != "f" and array.dtype.itemsize < 8:
         return
@@ -320,14 +323,14 @@ def _check_finite(array, name):
             )
 
 
-def _slices(array):
+def _slices(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield parts and where they begin, so that little memory is taken beside them."""
     step = max(1, _CHECKED * len(array) // max(1, array.size))
     for start in range(0, len(array), step):
         yield start, array[start : start + step]
 
 
-def value_scale_of(images):
+def value_scale_of(images: NDArray[Any]) -> float | None:
     """Tell the scale that images are on.
 
     Parameters
@@ -351,7 +354,7 @@ def value_scale_of(images):
     return next((scale for scale in _SCALES if largest <= scale), None)
 
 
-def check_value_scale(images, scale, estimator):
+def check_value_scale(images: NDArray[Any], scale: float | None, estimator: Any) -> None:
     """Refuse images that are on quite another scale than those that fit saw.
 
     Parameters
@@ -382,7 +385,7 @@ def check_value_scale(images, scale, estimator):
         )
 
 
-def _largest_value(array):
+def _largest_value(array: NDArray[Any]) -> float:
     # of the two extremes, as the absolute value of all takes as much memory again
     return max(
         (max(float(part.max()), -float(part.min())) for _, part in _slices(array)),
@@ -390,7 +393,7 @@ def _largest_value(array):
     )
 
 
-def _image_shape_hint(images):
+def _image_shape_hint(images: NDArray[Any]) -> str:
     if images.ndim == 2:
         return " A single image i goes in as [i]."
     if images.ndim > 3:

@@ -142,5 +142,5 @@ class CandidateSearch(GridSearchCV):
     scikit-learn has no public search that takes its candidates as a list.
     """
 
-    def _run_search(self, evaluate_candidates):
+    def _run_search(self, evaluate_candidates: Any) -> None:
         evaluate_candidates(self.param_grid)

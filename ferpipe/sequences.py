@@ -1,15 +1,18 @@
 """How an estimator of frames serves sequences, and how sequences become rows."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any, Self
 
 import numpy as np
 import sklearn
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ferpipe._base import SequenceMixin, input_kind, is_stateless
+from ferpipe._base import SequenceMixin, Tags, input_kind, is_stateless
 from ferpipe._compat import HasMethods, StrOptions, fit_context, validate_parameters
 from ferpipe.faces.landmarks import NoFaceError
 from ferpipe.io.images import check_raw_sequences
@@ -17,7 +20,7 @@ from ferpipe.io.images import check_raw_sequences
 __all__ = ["FrameDeltas", "PerFrame", "PoolFrames", "frame_deltas", "pool_frames"]
 
 
-def pool_frames(sequences, method="mean"):
+def pool_frames(sequences: list[NDArray[Any]], method: str = "mean") -> NDArray[Any]:
     """Turn sequences of feature vectors into one row each.
 
     Parameters
@@ -52,7 +55,9 @@ def pool_frames(sequences, method="mean"):
     return np.stack([sequence.ravel() for sequence in sequences])
 
 
-def frame_deltas(sequences, reference="first", *, append=True):
+def frame_deltas(
+    sequences: list[NDArray[Any]], reference: str = "first", *, append: bool = True
+) -> list[NDArray[Any]]:
     """Differences of each frame to the first or to the previous frame.
 
     Parameters
@@ -125,11 +130,11 @@ class PerFrame(SequenceMixin, BaseEstimator):
 
     _parameter_constraints: dict = {"transformer": [HasMethods(["fit", "transform"])]}
 
-    def __init__(self, transformer):
+    def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, groups=None):
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Fit the transformer on the frames of all sequences.
 
         Parameters
@@ -153,7 +158,9 @@ class PerFrame(SequenceMixin, BaseEstimator):
         return self
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit_transform(self, X, y=None, groups=None):
+    def fit_transform(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> list[NDArray[Any]]:
         """Fit the transformer on all frames and transform them.
 
         Parameters
@@ -180,7 +187,7 @@ class PerFrame(SequenceMixin, BaseEstimator):
                 transformed = self.transformer_.fit(frames, y, **groups).transform(frames)
         return _split(transformed, lengths, self.transformer_)
 
-    def transform(self, X):
+    def transform(self, X: Any) -> list[NDArray[Any]]:
         """Transform every frame.
 
         Parameters
@@ -206,7 +213,7 @@ class PerFrame(SequenceMixin, BaseEstimator):
             transformed = self.transformer_.transform(frames)
         return _split(transformed, lengths, self.transformer_)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the features of a frame, as the transformer names them.
 
         Parameters
@@ -221,23 +228,27 @@ class PerFrame(SequenceMixin, BaseEstimator):
         check_is_fitted(self)
         return self.transformer_.get_feature_names_out(input_features)
 
-    def _frames_of(self, X, *, reset):
+    def _frames_of(
+        self, X: Any, *, reset: bool
+    ) -> tuple[NDArray[Any] | list[NDArray[Any]], list[int]]:
         if self._takes_raw_images():
             clips = check_raw_sequences(X)
             return list(chain.from_iterable(clips)), [len(clip) for clip in clips]
         sequences = self._check_sequences(X, reset=reset)
         return np.concatenate(sequences), [len(sequence) for sequence in sequences]
 
-    def _repeat_targets(self, y, groups, lengths):
+    def _repeat_targets(
+        self, y: Any, groups: Any, lengths: list[int]
+    ) -> tuple[Any, dict[str, Any]]:
         y = None if y is None else _repeat(y, lengths, "y")
         if groups is None or not _takes_groups(self.transformer_):
             return y, {}
         return y, {"groups": _repeat(groups, lengths, "groups")}
 
-    def _takes_raw_images(self):
+    def _takes_raw_images(self) -> bool:
         return input_kind(self.transformer) in ("raw images", "raw")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.stateless = is_stateless(self.transformer)
         tags.input_tags.raw_sizes = self._takes_raw_images()
@@ -245,7 +256,7 @@ class PerFrame(SequenceMixin, BaseEstimator):
 
 
 @contextmanager
-def _frames_named(lengths):
+def _frames_named(lengths: list[int]) -> Iterator[None]:
     """Name frames without a face by their sequence."""
     try:
         yield
@@ -288,11 +299,11 @@ class PoolFrames(SequenceMixin, BaseEstimator):
         "method": [StrOptions({"mean", "max", "last", "concat"})]
     }
 
-    def __init__(self, method="mean"):
+    def __init__(self, method: str = "mean") -> None:
         self.method = method
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Remember the number of features, and of frames where it matters.
 
         Parameters
@@ -324,7 +335,7 @@ class PoolFrames(SequenceMixin, BaseEstimator):
             self.n_frames_ = len(sequences[0])
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> NDArray[Any]:
         """Make one row of each sequence.
 
         Parameters
@@ -353,7 +364,7 @@ class PoolFrames(SequenceMixin, BaseEstimator):
             )
         return rows
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns: ``mean_x0``, or ``t0_x0`` for frame 0 side by side.
 
         Parameters
@@ -419,12 +430,12 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
         "append": ["boolean"],
     }
 
-    def __init__(self, reference="first", *, append=True):
+    def __init__(self, reference: str = "first", *, append: bool = True) -> None:
         self.reference = reference
         self.append = append
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Remember the shape of a frame; nothing else is learned.
 
         Parameters
@@ -453,7 +464,7 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
             )
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> list[NDArray[Any]]:
         """Compute the differences.
 
         Parameters
@@ -470,7 +481,7 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
         sequences = self._check_sequences(X, reset=False)
         return frame_deltas(sequences, self.reference, append=self.append)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the features of a frame: ``x0``, …, then ``delta_x0``, ….
 
         Parameters
@@ -488,14 +499,14 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
         return np.asarray([*names, *deltas] if self.append else deltas, dtype=object)
 
 
-def _takes_groups(transformer):
+def _takes_groups(transformer: Any) -> bool:
     if sklearn.get_config()["enable_metadata_routing"]:
         # sees through a Pipeline too, whose fit has no groups in its signature
         return bool(get_routing_for_object(transformer).consumes("fit", ["groups"]))
     return has_fit_parameter(transformer, "groups")
 
 
-def _repeat(values, lengths, name):
+def _repeat(values: Any, lengths: list[int], name: str) -> NDArray[Any]:
     values = np.asarray(values)
     if values.ndim == 0 or len(values) != len(lengths):
         raise ValueError(
@@ -505,7 +516,7 @@ def _repeat(values, lengths, name):
     return np.repeat(values, lengths, axis=0)
 
 
-def _split(transformed, lengths, transformer):
+def _split(transformed: Any, lengths: list[int], transformer: Any) -> list[NDArray[Any]]:
     frames = np.asarray(transformed)  # a data frame when the transformer is set to pandas
     if frames.ndim < 2 or len(frames) != sum(lengths):
         raise ValueError(

@@ -7,12 +7,15 @@ local mean off the pixels and then the mean of the training images at each pixel
 """
 
 import math
+from collections.abc import Callable
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from ferpipe._base import ImageTransformer
+from ferpipe._base import ImageTransformer, Tags
 from ferpipe._checks import check_pair
 from ferpipe._compat import Interval
 
@@ -32,7 +35,7 @@ __all__ = [
 _TILE_AREA = 2048
 
 
-def normalize_local_mean(images, *, sigma=4.0):
+def normalize_local_mean(images: NDArray[Any], *, sigma: float = 4.0) -> NDArray[Any]:
     """Subtract from each pixel the mean of its surroundings.
 
     Parameters
@@ -53,7 +56,7 @@ def normalize_local_mean(images, *, sigma=4.0):
     return normalized
 
 
-def normalize_local_contrast(images, *, sigma=4.0):
+def normalize_local_contrast(images: NDArray[Any], *, sigma: float = 4.0) -> NDArray[Any]:
     """Subtract the local mean and divide by the local standard deviation.
 
     Parameters
@@ -78,7 +81,7 @@ def normalize_local_contrast(images, *, sigma=4.0):
     return normalized
 
 
-def equalize_histogram(images, *, amount=1.0):
+def equalize_histogram(images: NDArray[Any], *, amount: float = 1.0) -> NDArray[Any]:
     """Spread the gray levels of each image evenly over 0..255.
 
     Parameters
@@ -96,13 +99,15 @@ def equalize_histogram(images, *, amount=1.0):
     """
     import cv2
 
-    def equalize(levels):
+    def equalize(levels: NDArray[Any]) -> NDArray[Any]:
         return cv2.addWeighted(cv2.equalizeHist(levels), amount, levels, 1 - amount, 0)
 
     return _with_equalized_luma(images, equalize)
 
 
-def equalize_adaptive_histogram(images, *, tiles=(4, 4), clip_limit=4.0):
+def equalize_adaptive_histogram(
+    images: NDArray[Any], *, tiles: tuple[int, int] = (4, 4), clip_limit: float = 4.0
+) -> NDArray[Any]:
     """Equalize the histogram around each pixel, with limited contrast (CLAHE).
 
     Parameters
@@ -138,7 +143,7 @@ def equalize_adaptive_histogram(images, *, tiles=(4, 4), clip_limit=4.0):
     )
     size = (times * width, times * height)
 
-    def equalize(levels):
+    def equalize(levels: NDArray[Any]) -> NDArray[Any]:
         larger = cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST)
         return clahe.apply(larger)[times // 2 :: times, times // 2 :: times]
 
@@ -197,10 +202,10 @@ class LocalMeanNormalizer(_ImagesToImages):
         "sigma": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, *, sigma=4.0):
+    def __init__(self, *, sigma: float = 4.0) -> None:
         self.sigma = sigma
 
-    def _transform(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         return normalize_local_mean(images, sigma=self.sigma)
 
 
@@ -257,10 +262,10 @@ class LocalContrastNormalizer(_ImagesToImages):
         "sigma": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, *, sigma=4.0):
+    def __init__(self, *, sigma: float = 4.0) -> None:
         self.sigma = sigma
 
-    def _transform(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         return normalize_local_contrast(images, sigma=self.sigma)
 
 
@@ -310,10 +315,10 @@ class PixelNormalizer(_ImagesToImages):
 
     _parameter_constraints: dict = {"with_std": ["boolean"]}
 
-    def __init__(self, *, with_std=True):
+    def __init__(self, *, with_std: bool = True) -> None:
         self.with_std = with_std
 
-    def _learn(self, images):
+    def _learn(self, images: NDArray[Any]) -> None:
         self.mean_ = images.mean(axis=0, dtype=np.float64)
         self.scale_ = np.ones(self.image_shape_)
         if self.with_std:
@@ -324,13 +329,13 @@ class PixelNormalizer(_ImagesToImages):
             varies = images.min(axis=0) != images.max(axis=0)
             self.scale_[varies] = np.sqrt(squares[varies] / len(images))
 
-    def _transform(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         normalized = np.empty(images.shape, np.float32)
         for image, result in zip(images, normalized, strict=True):
             result[...] = (image - self.mean_) / self.scale_
         return normalized
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.stateless = False
         return tags
@@ -380,10 +385,10 @@ class HistogramEqualizer(_ImagesToImages):
 
     _parameter_constraints: dict = {"amount": [Interval(Real, 0, 1, closed="both")]}
 
-    def __init__(self, *, amount=1.0):
+    def __init__(self, *, amount: float = 1.0) -> None:
         self.amount = amount
 
-    def _transform(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         return equalize_histogram(images, amount=self.amount)
 
 
@@ -445,35 +450,37 @@ class CLAHE(_ImagesToImages):
         "clip_limit": [Interval(Real, 1, None, closed="left")],
     }
 
-    def __init__(self, *, tiles=(4, 4), clip_limit=4.0):
+    def __init__(self, *, tiles: tuple[int, int] = (4, 4), clip_limit: float = 4.0) -> None:
         self.tiles = tiles
         self.clip_limit = clip_limit
 
-    def _check_parameters(self, image_shape):
+    def _check_parameters(self, image_shape: tuple[int, ...]) -> None:
         check_pair(self.tiles, "tiles", (4, 4))
         _check_tiles_fit(image_shape[:2], self.tiles)
 
-    def _transform(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         return equalize_adaptive_histogram(
             images, tiles=self.tiles, clip_limit=self.clip_limit
         )
 
 
-def _blur(image, sigma):
+def _blur(image: NDArray[Any], sigma: float) -> NDArray[Any]:
     import cv2
 
     size = 2 * int(4 * sigma + 0.5) + 1
     return cv2.GaussianBlur(image, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
 
 
-def _without_local_mean(image, sigma):
+def _without_local_mean(image: NDArray[Any], sigma: float) -> NDArray[Any]:
     image = image.astype(np.float64)
     # an offset makes no difference, but without it flat images are 0 to the last bit
     image -= image.min(axis=(0, 1))
     return image - _blur(image, sigma)
 
 
-def _with_equalized_luma(images, equalize):
+def _with_equalized_luma(
+    images: NDArray[Any], equalize: Callable[[NDArray[Any]], NDArray[Any]]
+) -> NDArray[Any]:
     """Stretch the luma of each image to 0..255, equalize it and keep the colors."""
     equalized = np.zeros(images.shape, np.uint8)
     for image, result in zip(images, equalized, strict=True):
@@ -492,12 +499,12 @@ def _with_equalized_luma(images, equalize):
     return equalized
 
 
-def _luma(image):
+def _luma(image: NDArray[Any]) -> NDArray[Any]:
     # no matrix product: its sums can round differently from pixel to pixel
     return 0.299 * image[:, :, 0] + 0.587 * image[:, :, 1] + 0.114 * image[:, :, 2]
 
 
-def _check_tiles_fit(image_size, tiles):
+def _check_tiles_fit(image_size: tuple[int, ...], tiles: tuple[int, int]) -> None:
     height, width = image_size
     rows, columns = tiles
     if height < rows or width < columns:

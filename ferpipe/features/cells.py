@@ -1,5 +1,6 @@
 """The grid of cells over an image in which features are counted or averaged."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ __all__ = ["cell_edges"]
 
 
 def cell_edges(
-    size: tuple[int, int], cells: tuple[int, int], overlap: float = 0.0
+    size: Sequence[int], cells: tuple[int, int], overlap: float = 0.0
 ) -> list[tuple[NDArray[np.int_], NDArray[np.int_]]]:
     """Divide an image into cells that differ in size by one pixel at most.
 

@@ -1,9 +1,13 @@
 """What the extractors share: images to rows of features, a chunk of images at a time."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import NDArray
 
-from ferpipe._base import ImageTransformer
+from ferpipe._base import ImageTransformer, Tags
 
 __all__ = ["ImageExtractor", "in_chunks", "to_gray"]
 
@@ -12,7 +16,7 @@ _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])
 _PIXELS = 1 << 17
 
 
-def to_gray(images):
+def to_gray(images: NDArray[Any]) -> NDArray[Any]:
     """Turn color images into their luminance; gray ones stay as they are.
 
     Parameters
@@ -28,7 +32,13 @@ def to_gray(images):
     return images @ _LUMINANCE if images.ndim == 4 else images
 
 
-def in_chunks(describe, images, *, n_jobs=None, pixels=_PIXELS):
+def in_chunks(
+    describe: Callable[[NDArray[Any]], NDArray[Any]],
+    images: NDArray[Any],
+    *,
+    n_jobs: int | None = None,
+    pixels: int = _PIXELS,
+) -> NDArray[Any]:
     """Describe many images, some at a time, so that memory does not grow with them.
 
     Parameters
@@ -52,7 +62,7 @@ def in_chunks(describe, images, *, n_jobs=None, pixels=_PIXELS):
     features = np.empty((len(images), *first.shape[1:]), first.dtype)
     features[:step] = first
 
-    def work(start):
+    def work(start: int) -> None:
         features[start : start + step] = describe(images[start : start + step])
 
     starts = range(step, len(images), step)
@@ -73,10 +83,10 @@ class ImageExtractor(ImageTransformer):
     (k, h, w[, 3]), and a parameter ``n_jobs``.
     """
 
-    def _transform(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         return in_chunks(self._describe, images, n_jobs=self.n_jobs)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
