@@ -385,9 +385,6 @@ class SequenceMixin(SampleMixin):
         names = list(getattr(self, "feature_names_in_", unnamed))
         if input_features is None:
             return names
-        if len(input_features) == 1 and n_features > 1:
-            # a ColumnTransformer names the column that holds the sequences
-            return [f"{input_features[0]}_{name}" for name in names]
         if len(input_features) != n_features:
             raise ValueError(
                 f"input_features must name the {n_features} features of a frame, got "

@@ -114,8 +114,9 @@ class PerFrame(SequenceMixin, BaseEstimator):
 
     Notes
     -----
-    Groups are handed on to the transformer if its fit takes them. ``set_output`` has
-    no effect here, as the output is a list of arrays.
+    Groups are handed on to the transformer if its fit takes them. With
+    ``set_output(transform="pandas")``, sequences of feature vectors become a list of data
+    frames, one per sequence; images stay arrays.
 
     Examples
     --------
@@ -370,14 +371,21 @@ class PoolFrames(SequenceMixin, BaseEstimator):
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the features of a frame; ``x0``, ``x1``, … if not given.
+            Names of the features of a frame, or one name for the column that holds the
+            sequences. If not given: the names of the data frames seen in fit, or ``x0``,
+            ``x1``, ….
 
         Returns
         -------
         names : ndarray of str
         """
         check_is_fitted(self)
-        names = self._names_of_frame(input_features)
+        if input_features is not None and len(input_features) == 1 < self.frame_shape_[0]:
+            # a ColumnTransformer names the column that holds the sequences
+            column = input_features[0]
+            names = [f"{column}_{name}" for name in self._names_of_frame(None)]
+        else:
+            names = self._names_of_frame(input_features)
         if self.method == "concat":
             prefixes = [f"t{t}" for t in range(self.n_frames_)]
         else:
@@ -411,8 +419,8 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
     -----
     Lengths are kept: the first frame is compared with itself, so its differences are
     0, and a sequence of one frame has only zeros. Whole numbers (such as uint8
-    images) give float32 or wider. ``set_output`` has no effect here, as the output is
-    a list of arrays.
+    images) give float32 or wider. With ``set_output(transform="pandas")``, sequences of
+    feature vectors become a list of data frames, one per sequence.
 
     Examples
     --------
@@ -487,7 +495,8 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the features of a frame; ``x0``, ``x1``, … if not given.
+            Names of the features of a frame. If not given: the names of the data frames
+            seen in fit, or ``x0``, ``x1``, ….
 
         Returns
         -------

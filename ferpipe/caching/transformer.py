@@ -7,22 +7,25 @@ on disk by :mod:`ferpipe.caching.store`.
 """
 
 import weakref
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
 from hashlib import blake2b
+from typing import Any, Self
 
 import numpy as np
 import sklearn
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._base import SampleMixin, is_stateless
+from ferpipe._base import SampleMixin, Tags, is_stateless
 from ferpipe._checks import as_list
 from ferpipe._compat import OUTPUT_CONFIG, HasMethods, fit_context, validate_parameters
 from ferpipe.caching.events import Journal
-from ferpipe.caching.store import RowStore, content_hash
+from ferpipe.caching.store import RowStore, Store, content_hash
 
 __all__ = [
     "Cached",
@@ -97,33 +100,39 @@ class Cached(SampleMixin, BaseEstimator):
         "journal": [Journal, None],
     }
 
-    def __init__(self, transformer, *, store=None, journal=None):
+    def __init__(
+        self,
+        transformer: Any,
+        *,
+        store: RowStore | None = None,
+        journal: Journal | None = None,
+    ) -> None:
         self.transformer = transformer
         self.store = store
         self.journal = journal
 
     @property
-    def image_shape_(self):
+    def image_shape_(self) -> tuple[int, ...]:
         """Shape of an image that the transformer saw in fit."""
         return self.transformer_.image_shape_
 
     @property
-    def frame_shape_(self):
+    def frame_shape_(self) -> tuple[int, ...]:
         """Shape of a frame that the transformer saw in fit."""
         return self.transformer_.frame_shape_
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Number of features that the transformer saw in fit, where it takes rows."""
         return self.transformer_.n_features_in_
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> NDArray[Any]:
         """Names of the features that the transformer saw in fit, where they have names."""
         return self.transformer_.feature_names_in_
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, **fit_params):
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
         """Fit the transformer.
 
         Parameters
@@ -142,7 +151,7 @@ class Cached(SampleMixin, BaseEstimator):
         self.transformer_ = clone(self.transformer).fit(X, y, **fit_params)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         """Transform samples, those that are known by looking them up.
 
         Parameters
@@ -201,7 +210,7 @@ class Cached(SampleMixin, BaseEstimator):
             return [rows[key].copy() for key in keys]
         return np.stack([rows[key] for key in keys])
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the features as the transformer does.
 
         Parameters
@@ -216,14 +225,14 @@ class Cached(SampleMixin, BaseEstimator):
         check_is_fitted(self)
         return self.transformer_.get_feature_names_out(input_features)
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> Any:
         """Return what metadata the transformer's methods take."""
         return self._inner().get_metadata_routing()
 
-    def _inner(self):
+    def _inner(self) -> Any:
         return getattr(self, "transformer_", self.transformer)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags, inner = super().__sklearn_tags__(), get_tags(self._inner())
         tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
         tags.transformer_tags = inner.transformer_tags
@@ -247,11 +256,13 @@ class StepMemory:
         :class:`Cached` adds.
     """
 
-    def __init__(self, store, journal):
+    def __init__(self, store: Store, journal: Journal) -> None:
         self.store = store
         self.journal = journal
 
-    def cache(self, function, ignore=()):
+    def cache(
+        self, function: Callable[..., Any], ignore: Sequence[str] = ()
+    ) -> Callable[..., Any]:
         """Return ``function`` with its results kept; a pipeline asks once for each fit.
 
         Parameters
@@ -266,15 +277,15 @@ class StepMemory:
         # behind a step that learns, a sample is another one in each fold
         at_the_start = True
 
-        def call(transformer, X, *args, **kwargs):
+        def call(transformer: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal at_the_start
-            put = partial(put_cache, store=rows, journal=self.journal)
+            put: Callable[[Any], Any] = partial(put_cache, store=rows, journal=self.journal)
             if at_the_start and is_stateless(transformer):
                 return function(put(transformer), X, *args, **kwargs)
             put = put if at_the_start else _leave
             at_the_start = False
 
-            def compute():
+            def compute() -> Any:
                 transformed, fitted = function(put(transformer), X, *args, **kwargs)
                 return transformed, take_cache(fitted)
 
@@ -307,7 +318,9 @@ class KeptPipeline(Pipeline):
         As for Pipeline.
     """
 
-    def fit(self, X, y=None, **params):
+    steps: list[tuple[str, Any]]
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit the steps that the memory does not have.
 
         Parameters
@@ -333,11 +346,11 @@ class KeptPipeline(Pipeline):
 class _KeptFit(BaseEstimator):
     """Stands in for the last step while its pipeline is fitted."""
 
-    def __init__(self, estimator, memory):
+    def __init__(self, estimator: Any, memory: StepMemory) -> None:
         self.estimator = estimator
         self.memory = memory
 
-    def fit(self, X, y=None, **params):
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         self.estimator = self.memory.store.get_or_compute(
             ("fit", self.estimator, _digest(X), y, params),
             lambda: self.estimator.fit(X, y, **params),
@@ -347,11 +360,13 @@ class _KeptFit(BaseEstimator):
         )
         return self
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> Any:
         return self.estimator.get_metadata_routing()
 
 
-def put_cache(estimator, *, store=None, journal=None):
+def put_cache(
+    estimator: Any, *, store: RowStore | None = None, journal: Journal | None = None
+) -> Any:
     """Put :class:`Cached` around the stateless steps with which an estimator begins.
 
     Parameters
@@ -384,7 +399,7 @@ def put_cache(estimator, *, store=None, journal=None):
     return estimator
 
 
-def take_cache(estimator):
+def take_cache(estimator: Any) -> Any:
     """Take away what :func:`put_cache` put there; the parameter and result are as its."""
     if isinstance(estimator, Cached):
         return estimator.transformer_
@@ -397,7 +412,7 @@ def take_cache(estimator):
     return estimator
 
 
-def without_cache(model):
+def without_cache(model: Any) -> Any:
     """Return a fitted model in which every :class:`Cached` is replaced by what it wraps.
 
     Parameters
@@ -414,7 +429,7 @@ def without_cache(model):
     return _without_cache(model, {})
 
 
-def _without_cache(value, known):
+def _without_cache(value: Any, known: dict[int, Any]) -> Any:
     if id(value) in known:
         return known[id(value)][1]
     known[id(value)] = value, value  # what holds itself ends here
@@ -445,7 +460,7 @@ def _without_cache(value, known):
     return new
 
 
-def _uncovered(cached):
+def _uncovered(cached: Cached) -> Any:
     """Return what a Cached wraps, with what Cached was told to give (``set_output``)."""
     inner = cached._inner()
     wanted = getattr(cached, OUTPUT_CONFIG, {})
@@ -456,7 +471,7 @@ def _uncovered(cached):
     return new
 
 
-def _holds_estimators(value):
+def _holds_estimators(value: Any) -> bool:
     """Tell whether an object is an estimator, or what scikit-learn keeps some in."""
     if isinstance(value, type) or not hasattr(value, "__dict__"):
         return False
@@ -464,15 +479,15 @@ def _holds_estimators(value):
     return isinstance(value, BaseEstimator) or package in ("ferpipe", "sklearn")
 
 
-def _differ(items, others):
+def _differ(items: Iterable[Any], others: Iterable[Any]) -> bool:
     return any(item is not other for item, other in zip(items, others, strict=True))
 
 
-def _leave(estimator):
+def _leave(estimator: Any) -> Any:
     return estimator
 
 
-def _plain_transform(transformer, X):
+def _plain_transform(transformer: Any, X: Any) -> Any:
     with sklearn.config_context(transform_output="default"):
         transformed = transformer.transform(X)
     if isinstance(transformed, list):
@@ -486,7 +501,7 @@ def _plain_transform(transformer, X):
     return transformed
 
 
-def _identity(value):
+def _identity(value: Any) -> Any:
     """Return what an estimator's output depends on: its class, parameters and state."""
     if isinstance(value, BaseEstimator):
         state = {
@@ -500,7 +515,7 @@ def _identity(value):
     return value
 
 
-def _keys(X, identity):
+def _keys(X: Any, identity: bytes) -> list[bytes]:
     """Hash each sample; there are no keys of what does not hold numbers."""
     if not isinstance(X, list | tuple | np.ndarray):
         return []
@@ -510,7 +525,7 @@ def _keys(X, identity):
         return []
 
 
-def _digest(X):
+def _digest(X: Any) -> Any:
     """Hash data quickly; what does not hold numbers is left to others."""
     try:
         return _key(X)
@@ -518,13 +533,13 @@ def _digest(X):
         return X
 
 
-def _key(sample, identity=b""):
+def _key(sample: Any, identity: bytes = b"") -> bytes:
     digest = blake2b(digest_size=16, key=identity)
     _feed(digest, sample)
     return digest.digest()
 
 
-def _feed(digest, sample):
+def _feed(digest: blake2b, sample: Any) -> None:
     if isinstance(sample, list | tuple):
         digest.update(f"{len(sample)} of ".encode())
         for item in sample:
@@ -536,7 +551,7 @@ def _feed(digest, sample):
         raise TypeError(f"{type(sample).__name__} holds no numbers")
 
 
-def _content(array):
+def _content(array: NDArray[Any]) -> bytes:
     """Hash an array's bytes, once for one that cannot be written to."""
     if array.flags.writeable:
         return _hash(array)
@@ -549,10 +564,10 @@ def _content(array):
     return found
 
 
-def _hash(array):
+def _hash(array: NDArray[Any]) -> bytes:
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return blake2b(flat, digest_size=16).digest()
+    return blake2b(flat.data, digest_size=16).digest()
 
 
-def _take(X, places):
+def _take(X: Any, places: list[int]) -> Any:
     return X[places] if isinstance(X, np.ndarray) else [X[place] for place in places]
