@@ -124,7 +124,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
             dtype=object,
         )
 
-    def _learn(self):
+    def _learn(self, images):
         facts, arrays = read_weights(self.weights)
         frames = facts["parameters"]["backbone"]
         if frames not in ("residual", "wide_residual"):

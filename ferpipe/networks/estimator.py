@@ -7,12 +7,13 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from ferpipe._base import SampleMixin
 from ferpipe._compat import fit_context, validate_parameters
 from ferpipe.networks.training.augment import Augment
 from ferpipe.networks.training.settings import Training, check_training, split_validation
@@ -44,7 +45,7 @@ def _has_margins(network):
     return True
 
 
-class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin):
+class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin):
     """Fit, predict, encode and pickle a network.
 
     An estimator gives three methods of its own: ``_check_frames(X, reset)`` checks the
@@ -97,7 +98,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         training = Training() if self.training is None else self.training
         check_training(training, loss=self.loss)
         if self.augment is not None:
-            self.augment._validate_params()
+            validate_parameters(self.augment)
         X = self._check_frames(X, reset=True)
         self._check_settings()
         self.classes_, target = _encode_labels(self, X, y)
@@ -237,8 +238,6 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
         tags.non_deterministic = False
         return tags
 

@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 from sklearn.base import BaseEstimator
 
-from ferpipe._checks import check_frame_shape, check_images
+from ferpipe._base import ImageMixin
 from ferpipe._compat import Interval, StrOptions
 from ferpipe.networks.estimator import (
     BACKBONE_NAMES,
@@ -19,7 +19,7 @@ from ferpipe.networks.test_time_augmentation import TTA, augmented_views
 __all__ = ["ImageNetwork"]
 
 
-class ImageNetwork(NetworkMixin, BaseEstimator):
+class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     """Classify or encode face images with a convolutional network.
 
     ``predict`` and ``predict_proba`` classify; ``transform`` gives the activations before
@@ -115,8 +115,6 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     (8, 128)
     """
 
-    input_kind = "images"
-
     _parameter_constraints: dict = {
         "backbone": [StrOptions(set(BACKBONE_NAMES))],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
@@ -158,11 +156,7 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         self.random_state = random_state
 
     def _check_frames(self, X, reset):
-        X = check_images(X)
-        if reset:
-            self.image_shape_ = X.shape[1:]
-        check_frame_shape(X.shape[1:], self.image_shape_, self)
-        return X
+        return self._check_images(X, reset=reset)
 
     def _check_settings(self):
         check_widths("dense", self.dense)

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._base import SequenceMixin
 from ferpipe._compat import Interval, StrOptions
 from ferpipe.networks.estimator import (
     BACKBONE_NAMES,
@@ -19,7 +19,7 @@ from ferpipe.networks.estimator import (
 __all__ = ["SequenceNetwork"]
 
 
-class SequenceNetwork(NetworkMixin, BaseEstimator):
+class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     """Classify or encode sequences of face images, or of features a frame.
 
     A convolutional network sees each frame, recurrent layers read the frames in order,
@@ -133,8 +133,6 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     (4, 64)
     """
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {
         "backbone": [StrOptions(set(BACKBONE_NAMES)), None],
         "rnn_type": [StrOptions({"rnn", "gru", "lstm"})],
@@ -204,12 +202,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         return SequenceStream(self)
 
     def _check_frames(self, X, reset):
-        X = check_sequences(X)
-        shape = X[0].shape[1:]
-        if reset:
-            self.frame_shape_ = shape
-        check_frame_shape(shape, self.frame_shape_, self, kind="frames")
-        return X
+        return self._check_sequences(X, reset=reset)
 
     def _check_settings(self):
         check_widths("hidden_size", self.hidden_size)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from ferpipe._compat import HasMethods, Interval, StrOptions
+from ferpipe._compat import HasMethods, Interval, StrOptions, validate_parameters
 
 __all__ = ["Training", "check_training", "split_validation"]
 
@@ -203,7 +203,7 @@ def check_training(training, *, loss="cross_entropy"):
     ValueError
         If a value is not allowed or a combination makes no sense.
     """
-    training._validate_params()
+    validate_parameters(training)
     if training.validation is None:
         for name, wants_it in (
             ("patience", training.patience is not None),
