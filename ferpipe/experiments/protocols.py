@@ -34,6 +34,9 @@ __all__ = [
     "scored_part",
 ]
 
+# what is kept together -> name of the split
+_GROUPED_SPLITS = {"subject": "subject_independent", "sequence": "by_sequence"}
+
 
 @dataclass(frozen=True)
 class Split:
@@ -134,8 +137,9 @@ def fold_by(splitter, bunch, *, allow_leak=False) -> Split:
         return Split(
             _folds_as_they_are(splitter, y, groups, unit, allow_leak, error), groups
         )
-    folds = {f"by_{unit}": split_by(grouped, y, groups)}
-    if not keeps_apart(folds[f"by_{unit}"], groups):
+    divided = split_by(grouped, y, groups)
+    folds = {_GROUPED_SPLITS[unit]: divided}
+    if not keeps_apart(divided, groups):
         folds = _folds_as_they_are(splitter, y, groups, unit, allow_leak, "")
     if grouped is not splitter and unit == "subject":
         folds["stratified"] = split_by(splitter, y, groups)
@@ -146,7 +150,7 @@ def _folds_as_they_are(splitter, y, groups, unit, allow_leak, reason):
     """Return the folds of a splitter without a grouped counterpart, if they may be used."""
     folds = split_by(splitter, y, groups)
     if keeps_apart(folds, groups):
-        return {f"by_{unit}": folds}
+        return {_GROUPED_SPLITS[unit]: folds}
     if allow_leak:
         return {"stratified": folds}
     raise ValueError(
