@@ -18,6 +18,7 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "StrOptions",
+    "WrongParameterError",
     "fit_context",
     "validate_parameters",
 ]
@@ -34,13 +35,39 @@ def validate_parameters(estimator):
 
     Raises
     ------
-    InvalidParameterError
-        If a value is outside what the estimator takes.
+    WrongParameterError
+        If a value is outside what the estimator takes; the error names the parameter.
     """
     if hasattr(estimator, "_parameter_constraints"):
         held = vars(estimator)
-        validate_parameter_constraints(
-            estimator._parameter_constraints,
-            {name: held[name] for name in estimator._get_param_names() if name in held},
-            caller_name=type(estimator).__name__,
-        )
+        for name in estimator._get_param_names():
+            if name not in held:
+                continue
+            try:
+                validate_parameter_constraints(
+                    estimator._parameter_constraints,
+                    {name: held[name]},
+                    caller_name=type(estimator).__name__,
+                )
+            except InvalidParameterError as error:
+                raise WrongParameterError(name, str(error)) from error
+
+
+class WrongParameterError(InvalidParameterError):
+    """A value is outside what an estimator takes.
+
+    Parameters
+    ----------
+    parameter : str
+        Name of the parameter.
+    message : str
+        What scikit-learn says of it.
+    """
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(parameter, message)
+        self.parameter = parameter
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message

@@ -118,8 +118,8 @@ def input_of(model: Any, template: str | ArrayLike, input: str | None = None) ->
     found = _input_of(model, template, input)
     if input is not None and not found.wireframe:
         raise ValueError(
-            f"input={input!r} is for models fitted on the output of CandideFitter, but this "
-            "one takes images: leave input out."
+            f"input={input!r} is for models fitted on the output of CandideFitter, but "
+            "this one takes images: leave input out."
         )
     return found
 
@@ -284,9 +284,9 @@ def _output_of_width(n_columns: int) -> str:
     if n_columns not in widths:
         known = ", ".join(f"{width} ({widths[width]!r})" for width in widths)
         raise ValueError(
-            f"The model takes {n_columns} features, which the Recognizer cannot compute; it "
-            f"computes the outputs of CandideFitter: {known}. Save the whole Pipeline that "
-            "begins with images."
+            f"The model takes {n_columns} features, which the Recognizer cannot compute; "
+            f"it computes the outputs of CandideFitter: {known}. Save the whole Pipeline "
+            "that begins with images."
         )
     return widths[n_columns]
 

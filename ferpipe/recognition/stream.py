@@ -116,8 +116,10 @@ class StreamConfig:
         What the scores of a :class:`FacePrediction` are.
     keeps_state : bool
         Whether the model reads the frames of a face one by one and keeps its state.
-    detector, detect_every, every, faces, min_size, window, smoothing, abstain_below, neutral
+    detector, detect_every, every, faces, min_size
         As the parameters of :class:`ferpipe.Recognizer`.
+    window, smoothing, abstain_below, neutral
+        As its parameters, too.
     """
 
     model_input: ModelInput

@@ -262,9 +262,7 @@ def test_data_that_cannot_be_used_is_refused(bunch, message):
 def test_folds_without_a_twin_are_never_called_by_subject():
     folds = {"RepeatedStratifiedKFold": {"n_splits": 3, "n_repeats": 2}}
     inner = {"KFold": {"n_splits": 2, "shuffle": True}}
-    with pytest.raises(
-        DataError, match=r"RepeatedStratifiedKFold divides samples whatever"
-    ):
+    with pytest.raises(DataError, match=r"RepeatedStratifiedKFold ignores groups"):
         make_plan(make_spec(evaluate={"outer_cv": folds, "inner_cv": inner}), make_bunch())
     spec = make_spec(evaluate={"outer_cv": folds, "inner_cv": inner, "allow_leak": True})
     results = run_experiment(spec, make_bunch())
@@ -399,7 +397,7 @@ def test_data_without_labels_or_with_several_is_refused():
     with pytest.raises(DataError, match="has no labels"):
         make_plan(make_spec(), bunch)
     bunch.target = np.zeros((60, 5), int)
-    with pytest.raises(DataError, match="5 labels a sample"):
+    with pytest.raises(DataError, match="5 labels per sample"):
         make_plan(make_spec(), bunch)
 
 
@@ -578,4 +576,4 @@ def test_joined_data_sets_are_loaded(tmp_path):
         {"image_folder"},
         {"jaffe"},
     ]
-    assert "pictures of another origin" in results.protocol
+    assert "images of another origin" in results.protocol

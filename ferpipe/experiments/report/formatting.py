@@ -29,7 +29,7 @@ EN_DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SPLIT_NAMES = {
     "subject_independent": "by subject",
-    "by_sequence": "by sequence",
+    "sequence_independent": "by sequence",
     "data_set_independent": "by data set",
     "stratified": "stratified",
     "official": "on the official split",
