@@ -56,7 +56,7 @@ def rows(text):
 def test_table_has_a_row_for_each_run(runs, capsys):
     assert main(runs) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("accuracy by subject, 40 samples\n")
+    assert printed.startswith("subject-independent accuracy, 40 samples\n")
     table = rows(printed)
     rights = [np.random.default_rng(i).random(N) < s for i, s in enumerate((0.4, 0.9, 0.1))]
     assert table["base"] == [f"{100 * rights[0].mean():.1f}", "%"]
@@ -251,7 +251,7 @@ def test_a_narrow_encoding_loses_nothing(runs, tmp_path, encoding):
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
     assert len(list(out.iterdir())) == 2
-    assert done.stdout.decode(encoding).startswith("accuracy by subject")
+    assert done.stdout.decode(encoding).startswith("subject-independent accuracy")
 
 
 def test_one_folder_is_not_enough(runs, capsys):

@@ -342,10 +342,7 @@ def test_seeds_are_summarized_apart_and_together():
     )
     assert np.sum(split["confusion"]) == 36
     assert [fold["seed"] for fold in split["folds"]] == [3, 3, 5, 5, 8, 8]
-    assert (
-        "2 folds that ignore subjects; repeated with 3 seeds"
-        in (summary["protocol"])
-    )
+    assert "2 folds that ignore subjects; repeated with 3 seeds" in (summary["protocol"])
     alone = summarize(make_results(target, folds[:2]))
     assert alone["splits"]["stratified"]["seeds"] is None
     assert "seeds" not in alone["protocol"]

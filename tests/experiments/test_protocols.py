@@ -309,7 +309,7 @@ def test_one_data_set_after_the_other_is_left_out(tmp_path):
     assert results.primary == "data_set_independent"
     write_report(results, tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert "Accuracy by data set" in page
+    assert "Data-set-independent accuracy" in page
     assert "had seen no sequences of its data set" in page
 
 
@@ -473,7 +473,9 @@ def test_known_subjects_are_kept_apart_by_every_splitter_or_it_is_refused(place,
         with pytest.raises(DataError, match=rf"{name} ignores groups.*allow_leak: true"):
             make_plan(by(**{place: node}), bunch)
         plan = make_plan(by(**{place: node}, allow_leak=True), bunch)
-        assert ("subject 'S0" if place == "folds" else f"inner folds ({name})") in plan.leak
+        assert (
+            "subject 'S0" if place == "outer_cv" else f"inner folds ({name})"
+        ) in plan.leak
         return
     plan = make_plan(by(**{place: node}), bunch)
     assert next(iter(plan.split.folds)) == "subject_independent"

@@ -256,7 +256,10 @@ def test_a_part_of_a_union_may_be_left_out():
     ("steps", "message"),
     [
         ({"scale": "drop"}, r"pipeline\.scale: drop leaves out a part of a union; passth"),
-        ({"all": {"union": {"a": "drop"}}}, r"pipeline\.all\.union: every part may be drop"),
+        (
+            {"all": {"union": {"a": "drop"}}},
+            r"pipeline\.all\.union: every part may be drop",
+        ),
         (
             {"all": {"union": {"a": {"try": ["PCA", "drop"]}, "b": "drop"}}},
             r"pipeline\.all\.union: every part may be drop",

@@ -98,7 +98,7 @@ def test_confusion_figure_shows_counts_and_shares():
 def test_figures_of_synthetic_scores_say_so(synthetic):
     summary = {**SUMMARY, "synthetic": synthetic}
     title = draw_confusion(summary).axes[0].get_title(loc="left")
-    assert title == "toy, by subject" + ", synthetic data" * synthetic
+    assert title == "toy, subject-independent" + ", synthetic data" * synthetic
     axes = draw_panels(panels({}, CURVE), summary, LIGHT).axes[0]
     assert axes.get_title(loc="right") == "synthetic data" * synthetic
 

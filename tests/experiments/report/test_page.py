@@ -309,7 +309,7 @@ def test_numbers_of_the_page_are_those_of_the_summary(page, results):
     assert f"± {100 * accuracy['spread']:.1f} over 5 folds" in page.words
     assert f"95 % interval {range_percent(accuracy['interval'])}" in page.words
     scores = page.table("Mean ± standard deviation over folds")
-    assert scores["score"] == ["by subject", "stratified"]
+    assert scores["score"] == ["subject-independent", "stratified"]
     for scorer in SCORING:
         assert scores[scorer] == [
             mean_spread(summary["splits"][split]["scores"][scorer])
@@ -407,7 +407,7 @@ def test_without_subjects_the_headline_warns(no_subjects, tmp_path):
     text = text_table(no_subjects)
     assert "accuracy plain:" in text
     assert "subjects are unknown and may stand on both sides" in text
-    assert "by subject" not in text
+    assert "subject-independent" not in text
 
 
 def test_text_table(results):
@@ -416,7 +416,7 @@ def test_text_table(results):
     lines = text.splitlines()
     accuracy = summary["splits"]["subject_independent"]["accuracy"]
     assert lines[2] == (
-        f"accuracy by subject: {mean_spread_percent(accuracy)}, "
+        f"subject-independent accuracy: {mean_spread_percent(accuracy)}, "
         f"95 % interval {range_percent(accuracy['interval'])}"
     )
     for scorer in SCORING:
