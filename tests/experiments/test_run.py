@@ -372,6 +372,33 @@ def test_photos_without_a_face_are_named_before_the_search():
         make_plan(photo_spec(), photos)
 
 
+def test_frames_without_a_face_and_wrong_samples_are_named_by_their_files():
+    photos = make_photos()
+    photos.data = [[photo] * 2 for photo in photos.data]
+    photos.kind = "sequences"
+    photos.data[4][1] = np.full((200, 300), 90, np.uint8)
+    steps = {"fit": "CandideFitter", "pool": "PoolFrames", "classify": "SVC"}
+    spec = make_spec(pipeline=steps, evaluate=photo_spec().resolved["evaluate"])
+    with pytest.raises(DataError, match=r"in 1 of 24 images: frame 1 of photo4\. Leave"):
+        make_plan(spec, photos)
+    photos.filenames = [[f"{i}_{t}.png" for t in range(2)] for i in range(12)]
+    with pytest.raises(DataError, match=r"in 1 of 24 images: 4_1\.png\. Leave"):
+        make_plan(spec, photos)
+
+
+def test_the_first_wrong_sample_is_named_whatever_the_message_says():
+    bunch = make_bunch()
+    bunch.data[3][0, 0] = np.nan
+    bunch.data[7] = np.zeros((3, 5))
+    with pytest.raises(DataError, match=r"data\[3\] has NaN.*\(clip3\)"):
+        make_plan(make_spec(), bunch)
+    # nothing is wrong with the first file alone
+    bunch.data = [sample.astype(str) for sample in make_bunch().data]
+    with pytest.raises(DataError, match="must hold numbers") as found:
+        make_plan(make_spec(), bunch)
+    assert "clip" not in str(found.value)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -491,10 +518,10 @@ def test_random_search_tries_some_candidates(monkeypatch, tmp_path):
     results = run_experiment(spec, make_bunch())
     assert len(results.cv_results["params"]) == 3
     assert results.fits["total"] == 5 * (3 * 3 + 1) + 4 + 20 == counted.count("fit")
-    assert results.search == "3 of 4 candidates, drawn at random"
+    assert results.search == "3 of 4 candidates, sampled at random"
     page = write_report(results, tmp_path)["report.html"].read_text()
     for text in (text_table(results), page):
-        assert "3 of 4 candidates, drawn at random" in text
+        assert "3 of 4 candidates, sampled at random" in text
     every = run_experiment(make_spec(search={"random": {"n_iter": 50}}), make_bunch())
     assert len(every.cv_results["params"]) == 4
 

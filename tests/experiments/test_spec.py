@@ -8,6 +8,7 @@ from sklearn.model_selection import ParameterGrid, StratifiedKFold
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import SVC
 
+from ferpipe._compat import InvalidParameterError
 from ferpipe.experiments.spec import SpecError, compile_spec, override, read_mapping
 from ferpipe.networks.pretrained import pretrained
 
@@ -611,3 +612,21 @@ def test_only_ordinary_files_are_read(kind, tmp_path):
         path.symlink_to("/dev/zero")
     with pytest.raises(SpecError, match=r"this is (a folder|not an ordinary file)"):
         read_mapping(path)
+
+
+def test_a_parameter_is_named_by_the_error_and_not_by_its_message(monkeypatch):
+    def refuse(constraints, params, caller_name):
+        if "C" in params:
+            raise InvalidParameterError("a message with 'quotes' of another word")
+
+    monkeypatch.setattr("ferpipe._compat.validate_parameter_constraints", refuse)
+    with pytest.raises(SpecError, match=r"pipeline\.c\.SVC\.C: a message with 'quotes'"):
+        compile_spec(with_pipeline({"c": "SVC"}))
+
+
+def test_names_of_steps_do_not_count_as_nested_pipelines():
+    steps = {"pipeline": "PCA"}
+    for _ in range(4):
+        steps = {"pipeline": {"pipeline": steps}}
+    spec = compile_spec(with_pipeline({**steps, "classify": "SVC"}))
+    assert list(dict(spec.pipeline.steps)) == ["pipeline", "classify"]
