@@ -11,6 +11,7 @@ __all__ = [
     "compose",
     "fit_similarity",
     "invert",
+    "scale_of",
     "similarity",
     "transform_points",
     "warp",
@@ -85,6 +86,21 @@ def fit_similarity(source, target):
             [sine, cosine, to_y - sine * x - cosine * y],
         ]
     )
+
+
+def scale_of(matrix):
+    """Return the factor by which a similarity transform multiplies lengths.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (2, 3)
+        The transform.
+
+    Returns
+    -------
+    scale : float
+    """
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
 def transform_points(matrix, points):

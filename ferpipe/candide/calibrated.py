@@ -7,7 +7,7 @@ import numpy as np
 
 import ferpipe
 from ferpipe.candide.model import CandideModel
-from ferpipe.candide.point_fit import Prior
+from ferpipe.candide.prior import Prior
 from ferpipe.candide.template import template_model
 
 __all__ = ["load_calibrated", "save_calibrated"]
@@ -31,19 +31,19 @@ def load_calibrated(path=_OWN) -> tuple[CandideModel, Prior]:
     prior : Prior
         Of its units.
     """
-    drawn = template_model()
+    template = template_model()
     with np.load(path, allow_pickle=False) as arrays:
         model = CandideModel(
             arrays["vertices"].astype(np.float64),
-            drawn.triangles,
+            template.triangles,
             arrays["shape_units"].astype(np.float64),
             arrays["animation_units"].astype(np.float64),
-            drawn.shape_names,
-            drawn.animation_names,
-            drawn.vertex_names,
-            drawn.landmarks,
-            drawn.mirrored_shape,
-            drawn.mirrored_animation,
+            template.shape_names,
+            template.animation_names,
+            template.vertex_names,
+            template.landmarks,
+            template.mirrored_shape,
+            template.mirrored_animation,
         )
         mean, covariance = arrays["mean"], arrays["covariance"]
         prior = Prior(mean, covariance, float(arrays["noise"]))

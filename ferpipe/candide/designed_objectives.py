@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ferpipe.candide.objective import search_indicators
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.indicators import search_indicators
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.geometry import fit_similarity, transform_points
 
 __all__ = ["EdgeObjective", "LandmarkObjective"]
@@ -42,7 +42,7 @@ class LandmarkObjective:
     def __init__(self, model, cascade):
         self.model, self.cascade = model, cascade
 
-    def look(self, image, points):
+    def prepare(self, image, points):
         """Find the landmarks.
 
         Parameters
@@ -63,18 +63,18 @@ class LandmarkObjective:
         landmarks = self.cascade.predict(image, box, angle)
         return visible_points(self.model, landmarks)[1]
 
-    def observe(self, seen, points, normals, unit, stage):
+    def find_targets(self, prepared, points, normals, unit, stage):
         """Return the landmarks; see :class:`ferpipe.candide.objective.Objective`."""
         sure = np.eye(2) / (_LANDMARK_NOISE * unit) ** 2
-        return seen, np.broadcast_to(sure, (len(points), 2, 2))
+        return prepared, np.broadcast_to(sure, (len(points), 2, 2))
 
-    def values(self, seen, points, normals, unit, stage):
+    def values(self, prepared, points, normals, unit, stage):
         """Return how far places on search lines are from those nearest to the landmarks.
 
         See :class:`ferpipe.candide.objective.Objective`.
         """
         offsets = np.linspace(-_REACH, _REACH, _N_SAMPLES)
-        places = ((seen - points) * normals).sum(1) / unit
+        places = ((prepared - points) * normals).sum(1) / unit
         return offsets, np.abs(offsets - places[:, None])
 
     def indicators(self, images, points, *, tolerance=0.03, random_state=None):
@@ -131,7 +131,7 @@ class EdgeObjective:
         """How many stages there are, from coarse to fine."""
         return len(self.reaches)
 
-    def look(self, image, points):
+    def prepare(self, image, points):
         """Differentiate the smoothed image.
 
         Parameters
@@ -155,19 +155,19 @@ class EdgeObjective:
         along_x = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, **kernel)
         return np.stack([along_x, cv2.Sobel(smooth, cv2.CV_32F, 0, 1, **kernel)], axis=-1)
 
-    def observe(self, seen, points, normals, unit, stage):
+    def find_targets(self, prepared, points, normals, unit, stage):
         """Return where edges are strongest.
 
         See :class:`ferpipe.candide.objective.Objective`. How sure a place is grows with the
         strength of its edge.
         """
-        offsets, values = self.values(seen, points, normals, unit, stage)
+        offsets, values = self.values(prepared, points, normals, unit, stage)
         targets = points + unit * offsets[values.argmin(1), None] * normals
         sure = (1 - values.min(1)) / (_EDGE_NOISE * unit) ** 2
         outer = normals[:, :, None] * normals[:, None, :]
         return targets, sure[:, None, None] * outer
 
-    def values(self, seen, points, normals, unit, stage):
+    def values(self, prepared, points, normals, unit, stage):
         """Return 1 less the strength of edges across the contours.
 
         See :class:`ferpipe.candide.objective.Objective`.
@@ -178,7 +178,9 @@ class EdgeObjective:
         offsets = np.linspace(-reach, reach, _N_SAMPLES)
         places = points[:, None] + unit * offsets[:, None] * normals[:, None]
         x, y = np.moveaxis(places.astype(np.float32), -1, 0)
-        gradient = cv2.remap(seen, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        gradient = cv2.remap(
+            prepared, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         strength = np.abs((gradient * normals[:, None]).sum(-1))
         return offsets, 1 - strength / max(strength.max(), 1e-6)
 

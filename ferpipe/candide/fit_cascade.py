@@ -17,8 +17,8 @@ from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.fit_quality import FitQualityModel, load_quality_model
 from ferpipe.candide.model import POSE_NAMES, CandideModel
-from ferpipe.candide.point_fit import visible_points
-from ferpipe.faces.landmark_cascade import CropPlacer, OpenNetwork, PointCascade
+from ferpipe.candide.visible_points import visible_points
+from ferpipe.faces.landmark_cascade import CropPlacer, OnnxNetwork, PointCascade
 from ferpipe.faces.landmarks import load_model
 from ferpipe.geometry import invert, transform_points, warp
 
@@ -62,7 +62,7 @@ class WireframeCascade:
     ----------
     landmarks : PointCascade
         Its coarse network looks first; it evaluates doubtful finds.
-    network : OpenNetwork
+    network : OnnxNetwork
         From one crop, uint8 of shape (1, 1, size, size), to parameters (1, n_parameters)
         and points (1, k, 2).
     model : CandideModel
@@ -76,7 +76,7 @@ class WireframeCascade:
     """
 
     landmarks: PointCascade
-    network: OpenNetwork
+    network: OnnxNetwork
     model: CandideModel
     vertices: np.ndarray
     mean_points: np.ndarray
@@ -101,7 +101,7 @@ class WireframeCascade:
         quality : float
             Probability that it lies on a face; see :class:`FitQualityModel`.
         """
-        return self.from_landmarks(image, self.landmarks.first_look(image, box, angle))
+        return self.from_landmarks(image, self.landmarks.predict_coarse(image, box, angle))
 
     def from_landmarks(self, image, landmarks):
         """Fit the wireframe to the face of which landmarks are known, nearly.
@@ -119,7 +119,7 @@ class WireframeCascade:
         quality : float
             As :meth:`predict` returns them.
         """
-        return self._look(image, visible_points(self.model, landmarks)[1])
+        return self._predict(image, visible_points(self.model, landmarks)[1])
 
     def refine(self, image, parameters):
         """Fit the wireframe again, from where it nearly is.
@@ -137,9 +137,9 @@ class WireframeCascade:
         quality : float
             As :meth:`predict` returns them.
         """
-        return self._look(image, self._shown(parameters))
+        return self._predict(image, self._project_visible(parameters))
 
-    def of_person(self, image, parameters, sigma):
+    def with_shape(self, image, parameters, sigma):
         """Put the shape parameters of the person in place of those of one image.
 
         Parameters
@@ -160,19 +160,19 @@ class WireframeCascade:
         self.model.split(there)[1][:] = sigma
         return there
 
-    def assess(self, image, face, *, detector="dlib"):
+    def rescore(self, image, face, *, detector="dlib"):
         """Score a doubtful find again, as PointCascade does."""
-        return self.landmarks.assess(image, face, detector=detector)
+        return self.landmarks.rescore(image, face, detector=detector)
 
-    def _look(self, image, points):
+    def _predict(self, image, points):
         to_crop = self._place(points)
         crop = warp(image, to_crop, self._size)
         (found,) = self.network.run(["parameters"], crop)
         parameters = found[0].astype(np.float64)
-        quality = self.quality(crop, self._shown(parameters))
+        quality = self.quality(crop, self._project_visible(parameters))
         return parameters_in(invert(to_crop), parameters), quality
 
-    def _shown(self, parameters):
+    def _project_visible(self, parameters):
         n_pose = len(POSE_NAMES)
         shape = self._rest + parameters[n_pose:] @ self._units
         return project(shape.reshape(-1, 3), parameters[:n_pose])
@@ -204,7 +204,7 @@ def load_wireframe_cascade(folder, landmarks, model) -> WireframeCascade:
     path = Path(folder) / "wireframe.onnx"
     return WireframeCascade(
         landmarks,
-        OpenNetwork(path),
+        OnnxNetwork(path),
         model,
         vertices,
         mean_points,

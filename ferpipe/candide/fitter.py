@@ -24,7 +24,7 @@ from ferpipe.candide.camera import project
 from ferpipe.candide.fit_cascade import load_own_cascade
 from ferpipe.candide.fit_quality import LEAST_QUALITY
 from ferpipe.candide.model import POSE_NAMES
-from ferpipe.candide.optimizer import OBJECTIVES, ObjectiveSearch, objective_named
+from ferpipe.candide.objective_search import OBJECTIVES, ObjectiveSearch, objective_named
 from ferpipe.faces.detection import check_detector, find_face
 from ferpipe.faces.landmarks import NoFaceError, central_face, load_model
 from ferpipe.io.images import check_raw_images, check_raw_sequences, read_image
@@ -105,7 +105,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         "detector": [str, Path, None],
         "objective": [
             StrOptions(set(OBJECTIVES)),
-            HasMethods(["look", "observe", "values"]),
+            HasMethods(["prepare", "find_targets", "values"]),
             None,
         ],
         "missing": [StrOptions({"raise", "nan", "center"})],
@@ -325,7 +325,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         if one_person and len(seen):
             sigma = model.split(parameters[seen])[1].mean(0)
             for index in seen:
-                parameters[index] = finder.of_person(
+                parameters[index] = finder.with_shape(
                     read_image(frames[index]), parameters[index], sigma
                 )
             parameters[seen] = self._over_time(parameters[seen])
@@ -339,7 +339,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             detector=self.detector,
             min_size=self.min_size,
             threshold=self.threshold,
-            assess=partial(finder.assess, image, detector=self.detector),
+            rescore=partial(finder.rescore, image, detector=self.detector),
         )
         if face is None and self.missing == "center":
             return central_face(image)

@@ -16,16 +16,16 @@ from tqdm import tqdm
 import ferpipe
 from ferpipe._compat import HasMethods, Interval, fit_context
 from ferpipe.candide.box_features import BoxFeatures, box_pool, mirrored_boxes
-from ferpipe.candide.objective import (
+from ferpipe.candide.displacement import displace
+from ferpipe.candide.indicators import search_indicators
+from ferpipe.candide.objective import check_gray
+from ferpipe.candide.tree_arrays import TreeArrays, can_flatten
+from ferpipe.candide.visible_points import (
     as_visible,
-    check_gray,
     contour_normals,
-    displace,
     mean_shape,
-    search_indicators,
     visible_partners,
 )
-from ferpipe.candide.tree_arrays import TreeArrays, takes
 from ferpipe.geometry import (
     compose,
     fit_similarity,
@@ -220,7 +220,7 @@ class LearnedObjective(BaseEstimator):
                 )
         return self
 
-    def look(self, image, points):
+    def prepare(self, image, points):
         """Return the image: every stage looks at it anew.
 
         Parameters
@@ -232,12 +232,12 @@ class LearnedObjective(BaseEstimator):
         """
         return image
 
-    def observe(self, seen, points, normals, unit, stage):
+    def find_targets(self, prepared, points, normals, unit, stage):
         """Tell where points should go, and how sure that is across and along contours.
 
         Parameters
         ----------
-        seen, points, normals, unit, stage
+        prepared, points, normals, unit, stage
             As :class:`ferpipe.candide.objective.Objective` says.
 
         Returns
@@ -247,7 +247,7 @@ class LearnedObjective(BaseEstimator):
         precisions : ndarray of shape (k, 2, 2)
             Per squared pixel.
         """
-        offsets, values = self._raw_values(seen, points, normals, stage)
+        offsets, values = self._raw_values(prepared, points, normals, stage)
         gain, noise = self.stages_[stage].lines.gain, self.stages_[stage].lines.noise
         known = gain > _LEAST_GAIN
         found = nearest_minima(offsets, values) / np.where(known, gain, np.inf)
@@ -257,12 +257,12 @@ class LearnedObjective(BaseEstimator):
         outer = directions[..., :, None] * directions[..., None, :]
         return targets, (sure[..., None] * outer).sum(0)
 
-    def values(self, seen, points, normals, unit, stage):
+    def values(self, prepared, points, normals, unit, stage):
         """Return the learned distances along search lines across the contours.
 
         Parameters
         ----------
-        seen, points, normals, unit, stage
+        prepared, points, normals, unit, stage
             As :class:`ferpipe.candide.objective.Objective` says.
 
         Returns
@@ -272,7 +272,7 @@ class LearnedObjective(BaseEstimator):
         values : ndarray of shape (k, n_samples)
             The same, smoothed over five samples.
         """
-        offsets, values = self._raw_values(seen, points, normals, stage)
+        offsets, values = self._raw_values(prepared, points, normals, stage)
         padded = np.pad(values[: len(points)], ((0, 0), (2, 2)), mode="edge")
         windows = np.lib.stride_tricks.sliding_window_view(padded, 5, axis=1)
         return offsets, windows @ _SMOOTHING
@@ -540,7 +540,7 @@ def _response(places, found):
 
 def _as_arrays(regressors, n_features):
     """Write regressors as arrays where all of them are trees."""
-    if not all(takes(regressor) for regressor in regressors):
+    if not all(can_flatten(regressor) for regressor in regressors):
         return list(regressors)
     return TreeArrays.of(regressors, n_features)
 

@@ -77,7 +77,7 @@ class CandideModel:
         return (*POSE_NAMES, *self.shape_names, *self.animation_names)
 
     @cached_property
-    def seen_in_landmarks(self) -> tuple[np.ndarray, np.ndarray]:
+    def landmark_weights(self) -> tuple[np.ndarray, np.ndarray]:
         """Vertices that landmarks show, ascending, and by what mean of them: (k, 68)."""
         vertices = sorted(self.landmarks)
         weights = np.zeros((len(vertices), N_POINTS))

@@ -11,12 +11,12 @@ from sklearn.ensemble import (
 )
 from sklearn.tree import DecisionTreeRegressor
 
-__all__ = ["TreeArrays", "flatten_trees", "takes"]
+__all__ = ["TreeArrays", "flatten_trees", "can_flatten"]
 
 _MOST_LEVELS = 8
 
 
-def takes(regressor):
+def can_flatten(regressor):
     """Tell whether a fitted regressor can be written as complete trees.
 
     Parameters
@@ -49,7 +49,7 @@ def flatten_trees(regressor, n_features, n_levels):
     Parameters
     ----------
     regressor : estimator
-        One that :func:`takes` accepts.
+        One that :func:`can_flatten` accepts.
     n_features : int
         That it was fitted on.
     n_levels : int
@@ -117,7 +117,7 @@ class TreeArrays:
         Parameters
         ----------
         regressors : list of estimator
-            Each one that :func:`takes` accepts, with as many trees as the others.
+            Each one that :func:`can_flatten` accepts, with as many trees as the others.
         n_features : int
             That each was fitted on.
         """

@@ -96,7 +96,7 @@ def detect_faces(
 
 
 def find_face(
-    image, *, detector="dlib", min_size=None, threshold=None, assess=None
+    image, *, detector="dlib", min_size=None, threshold=None, rescore=None
 ) -> Face | None:
     """Find the face in an image of one person: the largest that is surely one.
 
@@ -118,7 +118,7 @@ def find_face(
     threshold : float, default=None
         As for :func:`detect_faces`. For "dlib", faces are in doubt by 0.8 above and below
         it.
-    assess : callable, default=None
+    rescore : callable, default=None
         Called with each :class:`Face` in doubt; what it returns takes the place of the
         score. The best is taken if it is not below the threshold, for "dlib" by not more
         than 0.5.
@@ -150,7 +150,7 @@ def find_face(
             ]
 
     scores = [
-        (assess(face) if assess else face.score) - (_TILT_COST if face.angle else 0)
+        (rescore(face) if rescore else face.score) - (_TILT_COST if face.angle else 0)
         for face in in_doubt
     ]
     if not scores or max(scores) < middle - kind.slack:

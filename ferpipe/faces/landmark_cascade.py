@@ -30,12 +30,12 @@ from ferpipe.io.format1 import current_metadata
 __all__ = [
     "CropPlacer",
     "CROP_SIDE",
-    "OpenNetwork",
+    "OnnxNetwork",
     "PointCascade",
     "crop_transform",
     "load_cascade",
     "place_in_box",
-    "read_facts",
+    "read_metadata",
 ]
 
 # of a crop, in outer eye distances of the mean face
@@ -149,7 +149,7 @@ class PointCascade:
 
     Attributes
     ----------
-    coarse, fine : OpenNetwork
+    coarse, fine : OnnxNetwork
         From one crop, uint8 of shape (1, 1, size, size), to points (1, 68, 2).
     mean_shape : ndarray of shape (68, 2)
         Points of the mean face; its outer eye distance is 1.
@@ -198,9 +198,9 @@ class PointCascade:
         -------
         landmarks : ndarray of shape (68, 2)
         """
-        return self._look(self.fine, image, fit_similarity(self.mean_shape, landmarks))
+        return self._predict(self.fine, image, fit_similarity(self.mean_shape, landmarks))
 
-    def first_look(self, image, box, angle=0.0):
+    def predict_coarse(self, image, box, angle=0.0):
         """Find the points roughly, by the coarse network alone.
 
         Parameters
@@ -216,7 +216,7 @@ class PointCascade:
         -------
         landmarks : ndarray of shape (68, 2)
         """
-        return self._look(self.coarse, image, self._in_box(box, angle))
+        return self._predict(self.coarse, image, self._in_box(box, angle))
 
     def box_of(self, landmarks):
         """Return the box that a detector would put round a face, and the face's turn.
@@ -240,7 +240,7 @@ class PointCascade:
         x, y = transform_points(placement, self.box_center) + 0.5 - width / 2
         return (float(x), float(y), width, width), float(angle)
 
-    def assess(self, image, face, *, detector="dlib"):
+    def rescore(self, image, face, *, detector="dlib"):
         """Score a doubtful find again, where the points say that the face is.
 
         On a face, points that are looked for a second time from where they were found
@@ -276,14 +276,14 @@ class PointCascade:
         x, y, width, height = box
         low, high = (x - width, y - height), (x + 2 * width, y + 2 * height)
         small, from_small = average_blocks(image, low, high, times)
-        points = self._look(
+        points = self._predict(
             self.coarse, small, compose(invert(from_small), self._in_box(box, angle))
         )
         first = self.refine(small, points)
         again = self.refine(small, first)
         return transform_points(from_small, first), transform_points(from_small, again)
 
-    def _look(self, network, image, placement):
+    def _predict(self, network, image, placement):
         size = network.size
         to_crop = crop_transform(placement, self.mean_shape, size)
         crop = warp(image, to_crop, (size, size))
@@ -300,17 +300,17 @@ def load_cascade(folder) -> PointCascade:
         Holds ``coarse.onnx`` and ``fine.onnx``.
     """
     coarse, fine = Path(folder) / "coarse.onnx", Path(folder) / "fine.onnx"
-    facts = read_facts(coarse)
+    facts = read_metadata(coarse)
     return PointCascade(
-        OpenNetwork(coarse),
-        OpenNetwork(fine),
+        OnnxNetwork(coarse),
+        OnnxNetwork(fine),
         np.array(facts["mean_shape"]),
         facts["box_width"],
         np.array(facts["box_center"]),
     )
 
 
-def read_facts(path) -> dict:
+def read_metadata(path) -> dict:
     """Read what :func:`~ferpipe.faces.landmark_network.export_network` wrote in a file.
 
     Parameters
@@ -318,11 +318,11 @@ def read_facts(path) -> dict:
     path : path
         The file.
     """
-    written = OpenNetwork(path).session.get_modelmeta().custom_metadata_map
+    written = OnnxNetwork(path).session.get_modelmeta().custom_metadata_map
     return current_metadata({name: json.loads(value) for name, value in written.items()})
 
 
-class OpenNetwork:
+class OnnxNetwork:
     """A network of a file, run by one thread.
 
     Copies and pickles hold the path: the file is opened again where they arrive.
@@ -352,4 +352,4 @@ class OpenNetwork:
         return self.session.run(outputs, {"crop": crop[None, None]})
 
     def __reduce__(self):
-        return OpenNetwork, (self.path,)
+        return OnnxNetwork, (self.path,)

@@ -28,7 +28,7 @@ __all__ = [
     "central_face",
     "load_model",
     "locate_faces",
-    "look_in_the_middle",
+    "predict_in_center",
 ]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "landmarks68"
@@ -223,7 +223,7 @@ class LandmarkPredictor(
         if self.missing == "raise" and missing.any():
             raise NoFaceError(missing)
         if self.missing == "center":
-            look_in_the_middle(images, found, self.model)
+            predict_in_center(images, found, self.model)
         return found.landmarks
 
     def locate(self, X):
@@ -280,7 +280,7 @@ def locate_faces(
                 detector=detector,
                 min_size=min_size,
                 threshold=threshold,
-                assess=partial(model.assess, gray, detector=detector),
+                rescore=partial(model.rescore, gray, detector=detector),
             )
         if face is None:
             return np.full(4, np.nan), np.nan, np.full((N_POINTS, 2), np.nan)
@@ -296,7 +296,7 @@ def locate_faces(
     return Bunch(boxes=boxes, scores=scores, landmarks=landmarks)
 
 
-def look_in_the_middle(images, found, model):
+def predict_in_center(images, found, model):
     """Find landmarks in the middle of the images in which there is no face.
 
     Parameters
@@ -358,7 +358,7 @@ def central_face(image) -> Face:
 
 
 def load_model(model):
-    """Load what finds landmarks: it has ``predict`` and ``assess``, as PointCascade.
+    """Load what finds landmarks: it has ``predict`` and ``rescore``, as PointCascade.
 
     Parameters
     ----------
@@ -415,7 +415,7 @@ class _DlibPredictor:
         shape = self.predictor(np.ascontiguousarray(image), rectangle)
         return np.array([(point.x, point.y) for point in shape.parts()], np.float64)
 
-    def assess(self, image, face, *, detector):
+    def rescore(self, image, face, *, detector):
         """Leave the judgement to the detector."""
         return face.score
 

@@ -372,9 +372,9 @@ def _find_all(recognizer, image):
 def _find_one(recognizer, image):
     if recognizer.detector is None:
         return [central_face(image)]
-    assess = partial(recognizer._cascade.assess, image, detector=recognizer.detector)
+    rescore = partial(recognizer._cascade.rescore, image, detector=recognizer.detector)
     face = find_face(
-        image, detector=recognizer.detector, min_size=recognizer.min_size, assess=assess
+        image, detector=recognizer.detector, min_size=recognizer.min_size, rescore=rescore
     )
     return [] if face is None else [face]
 

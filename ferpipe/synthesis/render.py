@@ -1,7 +1,7 @@
 """Draw wireframe faces as shaded images of varied people in varied surroundings.
 
 A face is painted once on a map; each image takes the map to where the vertices are, in the
-order of their depth, and lights it. Eyes, teeth and what is behind the person are drawn
+order of their depth, and lights it. Eyes, teeth and what is behind the person are rendered
 by themselves. Where an edge crosses a pixel, and in eyes and mouth, four points of the
 pixel are looked at instead of one.
 """
@@ -46,7 +46,7 @@ def render(model, parameters, appearance, size, *, rng=None):
     size : int
         Width and height of the image in pixels, at least 16.
     rng : numpy.random.Generator, optional
-        What the noise is drawn from; the same for every call by default.
+        What the noise is rendered from; the same for every call by default.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def render_faces(
         Number of processes, as joblib counts them; below some hundreds of faces there is
         one. The images do not depend on it.
     random_state : int, default=0
-        What the noise is drawn from, 0 or more.
+        What the noise is rendered from, 0 or more.
     verbose : bool, default=False
         Show a progress bar.
 
@@ -104,11 +104,11 @@ def render_faces(
             "faces."
         )
     starts = range(0, n, _TASK)
-    draw = Parallel(
+    run = Parallel(
         n_jobs=max(min(effective_n_jobs(n_jobs), len(starts)), 1), return_as="generator"
     )
-    drawn = draw(
-        delayed(_draw)(
+    rendered = run(
+        delayed(_render_batches)(
             model,
             parameters[start : start + _TASK],
             appearances[start : start + _TASK],
@@ -119,14 +119,14 @@ def render_faces(
         for start in starts
     )
     images = np.empty((n, size, size), np.uint8)
-    with tqdm(total=n, desc="drawing", unit="face", disable=not verbose) as progress:
-        for start, part in zip(starts, drawn, strict=True):
+    with tqdm(total=n, desc="rendering", unit="face", disable=not verbose) as progress:
+        for start, part in zip(starts, rendered, strict=True):
             images[start : start + len(part)] = part
             progress.update(len(part))
     return images
 
 
-def _draw(model, parameters, appearances, size, random_state, start):
+def _render_batches(model, parameters, appearances, size, random_state, start):
     """Draw the faces from a start on, a batch at a time."""
     n = len(parameters)
     images = np.empty((n, size, size), np.uint8)
@@ -156,8 +156,8 @@ def _check(model, parameters, size, n_dimensions):
         raise ValueError(f"size must be at least {_SMALLEST_SIZE} pixels, got {size}.")
     if len(model.vertices) != N_VERTICES:
         raise ValueError(
-            f"Only wireframes with the {N_VERTICES} vertices of template_model are rendered, "
-            f"this one has {len(model.vertices)}."
+            f"Only a wireframe with the {N_VERTICES} vertices of template_model can be "
+            f"rendered; this one has {len(model.vertices)}."
         )
     return parameters
 
@@ -165,12 +165,12 @@ def _check(model, parameters, size, n_dimensions):
 def _render(model, parameters, appearances, size, rngs):
     pose, sigma, alpha = model.split(parameters)
     scene = scene_of(model)
-    view = scene.look(model.shape(sigma, alpha), pose, appearances)
+    view = scene.view(model.shape(sigma, alpha), pose, appearances)
     folds = find_folds(tuple(model.animation_names))
     levels = np.rint(np.log2(FINENESS / pose[:, 3])).clip(0, N_LEVELS - 1)
     sides, heights = find_sides(*(2 * view.corners + 0.5))
     images = np.empty((len(parameters), size, size), np.uint8)
-    for i, (look, level) in enumerate(
+    for i, (appearance, level) in enumerate(
         zip(appearances, levels.astype(int).tolist(), strict=True)
     ):
         order = view.orders[i]
@@ -181,9 +181,11 @@ def _render(model, parameters, appearances, size, rngs):
             scene.background,
             2 * size,
         )
-        skin = fold(paint(look, level), folds[level], alpha[i])
-        tones = _color(scene, quarters, view.gradients[i], skin, level, look, view.flat[i])
-        images[i] = _develop(tones, look, rngs[i])
+        skin = fold(paint(appearance, level), folds[level], alpha[i])
+        tones = _color(
+            scene, quarters, view.gradients[i], skin, level, appearance, view.flat[i]
+        )
+        images[i] = _develop(tones, appearance, rngs[i])
     return images
 
 

@@ -266,8 +266,8 @@ class Scene:
         self.anchors, self.offsets, self.away, self.falls, *shown = columns
         self.head_on_map, self.head_occlusion = shown
 
-    def look(self, vertices, poses, appearances):
-        """Turn faces as their poses say, light them, and look.
+    def view(self, vertices, poses, appearances):
+        """Turn faces as their poses say, light them, and appearance.
 
         Parameters
         ----------
@@ -306,8 +306,10 @@ class Scene:
     def _turn(self, flat, rotations, appearances):
         """Return all vertices of the scenes, turned."""
         hair = [
-            (look.hair_volume, look.hair_length) if look.hair_line <= NO_HAIR else (0, 0)
-            for look in appearances
+            (appearance.hair_volume, appearance.hair_length)
+            if appearance.hair_line <= NO_HAIR
+            else (0, 0)
+            for appearance in appearances
         ]
         volume, length = np.array(hair).T[..., None, None]
         around = flat[:, self.anchors] + self.offsets
@@ -322,11 +324,11 @@ class Scene:
         corners = turned[:, self.triangles]
         first, second = np.moveaxis(corners[:, :, 1:] - corners[:, :, :1], 2, 0)
         normals = _mix(self.incidence, np.cross(first, second))
-        towards = np.array([look.light for look in appearances], np.float64)
+        towards = np.array([appearance.light for appearance in appearances], np.float64)
         towards /= np.linalg.norm(towards, axis=1, keepdims=True)
         length = np.sqrt(np.einsum("nvi,nvi->nv", normals, normals)) + 1e-9
         lit = np.maximum((normals @ towards[..., None])[..., 0] / length, 0)
-        ambient = np.array([[look.ambient] for look in appearances])
+        ambient = np.array([[appearance.ambient] for appearance in appearances])
         return (ambient + (1 - ambient) * lit) * self.occlusion
 
     def _places(self, flat, turned, rotations):

@@ -9,7 +9,7 @@ from ferpipe import CandideFitter, LandmarkPredictor
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.learned_objective import load_objective
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_points import outer_eye_distance
 from ferpipe.geometry import similarity, warp
 from ferpipe.synthesis.render import Appearance, render
