@@ -8,6 +8,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy.ndimage import gaussian_filter1d
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
@@ -163,7 +164,14 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : CandideFitter
+
+        Raises
+        ------
+        NotFittedError
+            If ``objective`` is an estimator that is not fitted.
         """
+        if isinstance(self.objective, BaseEstimator):
+            _check_objective(self.objective)
         self._finder()
         if self.detector is not None:
             check_detector(self.detector)
@@ -381,6 +389,18 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _check_objective(objective):
+    """Raise NotFittedError, with the class of the objective, if it is not fitted."""
+    inner = objective.estimator if isinstance(objective, FrozenEstimator) else objective
+    name = type(inner).__name__
+    check_is_fitted(
+        inner,
+        msg=f"CandideFitter needs a fitted objective, got a {name} that is not fitted. Fit "
+        f"it on annotated faces and pass objective=FrozenEstimator(fitted): cloning a "
+        f"CandideFitter would reset a {name} that is not frozen.",
+    )
 
 
 def _are_sequences(X):
