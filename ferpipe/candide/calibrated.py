@@ -1,4 +1,4 @@
-"""The wireframe that ships: calibrated on annotated faces, with its prior."""
+"""The wireframe of the package, calibrated on annotated faces, and its prior."""
 
 from functools import cache
 from pathlib import Path
@@ -16,20 +16,20 @@ _OWN = Path(ferpipe.__file__).parent / "pretrained" / "candide" / "wireframe.npz
 
 
 @cache
-def load_calibrated(path=_OWN) -> tuple[CandideModel, Prior]:
+def load_calibrated(path: Path | str = _OWN) -> tuple[CandideModel, Prior]:
     """Load a calibrated wireframe and the prior of its units.
 
     Parameters
     ----------
     path : path
-        What :func:`save_calibrated` wrote; the package's own by default.
+        A file that :func:`save_calibrated` wrote; the package's own by default.
 
     Returns
     -------
     model : CandideModel
-        With the names, triangles and landmarks of the one that the tables draw.
+        It has the names, triangles and landmarks of the template.
     prior : Prior
-        Of its units.
+        The prior of its parameters.
     """
     template = template_model()
     with np.load(path, allow_pickle=False) as arrays:
@@ -50,8 +50,8 @@ def load_calibrated(path=_OWN) -> tuple[CandideModel, Prior]:
     return model, prior
 
 
-def save_calibrated(path, model, prior):
-    """Write what calibration changed to a file of plain arrays.
+def save_calibrated(path: Path | str, model: CandideModel, prior: Prior) -> None:
+    """Write the arrays that calibration changes to a file.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def save_calibrated(path, model, prior):
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its units.
+        The prior of its parameters.
     """
     np.savez_compressed(
         path,

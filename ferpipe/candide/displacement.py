@@ -4,19 +4,19 @@ import numpy as np
 
 from ferpipe.geometry import fit_similarity, scale_of, similarity, transform_points
 
-__all__ = [
-    "displace",
-]
+__all__ = ["displace"]
 
-# Of what displaces training shapes, in shares of the lines' reach: standard deviations of
-# the shift (outer eye distances), the turn (radians) and the logarithm of the size. Faces
-# start from others' shapes where lines reach this far, and from nearer ones where less.
+# Standard deviations of the displacements, as fractions of the reach: of the shift (outer
+# eye distances), the rotation (radians) and the logarithm of the scale. From _OTHERS_SHAPE
+# on, the displaced shape is another face's shape; below, a mixture of both.
 _SHIFT, _TURN, _GROWTH = 0.4, 0.4, 0.33
 _OTHERS_SHAPE = 0.3
 
 
-def displace(points, reach, mean_points, rng):
-    """Displace faces as much as fits are off whose search lines reach so far.
+def displace(
+    points: np.ndarray, reach: float, mean_points: np.ndarray, rng: np.random.RandomState
+) -> np.ndarray:
+    """Displace faces by as much as search lines of a given reach can correct.
 
     Parameters
     ----------
@@ -25,15 +25,15 @@ def displace(points, reach, mean_points, rng):
     reach : float
         Half the length of search lines, in outer eye distances.
     mean_points : ndarray of shape (k, 2)
-        Of a face whose outer eye distance is 1.
+        Points of the mean face; its outer eye distance is 1.
     rng : numpy.random.RandomState
-        What draws.
+        The source of random numbers.
 
     Returns
     -------
     displaced : ndarray of shape (n, k, 2)
-        Each face's shape is mixed with another's, the more the further lines reach, and
-        shifted, turned and made larger or smaller.
+        In pixels. Each shape is mixed with another face's shape, more for a larger reach,
+        then shifted, rotated and scaled at random.
     """
     others = rng.permutation(len(points))
     blend = min(1.0, reach / _OTHERS_SHAPE)

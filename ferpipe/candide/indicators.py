@@ -1,9 +1,13 @@
 """Two indicators of how near to ideal an objective is."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 
 from ferpipe.candide.displacement import displace
+from ferpipe.candide.objective import Objective
 from ferpipe.candide.visible_points import as_visible, contour_normals, mean_shape
 from ferpipe.geometry import fit_similarity, scale_of
 
@@ -14,12 +18,19 @@ __all__ = [
 
 
 def search_indicators(
-    objective, images, points, *, reach, stage=-1, tolerance=0.03, random_state=None
-):
+    objective: Objective,
+    images: Sequence[np.ndarray],
+    points: ArrayLike,
+    *,
+    reach: float,
+    stage: int = -1,
+    tolerance: float = 0.03,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
     """Measure how near to ideal an objective is, by two indicators of [1]_.
 
-    Search lines run through points that are displaced as in training. P1 asks where the
-    lowest value on a line is; P2 asks whether there is another minimum to be caught in.
+    Search lines run through points that are displaced as in training. P1 measures whether
+    the lowest value on a line is at the right place; P2 whether a line has one minimum.
 
     Parameters
     ----------
@@ -28,23 +39,24 @@ def search_indicators(
     images : list of ndarray of shape (h_i, w_i), uint8
         Gray.
     points : ndarray of shape (n, 68, 2) or (n, k, 2)
-        The 68 points of their faces, or the visible ones, in pixels.
+        The 68 points of each face, or the visible points, in pixels.
     reach : float
-        How far points are displaced, as :func:`displace` takes it.
+        Half the length of the search lines, in outer eye distances, as for
+        :func:`ferpipe.candide.displacement.displace`.
     stage : int, default=-1
-        Of the objective; the finest by default.
+        Stage of the objective; the finest by default.
     tolerance : float, default=0.03
-        How near counts as at the right place, in outer eye distances.
+        Largest distance that counts as the right place, in outer eye distances.
     random_state : int, RandomState or None, default=None
-        Draws the displacements.
+        Seed or source of the displacements.
 
     Returns
     -------
     indicators : Bunch
-        ``p1``, the share of lines whose lowest sample is within the tolerance of the
+        ``p1``, the fraction of lines whose lowest sample is within the tolerance of the
         annotated place; ``displacement``, the mean distance of the two in outer eye
-        distances; ``p2``, the share of lines with one local minimum, ends included; and
-        ``n_lines``. Lines that the annotated place lies beyond do not count.
+        distances; ``p2``, the fraction of lines with one local minimum, ends included; and
+        ``n_lines``. Lines that end before the annotated place do not count.
 
     References
     ----------
@@ -66,22 +78,22 @@ def search_indicators(
         counts = np.abs(place) <= offsets[-1]
         away.append(np.abs(offsets[values.argmin(1)] - place)[counts])
         alone.append(count_minima(values[counts]) == 1)
-    away, alone = np.concatenate(away), np.concatenate(alone)
+    distances = np.concatenate(away)
     return Bunch(
-        p1=float((away <= tolerance).mean()),
-        displacement=float(away.mean()),
-        p2=float(alone.mean()),
-        n_lines=len(away),
+        p1=float((distances <= tolerance).mean()),
+        displacement=float(distances.mean()),
+        p2=float(np.concatenate(alone).mean()),
+        n_lines=len(distances),
     )
 
 
-def count_minima(values):
-    """Count the local minima of rows of numbers; a level stretch counts once.
+def count_minima(values: np.ndarray) -> np.ndarray:
+    """Count the local minima in each row; a flat stretch counts once.
 
     Parameters
     ----------
     values : ndarray of shape (n, n_samples)
-        At least one sample a row.
+        At least one sample per row.
 
     Returns
     -------

@@ -17,25 +17,37 @@ __all__ = [
 
 
 class Objective(Protocol):
-    """What :func:`fit_objective` asks of an objective."""
+    """The methods that :func:`ferpipe.candide.optimizer.fit_objective` calls."""
 
     @property
     def n_stages(self) -> int:
-        """How many stages there are, numbered from 0, from coarse to fine."""
+        """Number of stages; they are numbered from 0, from coarse to fine."""
 
-    def prepare(self, image, points) -> Any:
-        """Do what an image needs once.
+    def prepare(self, image: np.ndarray, points: np.ndarray) -> Any:
+        """Prepare an image once for all stages.
 
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
             Gray.
         points : ndarray of shape (k, 2)
-            Where the visible points are thought to be, in pixels.
+            Estimated positions of the visible points, in pixels.
+
+        Returns
+        -------
+        prepared : object
+            The argument ``prepared`` of the other methods.
         """
 
-    def find_targets(self, prepared, points, normals, unit, stage):
-        """Tell where points should go.
+    def find_targets(
+        self,
+        prepared: Any,
+        points: np.ndarray,
+        normals: np.ndarray,
+        unit: float,
+        stage: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Find where points should go.
 
         Parameters
         ----------
@@ -44,39 +56,47 @@ class Objective(Protocol):
         points : ndarray of shape (k, 2)
             Present positions, in pixels.
         normals : ndarray of shape (k, 2)
-            Unit vectors across the contours.
+            Unit vectors perpendicular to the contours.
         unit : float
-            Pixels in an outer eye distance.
+            Length of an outer eye distance, in pixels.
         stage : int
-            From coarse to fine.
+            The stage, 0 for the coarsest.
 
         Returns
         -------
         targets : ndarray of shape (k, 2)
-            In pixels.
+            Positions in pixels.
         precisions : ndarray of shape (k, 2, 2)
-            How sure they are, per squared pixel; 0 in directions that it does not know of.
+            Inverse covariances of the targets, per squared pixel; 0 in directions without
+            information.
         """
 
-    def values(self, prepared, points, normals, unit, stage):
+    def values(
+        self,
+        prepared: Any,
+        points: np.ndarray,
+        normals: np.ndarray,
+        unit: float,
+        stage: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the objective's values along search lines.
 
         Parameters
         ----------
         prepared, points, normals, unit, stage
-            As for ``find_targets``.
+            As for :meth:`find_targets`.
 
         Returns
         -------
         offsets : ndarray of shape (n_samples,)
-            From the points along the normals, in outer eye distances.
+            Signed distances from the points along the normals, in outer eye distances.
         values : ndarray of shape (k, n_samples)
-            The lower, the better.
+            Lower is better.
         """
 
 
-def check_gray(image):
-    """Check that an image is one that objectives look at.
+def check_gray(image: Any) -> None:
+    """Check that an image is a gray array of uint8, as objectives need.
 
     Parameters
     ----------
@@ -86,7 +106,7 @@ def check_gray(image):
     Raises
     ------
     TypeError
-        If it is no array of uint8.
+        If it is not an array of uint8.
     ValueError
         If it is not gray, or empty.
     """

@@ -1,6 +1,7 @@
 """Fits that minimize an objective: from a box, or from the last frame."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ferpipe.candide.model import CandideModel
 from ferpipe.candide.objective import Objective
 from ferpipe.candide.optimizer import fit_objective, start_in_box
 from ferpipe.candide.prior import Prior, condition_on_shape, unit_limits
+from ferpipe.faces.detection import Box, Face
 from ferpipe.faces.landmark_cascade import PointCascade
 
 __all__ = [
@@ -23,17 +25,17 @@ __all__ = [
 OBJECTIVES = ("landmarks", "learned", "edges")
 
 
-def objective_named(name, model, landmarks) -> Objective:
+def objective_named(name: str, model: CandideModel, landmarks: PointCascade) -> Objective:
     """Return one of the objectives that come with the package.
 
     Parameters
     ----------
     name : {"landmarks", "learned", "edges"}
-        Which.
+        Name of the objective.
     model : CandideModel
         The wireframe.
     landmarks : PointCascade
-        What finds landmarks.
+        The networks that find landmarks.
     """
     if name == "landmarks":
         return LandmarkObjective(model, landmarks)
@@ -42,18 +44,18 @@ def objective_named(name, model, landmarks) -> Objective:
 
 @dataclass(frozen=True)
 class ObjectiveSearch:
-    """An objective, and what its minimization needs besides; used as WireframeCascade is.
+    """Fits by an objective, with the methods of :class:`WireframeCascade`.
 
     Attributes
     ----------
     objective : Objective
-        What is minimized.
+        The objective to minimize.
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its units.
+        The prior of its parameters.
     landmarks : PointCascade
-        Where faces are in detectors' boxes; it evaluates doubtful finds.
+        Gives where faces are in detectors' boxes, and scores uncertain detections again.
     """
 
     objective: Objective
@@ -61,7 +63,9 @@ class ObjectiveSearch:
     prior: Prior
     landmarks: PointCascade
 
-    def predict(self, image, box, angle=0.0):
+    def predict(
+        self, image: np.ndarray, box: Box, angle: float = 0.0
+    ) -> tuple[np.ndarray, float]:
         """Fit the wireframe to the face in a box; see WireframeCascade.
 
         Parameters
@@ -71,26 +75,26 @@ class ObjectiveSearch:
         box : (float, float, float, float)
             ``(x, y, width, height)`` in pixels.
         angle : float, default=0.0
-            Turn of the face, in radians, clockwise.
+            In-plane rotation of the face, in radians, clockwise in the image.
 
         Returns
         -------
         parameters : ndarray of shape (n_parameters,)
         quality : float
-            Probability that it lies on a face; see :class:`FitQualityModel`.
+            Probability that the wireframe lies on a face; see :class:`FitQualityModel`.
         """
         start = start_in_box(self.model, self.prior, box, angle, self.landmarks)
         return self._search(image, start, self.prior)
 
-    def refine(self, image, parameters):
-        """Fit the wireframe again, from where it nearly is.
+    def refine(self, image: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, float]:
+        """Fit the wireframe again, starting from parameters that are nearly right.
 
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
             Gray.
         parameters : ndarray of shape (n_parameters,)
-            Of the last frame of a video, for example.
+            The parameters of the previous frame of a video, for example.
 
         Returns
         -------
@@ -100,7 +104,9 @@ class ObjectiveSearch:
         """
         return self._search(image, parameters, self.prior, first_stage=self._second_stage)
 
-    def with_shape(self, image, parameters, sigma):
+    def with_shape(
+        self, image: np.ndarray, parameters: np.ndarray, sigma: np.ndarray
+    ) -> np.ndarray:
         """Fit the wireframe to a face whose shape parameters are known.
 
         Parameters
@@ -108,9 +114,9 @@ class ObjectiveSearch:
         image : ndarray of shape (h, w), uint8
             Gray.
         parameters : ndarray of shape (n_parameters,)
-            Fitted before they were known.
+            Parameters of a fit without known shape parameters.
         sigma : ndarray of shape (n_shape,)
-            Shape parameters.
+            The shape parameters.
 
         Returns
         -------
@@ -124,16 +130,20 @@ class ObjectiveSearch:
         fitted[n_pose : n_pose + len(sigma)] = sigma
         return fitted
 
-    def rescore(self, image, face, *, detector="dlib"):
-        """Score a doubtful find again, as PointCascade does."""
+    def rescore(
+        self, image: np.ndarray, face: Face, *, detector: str | Path = "dlib"
+    ) -> float:
+        """Score an uncertain detection again; see :meth:`PointCascade.rescore`."""
         return self.landmarks.rescore(image, face, detector=detector)
 
     @property
-    def _second_stage(self):
-        """Where a fit goes on that is nearly there: the lines of the first reach far."""
+    def _second_stage(self) -> int:
+        """The stage from which a fit that is nearly right continues."""
         return min(1, self.objective.n_stages - 1)
 
-    def _search(self, image, start, prior, first_stage=0):
+    def _search(
+        self, image: np.ndarray, start: np.ndarray, prior: Prior, first_stage: int = 0
+    ) -> tuple[np.ndarray, float]:
         limits = unit_limits(self.model, self.prior)
         parameters, _ = fit_objective(
             self.model,

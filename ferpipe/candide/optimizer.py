@@ -3,23 +3,25 @@
 import numpy as np
 
 from ferpipe.candide.camera import project
-from ferpipe.candide.objective import check_gray
+from ferpipe.candide.model import CandideModel
+from ferpipe.candide.objective import Objective, check_gray
 from ferpipe.candide.point_fit import fit_points, fit_targets
+from ferpipe.candide.prior import Prior
 from ferpipe.candide.visible_points import contour_normals, visible_points
-from ferpipe.faces.landmark_cascade import place_in_box
+from ferpipe.faces.detection import Box
+from ferpipe.faces.landmark_cascade import PointCascade, place_in_box
 from ferpipe.geometry import fit_similarity, scale_of, transform_points
 
-__all__ = [
-    "fit_objective",
-    "start_in_box",
-]
+__all__ = ["fit_objective", "start_in_box"]
 
-# a fit stands still when its points move less, in outer eye distances
+# mean movement of the points below which a stage ends, in outer eye distances
 _STILL = 0.004
-_MOST_STEPS = 2
+_MOST_STEPS = 2  # in each stage
 
 
-def start_in_box(model, prior, box, angle, facts):
+def start_in_box(
+    model: CandideModel, prior: Prior, box: Box, angle: float, landmarks: PointCascade
+) -> np.ndarray:
     """Place the mean face in a detector's box.
 
     Parameters
@@ -27,27 +29,38 @@ def start_in_box(model, prior, box, angle, facts):
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its units.
+        The prior of its parameters.
     box : (float, float, float, float)
         ``(x, y, width, height)`` in pixels.
     angle : float
-        Turn of the face, in radians, clockwise.
-    facts : PointCascade
-        Its ``mean_shape``, ``box_width`` and ``box_center`` say where faces are in boxes.
+        In-plane rotation of the face, in radians, clockwise in the image.
+    landmarks : PointCascade
+        Its ``mean_shape``, ``box_width`` and ``box_center`` give where faces are in boxes.
 
     Returns
     -------
     parameters : ndarray of shape (n_parameters,)
+        As the model's ``parameter_names`` lists them.
     """
+    mean_shape = landmarks.mean_shape
     placement = place_in_box(
-        box, angle, facts.mean_shape, facts.box_width, facts.box_center
+        box, angle, mean_shape, landmarks.box_width, landmarks.box_center
     )
-    shape = transform_points(placement, facts.mean_shape)
+    shape = transform_points(placement, mean_shape)
     vertices, points = visible_points(model, shape)
     return fit_points(model, prior, vertices, points[None])[0]
 
 
-def fit_objective(model, prior, objective, image, start, *, limits=None, first_stage=0):
+def fit_objective(
+    model: CandideModel,
+    prior: Prior,
+    objective: Objective,
+    image: np.ndarray,
+    start: np.ndarray,
+    *,
+    limits: np.ndarray | None = None,
+    first_stage: int = 0,
+) -> tuple[np.ndarray, float]:
     """Fit the wireframe to an image by an objective.
 
     Parameters
@@ -55,28 +68,27 @@ def fit_objective(model, prior, objective, image, start, *, limits=None, first_s
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its units.
+        The prior of its parameters.
     objective : Objective
-        What says where points should go.
+        Gives where points should go.
     image : ndarray of shape (h, w), uint8
         Gray.
     start : ndarray of shape (n_parameters,)
-        Parameters to start from: of :func:`start_in_box`, of a fit to landmarks, or of the
+        Parameters to start from: from :func:`start_in_box`, a fit to landmarks, or the
         previous frame.
     limits : ndarray of shape (2, n_shape + n_animation), default=None
-        Of the units, as :func:`ferpipe.candide.point_fit.unit_limits` gives them.
+        Limits of the units, as :func:`ferpipe.candide.prior.unit_limits` returns them.
     first_stage : int, default=0
-        Where to begin; a start that is nearly right, as of the previous frame, needs no
-        coarse stage. Objectives with fewer stages begin with their last.
+        The stage to begin with. A start from the previous frame needs no coarse stage.
+        Objectives with fewer stages begin with their last one.
 
     Returns
     -------
     parameters : ndarray of shape (n_parameters,)
-        After the finest stage.
+        The parameters after the finest stage.
     off : float
-        How far points are from where the last look wanted them, root mean square over the
-        directions that it was sure of; in outer eye distances. Infinite if it was sure of
-        none.
+        Distance between the points and their last targets, in outer eye distances: root
+        mean square, weighted by the precisions. Infinite if all precisions are 0.
 
     Raises
     ------
@@ -85,8 +97,8 @@ def fit_objective(model, prior, objective, image, start, *, limits=None, first_s
 
     Notes
     -----
-    In each stage the objective looks once or, unless the points stand still by then,
-    twice, with one Gauss-Newton step after each look.
+    Each stage finds targets and takes one Gauss-Newton step towards them; it repeats both
+    once, unless the points have stopped moving.
     """
     check_gray(image)
     vertices = np.array(sorted(model.landmarks))
@@ -115,11 +127,13 @@ def fit_objective(model, prior, objective, image, start, *, limits=None, first_s
             if np.linalg.norm(points - before, axis=1).mean() < _STILL * unit:
                 break
     away = targets - points
-    unsure = np.einsum("ki,kij,kj->", away, precisions, away)
-    sure = np.einsum("kii->", precisions)
-    return parameters, float(np.sqrt(unsure / sure) / unit) if sure else np.inf
+    weighted = np.einsum("ki,kij,kj->", away, precisions, away)
+    total = np.einsum("kii->", precisions)
+    return parameters, float(np.sqrt(weighted / total) / unit) if total else np.inf
 
 
-def _project_visible(model, vertices, parameters):
+def _project_visible(
+    model: CandideModel, vertices: np.ndarray, parameters: np.ndarray
+) -> np.ndarray:
     pose, sigma, alpha = model.split(parameters)
     return project(model.shape(sigma, alpha)[vertices], pose)

@@ -5,36 +5,38 @@ from functools import cached_property
 
 import numpy as np
 
+from ferpipe.candide.model import CandideModel
+
 __all__ = [
     "Prior",
     "condition_on_shape",
     "unit_limits",
 ]
 
-# of sigma once it is known: not 0, so that its covariance can be inverted
+# standard deviation of known shape parameters: not 0, so that the covariance is regular
 _KNOWN = 1e-6
-# Of animation units: faces at rest differ, in the brows above all. What opens the mouth or
-# shuts the eyes hardly goes beyond the other end.
+# Limits of animation parameters. Neutral faces differ, most of all in the brows; units that
+# open the mouth or close the eyes are hardly ever negative.
 _ACTION_LIMITS = -1.0, 2.0
 _OPENING_LIMITS = -0.5, 1.5
 _OPENING = ("AU25", "AU26", "AU27", "AU43", "AU46")
-# of people from the mean, in standard deviations
+# limit of shape parameters, in standard deviations from the mean
 _MOST_UNUSUAL = 3.0
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """What faces are like before any of their points is seen: a Gaussian.
+    """A Gaussian prior of the shape and animation parameters.
 
     Attributes
     ----------
     mean : ndarray of shape (n_shape + n_animation,)
-        Of sigma and alpha.
+        Mean of the shape and animation parameters.
     covariance : ndarray of shape (n_shape + n_animation, n_shape + n_animation)
-        Of sigma and alpha.
+        Their covariance.
     noise : float
-        Standard deviation of a point's coordinate about the wireframe's, in units of the
-        model (outer eye distances).
+        Standard deviation of an annotated coordinate about that of the wireframe, in units
+        of the model (outer eye distances).
     """
 
     mean: np.ndarray
@@ -47,29 +49,29 @@ class Prior:
         return np.linalg.inv(self.covariance)
 
 
-def unit_limits(model, prior):
-    """Return between what the units of faces lie.
+def unit_limits(model: CandideModel, prior: Prior) -> np.ndarray:
+    """Return the limits of the shape and animation parameters.
 
     Parameters
     ----------
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its units.
+        The prior of its parameters.
 
     Returns
     -------
     limits : ndarray of shape (2, n_shape + n_animation)
-        Least and largest values. Shape units are at most 3 standard deviations from
-        their means. Animation units are from -1 to 2, and those that open the mouth or
-        shut the eyes (AU25, AU26, AU27, AU43, AU46) from -0.5 to 1.5, where 0 is the
-        wireframe's face at rest and 1 the unit as it is drawn.
+        Least and largest values. Shape parameters are at most 3 standard deviations from
+        their means. Animation parameters are from -1 to 2, and those that open the mouth
+        or close the eyes (AU25, AU26, AU27, AU43, AU46) from -0.5 to 1.5, where 0 is the
+        neutral face of the wireframe and 1 the displacement in the template's tables.
 
     Notes
     -----
-    Muscles pull and do not push, but faces at rest differ from the wireframe's: of 1207
-    annotated faces fitted without limits, two of three have a unit outside -0.5 to 1.5,
-    mostly of a brow, and one of ten a unit outside -1 to 2.
+    Muscles only pull, but neutral faces differ from that of the wireframe, so values below
+    0 occur. Of 1207 annotated faces fitted without limits, two thirds have a parameter
+    outside -0.5 to 1.5, mostly of a brow, and a tenth one outside -1 to 2.
     """
     n_shape = len(model.shape_names)
     limits = np.empty((2, len(prior.mean)))
@@ -81,15 +83,21 @@ def unit_limits(model, prior):
     return limits
 
 
-def condition_on_shape(prior, sigma) -> Prior:
-    """Return the prior of the animation units once the shape units are known.
+def condition_on_shape(prior: Prior, sigma: np.ndarray) -> Prior:
+    """Return the prior for a person whose shape parameters are known.
 
     Parameters
     ----------
     prior : Prior
-        Of all units.
+        The prior of all parameters.
     sigma : ndarray of shape (n_shape,)
         Shape parameters of the person.
+
+    Returns
+    -------
+    prior : Prior
+        The conditional Gaussian of the animation parameters, with the shape parameters
+        fixed.
     """
     n_shape = len(sigma)
     with_shape = prior.covariance[:n_shape, :n_shape]

@@ -3,7 +3,9 @@
 from functools import cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ferpipe.candide.model import CandideModel
 from ferpipe.candide.template import template_model
 from ferpipe.geometry import fit_similarity, transform_points
 
@@ -15,8 +17,8 @@ __all__ = [
     "visible_points",
 ]
 
-# For each visible vertex of the left half and of the middle, which vertices its contour
-# comes from and goes to: brow, lids, nose, lips; the chin runs parallel to the mouth.
+# For each visible vertex of the left half and of the middle: the vertices before and after
+# it on its contour (brow, lids, nose, lips; the chin's contour is parallel to the mouth).
 _CONTOURS = """
 15 15 16, 16 15 17, 17 16 17, 20 21 22, 21 20 23, 22 20 23, 23 21 22, 94 94 5, 5 94 6,
 6 26 59, 26 26 6, 31 79 85, 79 31 33, 33 79 7, 7 33 66, 85 31 8, 8 85 86, 88 81 83,
@@ -24,13 +26,15 @@ _CONTOURS = """
 """
 
 
-def visible_points(model, landmarks):
-    """Return the points of the 68 that vertices of the wireframe are compared with.
+def visible_points(
+    model: CandideModel, landmarks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points that vertices of the wireframe are compared with, from all 68.
 
     Parameters
     ----------
     model : CandideModel
-        Its ``landmarks`` say which points show which vertex.
+        Its ``landmarks`` list the points that show each vertex.
     landmarks : ndarray of shape (..., 68, 2)
         ``(x, y)`` in pixels.
 
@@ -39,14 +43,14 @@ def visible_points(model, landmarks):
     vertices : ndarray of shape (k,), int
         Indices of the vertices, ascending.
     points : ndarray of shape (..., k, 2)
-        Where they are seen.
+        Positions of these vertices in the image, in pixels.
     """
     vertices, weights = model.landmark_weights
     return vertices, weights @ landmarks
 
 
-def as_visible(points):
-    """Return the visible points of faces that may be given by all 68.
+def as_visible(points: ArrayLike) -> np.ndarray:
+    """Return the visible points of faces, from these or from all 68 points.
 
     Parameters
     ----------
@@ -60,7 +64,7 @@ def as_visible(points):
     Raises
     ------
     ValueError
-        If there are neither 68 nor k points, or a number is not finite.
+        If the number of points is not 68 or k, or a number is not finite.
     """
     points = np.asarray(points, np.float64)
     model = template_model()
@@ -76,13 +80,13 @@ def as_visible(points):
 
 
 @cache
-def visible_partners():
-    """Return for each visible point which one is on the other side of the face.
+def visible_partners() -> np.ndarray:
+    """Return for each visible point the index of the one on the other side of the face.
 
     Returns
     -------
     partner : ndarray of shape (k,), int
-        Itself in the middle.
+        A point in the middle is its own partner.
     """
     model = template_model()
     visible = sorted(model.landmarks)
@@ -97,8 +101,8 @@ def visible_partners():
 
 
 @cache
-def _neighbours():
-    """Return the positions of each visible vertex's neighbours on its contour."""
+def _neighbors() -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of each visible point's neighbors on its contour."""
     model = template_model()
     visible = sorted(model.landmarks)
     partner = visible_partners()
@@ -111,8 +115,8 @@ def _neighbours():
     return before, after
 
 
-def contour_normals(points):
-    """Return the directions across the contours on which the visible points lie.
+def contour_normals(points: np.ndarray) -> np.ndarray:
+    """Return the normals of the contours on which the visible points lie.
 
     Parameters
     ----------
@@ -122,7 +126,7 @@ def contour_normals(points):
     Returns
     -------
     normals : ndarray of shape (..., k, 2)
-        Unit vectors. Where a point's neighbours coincide, along the image's y axis.
+        Unit vectors. Where a point's neighbors coincide, along the image's y axis.
 
     Notes
     -----
@@ -130,15 +134,15 @@ def contour_normals(points):
     outer and the inner edge of the lips. In the corners of eyes and mouth both edges
     meet, and the normal points along the eye or the mouth.
     """
-    before, after = _neighbours()
+    before, after = _neighbors()
     along = points[..., after, :] - points[..., before, :]
     length = np.linalg.norm(along, axis=-1, keepdims=True)
     along = np.where(length > 0, along / np.where(length > 0, length, 1), [1.0, 0.0])
     return np.stack([-along[..., 1], along[..., 0]], axis=-1)
 
 
-def mean_shape(points):
-    """Return the symmetrical mean of faces, level and with an outer eye distance of 1.
+def mean_shape(points: np.ndarray) -> np.ndarray:
+    """Return the symmetric mean of faces, upright and with an outer eye distance of 1.
 
     Parameters
     ----------
@@ -148,6 +152,7 @@ def mean_shape(points):
     Returns
     -------
     mean : ndarray of shape (k, 2)
+        In outer eye distances, from the middle between the outer corners of the eyes.
     """
     model = template_model()
     visible = sorted(model.landmarks)
@@ -161,6 +166,6 @@ def mean_shape(points):
         mean = np.mean(aligned, axis=0)
         mean = mean - (mean[left] + mean[right]) / 2
         mean = (mean + (mean * (-1, 1))[partner]) / 2
-        # the right of the image is the subject's left
+        # the subject's left eye is on the right of the image
         mean = mean / (mean[left, 0] - mean[right, 0])
     return mean

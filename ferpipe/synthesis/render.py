@@ -6,14 +6,18 @@ by themselves. Where an edge crosses a pixel, and in eyes and mouth, four points
 pixel are looked at instead of one.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from ferpipe.candide.model import CandideModel
 from ferpipe.candide.template import N_VERTICES
 from ferpipe.synthesis.appearance import Appearance, random_appearance
 from ferpipe.synthesis.raster import find_sides, interpolate, rasterize
-from ferpipe.synthesis.scene import BACKGROUND, EYE, MOUTH, scene_of
+from ferpipe.synthesis.scene import BACKGROUND, EYE, MOUTH, Scene, scene_of
 from ferpipe.synthesis.texture import FINENESS, N_LEVELS, find_folds, fold, paint
 
 __all__ = ["Appearance", "random_appearance", "render", "render_faces"]
@@ -30,7 +34,14 @@ _DOWN = np.array([-0.25, -0.25, 0.25, 0.25], np.float32)[:, None, None]
 _WIDTH = 64
 
 
-def render(model, parameters, appearance, size, *, rng=None):
+def render(
+    model: CandideModel,
+    parameters: ArrayLike,
+    appearance: Appearance,
+    size: int,
+    *,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
     """Draw one face.
 
     Parameters
@@ -65,8 +76,15 @@ def render(model, parameters, appearance, size, *, rng=None):
 
 
 def render_faces(
-    model, parameters, appearances, size, *, n_jobs=None, random_state=0, verbose=False
-):
+    model: CandideModel,
+    parameters: ArrayLike,
+    appearances: Sequence[Appearance],
+    size: int,
+    *,
+    n_jobs: int | None = None,
+    random_state: int = 0,
+    verbose: bool = False,
+) -> np.ndarray:
     """Draw many faces.
 
     Parameters
@@ -126,7 +144,14 @@ def render_faces(
     return images
 
 
-def _render_batches(model, parameters, appearances, size, random_state, start):
+def _render_batches(
+    model: CandideModel,
+    parameters: np.ndarray,
+    appearances: Sequence[Appearance],
+    size: int,
+    random_state: int,
+    start: int,
+) -> np.ndarray:
     """Draw the faces from a start on, a batch at a time."""
     n = len(parameters)
     images = np.empty((n, size, size), np.uint8)
@@ -140,7 +165,9 @@ def _render_batches(model, parameters, appearances, size, random_state, start):
     return images
 
 
-def _check(model, parameters, size, n_dimensions):
+def _check(
+    model: CandideModel, parameters: ArrayLike, size: int, n_dimensions: int
+) -> np.ndarray:
     parameters = np.asarray(parameters, np.float64)
     if parameters.ndim != n_dimensions:
         expected = ("n_parameters", "n, n_parameters")[n_dimensions - 1]
@@ -162,7 +189,13 @@ def _check(model, parameters, size, n_dimensions):
     return parameters
 
 
-def _render(model, parameters, appearances, size, rngs):
+def _render(
+    model: CandideModel,
+    parameters: np.ndarray,
+    appearances: Sequence[Appearance],
+    size: int,
+    rngs: Sequence[np.random.Generator],
+) -> np.ndarray:
     pose, sigma, alpha = model.split(parameters)
     scene = scene_of(model)
     view = scene.view(model.shape(sigma, alpha), pose, appearances)
@@ -189,7 +222,15 @@ def _render(model, parameters, appearances, size, rngs):
     return images
 
 
-def _color(scene, quarters, gradients, skin, level, appearance, flat):
+def _color(
+    scene: Scene,
+    quarters: np.ndarray,
+    gradients: np.ndarray,
+    skin: np.ndarray,
+    level: int,
+    appearance: Appearance,
+    flat: np.ndarray,
+) -> np.ndarray:
     """Return the tones of an image, given the triangles at the quarters of its pixels."""
     size = len(quarters) // 2
     quarters = quarters.reshape(size, 2, size, 2).transpose(1, 3, 0, 2).reshape(4, -1)
@@ -220,7 +261,7 @@ def _color(scene, quarters, gradients, skin, level, appearance, flat):
     return tones
 
 
-def _find_edges(scene, quarters):
+def _find_edges(scene: Scene, quarters: np.ndarray) -> np.ndarray:
     """Return the pixels that need a closer look, some of them twice: (k, _WIDTH).
 
     They are those whose quarters (4, n) do not show one surface, and all of eyes and mouth.
@@ -235,7 +276,9 @@ def _find_edges(scene, quarters):
     return np.resize(edges, (-(-len(edges) // _WIDTH), _WIDTH))
 
 
-def _sample(skin, column, row, level):
+def _sample(
+    skin: np.ndarray, column: np.ndarray, row: np.ndarray, level: int
+) -> np.ndarray:
     """Return the tones at places of the finest map from another level."""
     import cv2
 
@@ -245,7 +288,9 @@ def _sample(skin, column, row, level):
     return cv2.remap(skin, column, row, cv2.INTER_LINEAR)
 
 
-def _develop(tones, appearance, rng):
+def _develop(
+    tones: np.ndarray, appearance: Appearance, rng: np.random.Generator
+) -> np.ndarray:
     """Blur the image, and give it brightness, contrast and noise."""
     import cv2
 
@@ -265,7 +310,7 @@ _IRIS_RADIUS, _PUPIL_RADIUS, _GLINT_RADIUS = 0.066, 0.026, 0.014
 _TEETH_HEIGHT = 0.055
 
 
-def _eye_tone(x, y, appearance):
+def _eye_tone(x: np.ndarray, y: np.ndarray, appearance: Appearance) -> np.ndarray:
     """Return the eyeball's tone at offsets from the pupil in outer eye distances."""
     distance = np.hypot(x, y)
     white = 0.62 + 0.28 * appearance.skin
@@ -279,7 +324,7 @@ def _eye_tone(x, y, appearance):
     return tone
 
 
-def _mouth_tone(x, y, flat):
+def _mouth_tone(x: np.ndarray, y: np.ndarray, flat: np.ndarray) -> np.ndarray:
     """Return the tone in the open mouth, at places of the unturned face."""
     tone = np.full(len(x), 0.07, np.float32)
     low = flat[_LOWER_LIP, 1]
@@ -291,7 +336,7 @@ def _mouth_tone(x, y, flat):
     return tone
 
 
-def _background(appearance, size):
+def _background(appearance: Appearance, size: int) -> np.ndarray:
     """Paint what is behind the person."""
     import cv2
 
@@ -307,6 +352,7 @@ def _background(appearance, size):
     else:
         n = int(rng.integers(3, 12))
         coarse = 0.35 * spread * rng.standard_normal((n, n), np.float32)
-        uneven = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        noise = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        uneven = np.asarray(noise, np.float32)
     uneven += tone
     return np.clip(uneven, 0, 1, out=uneven)

@@ -314,7 +314,7 @@ def test_more_faces_than_are_fitted_at_once(model, visible):
 def test_faces_without_a_pose_are_refused(model, visible):
     _, points = draw(model, visible, NARROW, 2, 12)
     points[1] = points[1, 0]
-    with pytest.raises(ValueError, match="pose is not determined"):
+    with pytest.raises(ValueError, match="not determine a pose"):
         fit_points(model, NARROW, visible, points)
 
 
