@@ -55,7 +55,7 @@ class Split:
         Parts of the test samples that are scored in addition to all of them.
     """
 
-    folds: dict[str, list[tuple[np.ndarray, NDArray]]]
+    folds: dict[str, list[tuple[NDArray, NDArray]]]
     groups: NDArray | None = None
     validation: NDArray | None = None
     beside: dict[str, NDArray] = field(default_factory=dict)

@@ -444,11 +444,11 @@ def _find_all(config: StreamConfig, image: NDArray) -> list[Face]:
 def _find_one(config: StreamConfig, image: NDArray) -> list[Face]:
     if config.detector is None:
         return [central_face(image)]
-    assess: Callable[[Face], Any] = partial(
-        config.cascade.assess, image, detector=config.detector
+    rescore: Callable[[Face], Any] = partial(
+        config.cascade.rescore, image, detector=config.detector
     )
     face = find_face(
-        image, detector=config.detector, min_size=config.min_size, assess=assess
+        image, detector=config.detector, min_size=config.min_size, rescore=rescore
     )
     return [] if face is None else [face]
 
