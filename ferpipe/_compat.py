@@ -45,6 +45,7 @@ __all__ = [
     "NumpyUnpickler",
     "StrOptions",
     "as_table",
+    "WrongParameterError",
     "fit_context",
     "histogram_boosting_types",
     "set_output_container",
@@ -71,17 +72,22 @@ def validate_parameters(estimator: Any) -> None:
 
     Raises
     ------
-    InvalidParameterError
-        If a value is outside what the estimator takes.
+    WrongParameterError
+        If a value is outside what the estimator takes; the error names the parameter.
     """
     if hasattr(estimator, "_parameter_constraints"):
         held = vars(estimator)
-        validate_parameter_constraints(
-            estimator._parameter_constraints,
-            # `get_params` would fail on a missing parameter
-            {name: held[name] for name in estimator._get_param_names() if name in held},
-            caller_name=type(estimator).__name__,
-        )
+        for name in estimator._get_param_names():
+            if name not in held:
+                continue
+            try:
+                validate_parameter_constraints(
+                    estimator._parameter_constraints,
+                    {name: held[name]},
+                    caller_name=type(estimator).__name__,
+                )
+            except InvalidParameterError as error:
+                raise WrongParameterError(name, str(error)) from error
 
 
 def set_output_container(estimator: Any, transform: str) -> None:
@@ -144,3 +150,23 @@ class CandidateSearch(GridSearchCV):
 
     def _run_search(self, evaluate_candidates: Any) -> None:
         evaluate_candidates(self.param_grid)
+
+
+class WrongParameterError(InvalidParameterError):
+    """A value is outside what an estimator takes.
+
+    Parameters
+    ----------
+    parameter : str
+        Name of the parameter.
+    message : str
+        What scikit-learn says of it.
+    """
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(parameter, message)
+        self.parameter = parameter
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message

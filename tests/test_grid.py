@@ -62,7 +62,7 @@ def test_the_whole_job(file, tmp_path, capsys):
     assert main([str(file), "--out", str(out), "--n-jobs", "1"]) == 0
     printed = capsys.readouterr().out
     assert "synthetic" in printed
-    assert "4 candidates; outer folds: 2 by subject and 2 stratified" in printed
+    assert "4 candidates; outer folds: 2 subject-independent and 2 stratified" in printed
     assert sorted(path.name for path in out.iterdir()) == WRITTEN
     results = json.loads((out / "results.json").read_text())
     assert results["name"] == "small"

@@ -1,9 +1,10 @@
 """What a data set holds, in a few lines of text."""
 
-from collections import Counter, defaultdict
-from hashlib import sha256
+from collections import Counter
 
 import numpy as np
+
+from ferpipe.datasets.duplicates import number_identical
 
 __all__ = ["summary"]
 
@@ -86,11 +87,9 @@ def _describe_subjects(groups):
 
 
 def _describe_duplicates(data, usage):
-    alike = defaultdict(list)
-    for index, sample in enumerate(data):
-        shape = np.array(sample.shape).tobytes()
-        alike[sha256(shape + np.ascontiguousarray(sample).tobytes()).digest()].append(index)
-    groups = [indices for indices in alike.values() if len(indices) > 1]
+    numbers = number_identical(data)
+    repeated = np.flatnonzero(np.bincount(numbers) > 1)
+    groups = [np.flatnonzero(numbers == number) for number in repeated]
     if not groups:
         return "none"
     text = (

@@ -1,10 +1,14 @@
 """FaceAligner: from any images to crops in which the eyes have fixed places."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch
 
 from ferpipe._base import RawImageMixin
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
@@ -28,7 +32,9 @@ TEMPLATES = {
 }
 
 
-def eye_transform(eyes, size, template="fer2013", margin=0.0):
+def eye_transform(
+    eyes: ArrayLike, size: int, template: str | ArrayLike = "fer2013", margin: float = 0.0
+) -> np.ndarray:
     """Return the similarity transform that brings the eyes to their places in a crop.
 
     Parameters
@@ -52,7 +58,9 @@ def eye_transform(eyes, size, template="fer2013", margin=0.0):
     return fit_similarity(eyes, within * size - 0.5)
 
 
-def align_face(image, matrix, size, *, landmarks=None):
+def align_face(
+    image: np.ndarray, matrix: np.ndarray, size: int, *, landmarks: np.ndarray | None = None
+) -> np.ndarray:
     """Cut one face out.
 
     Parameters
@@ -163,20 +171,20 @@ class FaceAligner(RawImageMixin, BaseEstimator):
 
     def __init__(
         self,
-        size=48,
+        size: int = 48,
         *,
-        template="fer2013",
-        margin=0.0,
-        color=False,
-        mask=False,
-        missing="raise",
-        detector="dlib",
-        min_size=None,
-        threshold=None,
-        landmarks="ferpipe",
-        n_jobs=None,
-        verbose=False,
-    ):
+        template: str | ArrayLike = "fer2013",
+        margin: float = 0.0,
+        color: bool = False,
+        mask: bool = False,
+        missing: str = "raise",
+        detector: str | Path | None = "dlib",
+        min_size: float | None = None,
+        threshold: float | None = None,
+        landmarks: str | Path = "ferpipe",
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ) -> None:
         self.size = size
         self.template = template
         self.margin = margin
@@ -191,7 +199,7 @@ class FaceAligner(RawImageMixin, BaseEstimator):
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Check the images and the parameters; nothing is learned.
 
         Parameters
@@ -212,7 +220,7 @@ class FaceAligner(RawImageMixin, BaseEstimator):
             check_detector(self.detector)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Cut the faces out.
 
         Parameters
@@ -256,7 +264,7 @@ class FaceAligner(RawImageMixin, BaseEstimator):
             )
         return crops
 
-    def locate(self, X):
+    def locate(self, X: Any) -> Bunch:
         """Find boxes, landmarks and transforms; images without a face have NaN.
 
         Parameters
@@ -273,7 +281,7 @@ class FaceAligner(RawImageMixin, BaseEstimator):
         """
         return self._locate(check_raw_images(X))
 
-    def _locate(self, images):
+    def _locate(self, images: Sequence[np.ndarray]) -> Bunch:
         places = self._check_places()
         found = locate_faces(
             images,
@@ -290,7 +298,7 @@ class FaceAligner(RawImageMixin, BaseEstimator):
             found.transforms[index] = eye_transform(eyes, self.size, places, self.margin)
         return found
 
-    def _check_places(self):
+    def _check_places(self) -> np.ndarray:
         if isinstance(self.template, str):
             return np.array(TEMPLATES[self.template])
         places = np.asarray(self.template, dtype=np.float64)
@@ -307,7 +315,7 @@ class FaceAligner(RawImageMixin, BaseEstimator):
         return places
 
 
-def _middle_square(image, size):
+def _middle_square(image: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     scale = size / min(height, width)
     center = ((width - 1) / 2, (height - 1) / 2)

@@ -28,7 +28,7 @@ MIRRORED = np.array(
 )
 
 
-def eye_centers(landmarks):
+def eye_centers(landmarks: np.ndarray) -> np.ndarray:
     """Return the centers of both eyes: the means of their six points.
 
     Parameters
@@ -46,7 +46,7 @@ def eye_centers(landmarks):
     )
 
 
-def outer_eye_distance(landmarks):
+def outer_eye_distance(landmarks: np.ndarray) -> np.ndarray:
     """Return the distance of the outer corners of the eyes, points 36 and 45.
 
     Parameters
@@ -62,7 +62,7 @@ def outer_eye_distance(landmarks):
     return np.linalg.norm(landmarks[..., 36, :] - landmarks[..., 45, :], axis=-1)
 
 
-def read_pts(path):
+def read_pts(path: Path | str) -> np.ndarray:
     """Read a ``.pts`` file, as the 300-W challenge writes them.
 
     Parameters

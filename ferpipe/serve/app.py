@@ -273,7 +273,7 @@ def _recognize(recognizer, image, seconds):
     """Recognize the faces in an image; return the answer as JSON."""
     start = time.perf_counter() - seconds
     predictions = recognizer.predict_image(image)
-    return Answer(**_seen(image, predictions, recognizer, start)).model_dump_json()
+    return Answer(**_seen(image, predictions, recognizer.gives, start)).model_dump_json()
 
 
 def _recognize_frame(stream, moment, image, seconds):
@@ -283,15 +283,15 @@ def _recognize_frame(stream, moment, image, seconds):
     return FrameAnswer(
         frame=predictions[0].frame,
         time=moment,
-        **_seen(image, predictions, stream.recognizer, start),
+        **_seen(image, predictions, stream.config.gives, start),
     ).model_dump_json()
 
 
-def _seen(image, predictions, recognizer, start):
+def _seen(image, predictions, gives, start):
     return {
         "width": image.shape[1],
         "height": image.shape[0],
-        "gives": recognizer.gives,
+        "gives": gives,
         "faces": [face_of(one) for one in predictions if one.face is not None],
         "seconds": time.perf_counter() - start,
     }

@@ -20,7 +20,7 @@ from ferpipe.faces.landmark_cascade import (
     CROP_SIDE,
     crop_transform,
     load_cascade,
-    read_facts,
+    read_metadata,
 )
 from ferpipe.faces.landmark_network import PointNetwork, export_network
 from ferpipe.faces.landmark_points import (
@@ -174,7 +174,7 @@ def train(faces, folder, recipe=Recipe(), *, seed=0, name="", position=0):
         ("fine", recipe.fine_size, recipe.fine_channels, recipe.fine_epochs, near),
     ):
         path = Path(folder) / f"{stage}.onnx"
-        if path.is_file() and read_facts(path).get("training") == facts["training"]:
+        if path.is_file() and read_metadata(path).get("training") == facts["training"]:
             continue
         crops = _Crops(faces, mean_shape, size, jitter, np.random.default_rng(seed))
         batches = crops.batches(min(recipe.batch_size, len(faces.images)))
@@ -354,10 +354,10 @@ def find_faces(cascade, images):
     missed : ndarray of shape (n,), bool
         Where it finds none.
     """
-    assessors = [cascade and partial(cascade.assess, image) for image in images]
+    rescorers = [cascade and partial(cascade.rescore, image) for image in images]
     found = [
-        find_face(image, assess=assess)
-        for image, assess in zip(images, assessors, strict=True)
+        find_face(image, rescore=rescore)
+        for image, rescore in zip(images, rescorers, strict=True)
     ]
     missed = np.array([face is None for face in found])
     faces = [

@@ -10,8 +10,10 @@ from tqdm import tqdm
 from ferpipe.candide import template_tables as tables
 from ferpipe.candide.camera import project, rotation_matrix
 from ferpipe.candide.model import POSE_NAMES, CandideModel
-from ferpipe.candide.point_fit import Prior, fit_points, visible_points
+from ferpipe.candide.point_fit import fit_points
+from ferpipe.candide.prior import Prior
 from ferpipe.candide.template import ANCHORS, partners, template_model
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_points import MIRRORED, outer_eye_distance
 
 __all__ = [

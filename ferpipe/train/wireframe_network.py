@@ -17,13 +17,13 @@ from ferpipe.candide.camera import mirror_parameters, project, rotation_matrix
 from ferpipe.candide.fit_cascade import load_wireframe_cascade, parameters_in
 from ferpipe.candide.fit_network import WireframeNetwork
 from ferpipe.candide.fit_quality import save_quality_model
-from ferpipe.candide.point_fit import visible_points
 from ferpipe.candide.template import partners
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_cascade import (
     CROP_SIDE,
     crop_transform,
     load_cascade,
-    read_facts,
+    read_metadata,
 )
 from ferpipe.faces.landmark_network import export_network
 from ferpipe.faces.landmark_points import outer_eye_distance
@@ -354,7 +354,7 @@ def train_fitter(faces, model, prior, mean_shape, folder, recipe=FitterRecipe(),
         )
     }
     path = Path(folder) / "wireframe.onnx"
-    if path.is_file() and read_facts(path).get("training") == facts["training"]:
+    if path.is_file() and read_metadata(path).get("training") == facts["training"]:
         return
     rng = np.random.default_rng(seed)
     crops = _Crops(faces, model, prior, mean_shape, recipe, rng, verbose=True)
