@@ -42,6 +42,8 @@ from ferpipe import (
     Cached,
     CandideFitter,
     CNNFeatures,
+    Distillation,
+    EarlyStopping,
     FaceAligner,
     FrameDeltas,
     GaborFeatures,
@@ -60,6 +62,7 @@ from ferpipe import (
     PoolFrames,
     SequenceNetwork,
     Training,
+    WeightAveraging,
     ZernikeFeatures,
 )
 
@@ -93,6 +96,9 @@ QUICK = Training(max_epochs=1, batch_size=6, device="cpu", precision="float32")
 CASES = [
     Case("Augment", Augment(flip=True)),
     Case("Training", Training(lr=0.01)),
+    Case("EarlyStopping", EarlyStopping(patience=3)),
+    Case("WeightAveraging", WeightAveraging(start=0.25)),
+    Case("Distillation", Distillation("fer2013")),
     Case(
         "HOGFeatures",
         HOGFeatures(pixels_per_cell=(5, 4)),

@@ -84,15 +84,15 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         Warns
         -----
         sklearn.exceptions.ConvergenceWarning
-            If the loss stops being finite and ``Training(best_epoch=True)`` has the weights
-            of an earlier epoch: they are kept.
+            If the loss stops being finite and ``EarlyStopping(restore_best_weights=True)``
+            has the weights of an earlier epoch: they are kept.
         """
         import torch
 
         from ferpipe.networks.modules import initialize
         from ferpipe.networks.training import loop
         from ferpipe.networks.training_images import images_seen
-        from ferpipe.networks.weights import read_partner
+        from ferpipe.networks.weights import read_blend
 
         training = Training() if self.training is None else self.training
         check_training(training, loss=self.loss)
@@ -113,15 +113,15 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             module = initialize(self._make_module())
         if self.weights is not None:
             self._start_from_weights(module)
-        partner = None
-        if training.average_with is not None:
-            partner = read_partner(
-                training.average_with, module, self.classes_, self.activation
+        blend = None
+        if training.averaging is not None and training.averaging.blend_with is not None:
+            blend = read_blend(
+                training.averaging.blend_with, module, self.classes_, self.activation
             )
-        # after all that may be refused: teachers take minutes or hours
-        answers = []
-        if training.teacher is not None:
-            answers = self._teach(dataset, groups, training, seed)
+        # after every check: fitting teachers takes minutes or hours
+        kept = []
+        if training.distillation is not None:
+            kept = self._set_soft_targets(dataset, groups, training, seed)
         self._learn_scale(module, dataset)
         vars(self).pop("_folded", None)
         with _drawing(device, seed, draws):
@@ -134,9 +134,9 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 loss={"kind": self.loss, "l2": self.output_l2},
                 device=device,
                 generator=torch.Generator().manual_seed(seed),
-                partner=partner,
+                blend=blend,
             )
-        for path in answers:
+        for path in kept:
             path.unlink(missing_ok=True)
         self.history_ = loop.history(self._net)
         self.weights_ = {
@@ -352,32 +352,33 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 "is nothing to keep; set weights='fer2013' or a file."
             )
 
-    def _teach(self, dataset, groups, training, seed):
-        """Give the samples what a teacher makes of them; return files to remove."""
+    def _set_soft_targets(self, dataset, groups, training, seed):
+        """Set a teacher's probabilities in a dataset; return files to remove later."""
         import torch
 
         from ferpipe.networks.training.distillation import (
-            ask_trained,
             at_best_temperature,
             cross_fit,
             is_trained,
+            predict_trained,
         )
 
+        teacher = training.distillation.teacher
         kept = []
-        if is_trained(training.teacher):
-            taught = ask_trained(training.teacher, dataset, self.classes_, type(self))
+        if is_trained(teacher):
+            soft = predict_trained(teacher, dataset, self.classes_, type(self))
         else:
-            taught, kept = cross_fit(
-                training.teacher,
+            soft, kept = cross_fit(
+                teacher,
                 dataset,
                 self.classes_,
                 groups=groups,
-                n_folds=training.teacher_folds,
+                n_folds=training.distillation.folds,
                 seed=seed,
                 folder=training.checkpoint,
             )
-            taught = at_best_temperature(taught, dataset.y.numpy())
-        dataset.taught = torch.from_numpy(taught)
+            soft = at_best_temperature(soft, dataset.y.numpy())
+        dataset.soft_targets = torch.from_numpy(soft)
         return kept
 
     def _learn_scale(self, module, dataset):

@@ -21,14 +21,14 @@ class Batch:
         Number of frames of each sequence; None for single images.
     n_samples : int
         Number of images or sequences.
-    taught : Tensor of shape (n_samples, n_classes) or None
-        What a teacher makes of each sample.
+    soft_targets : Tensor of shape (n_samples, n_classes) or None
+        Probabilities that a teacher predicts.
     """
 
     frames: torch.Tensor
     lengths: torch.Tensor | None
     n_samples: int
-    taught: torch.Tensor | None = None
+    soft_targets: torch.Tensor | None = None
 
     def __len__(self):
         return self.n_samples
@@ -49,8 +49,8 @@ class FrameDataset(torch.utils.data.Dataset):
 
     Attributes
     ----------
-    taught : float Tensor of shape (n, n_classes) or None
-        What a teacher makes of each of its samples: its batches carry it.
+    soft_targets : float Tensor of shape (n, n_classes) or None
+        Probabilities that a teacher predicts; batches hold those of their samples.
     """
 
     def __init__(self, X, y=None, places=None):
@@ -61,7 +61,7 @@ class FrameDataset(torch.utils.data.Dataset):
         self.X = X
         self.places = None if self.sequences else places
         self.y = torch.as_tensor(y if places is None else y[places])
-        self.taught = None
+        self.soft_targets = None
 
     def __len__(self):
         return len(self.y)
@@ -80,8 +80,8 @@ class FrameDataset(torch.utils.data.Dataset):
         else:
             places = indices if self.places is None else self.places[indices]
             batch = Batch(_to_tensor(_compact(self.X[places])), None, len(indices))
-        if self.taught is not None:
-            batch.taught = self.taught[indices]
+        if self.soft_targets is not None:
+            batch.soft_targets = self.soft_targets[indices]
         return batch, self.y[indices]
 
 
