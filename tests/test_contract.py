@@ -1118,7 +1118,7 @@ def test_every_estimator_is_public_and_has_a_case():
     public = {getattr(ferpipe, name) for name in ferpipe.__all__}
     assert found <= public
     assert found == {type(case.estimator) for case in CASES}
-    assert len(found) == 25
+    assert len(found) == 28
 
 
 def test_enough_is_checked():

@@ -4,11 +4,17 @@ import os
 import threading
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import (
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    column_or_1d,
+    compute_class_weight,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -56,8 +62,27 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
     __metadata_request__fit = {"groups": True}
 
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``training__lr`` and the like also where ``training`` is None.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters. ``training__…`` and ``augment__…`` reach into ``Training()`` and
+            ``Augment()`` where these are None.
+
+        Returns
+        -------
+        self : object
+        """
+        for name, settings in (("training", Training), ("augment", Augment)):
+            is_unset = params.get(name, getattr(self, name)) is None
+            if is_unset and any(key.startswith(f"{name}__") for key in params):
+                params[name] = settings()
+        return super().set_params(**params)
+
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None, sample_weight=None):
         """Train the network.
 
         Parameters
@@ -68,6 +93,10 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             Class labels; at least 2 classes.
         groups : array-like of shape (n,) or None, default=None
             Subject of each sample: a validation share is held out by subject.
+        sample_weight : array-like of shape (n,), float or None, default=None
+            Factors of the samples' losses, relative to their mean; 2 has the effect of a
+            sample that stands twice in a batch. A validation share is weighted too; a
+            teacher that is fitted (:class:`Distillation`) is not.
 
         Returns
         -------
@@ -102,12 +131,21 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         self._check_settings()
         self.classes_, target = _encode_labels(self, X, y)
         check_consistent_length(X, groups)
+        sample_weight = _relative_weights(sample_weight, len(target))
 
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         dataset, valid, groups = self._training_and_validation(
-            X, target, groups, training, seed
+            X, target, groups, sample_weight, training, seed
         )
+        class_weight = None
+        if training.class_weight is not None:
+            class_weight = compute_class_weight(
+                training.class_weight,
+                classes=self.classes_,
+                y=self.classes_[dataset.y.numpy()],
+                sample_weight=None if dataset.weights is None else dataset.weights.numpy(),
+            )
         device = loop.find_device(training.device)
         with _drawing(device, seed) as draws:
             module = initialize(self._make_module())
@@ -135,10 +173,12 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 device=device,
                 generator=torch.Generator().manual_seed(seed),
                 blend=blend,
+                class_weight=class_weight,
             )
         for path in kept:
             path.unlink(missing_ok=True)
         self.history_ = loop.history(self._net)
+        self.n_iter_ = len(self.history_)
         self.weights_ = {
             name: value.cpu().numpy().copy() for name, value in module.state_dict().items()
         }
@@ -211,6 +251,11 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         return self._apply(
             X, lambda module, *batch: self._of_views(module.embeddings, *batch).mean(0)
         )
+
+    @property
+    def backbone_(self):
+        """Name of the convolutional network, or None if frames are features."""
+        return self.backbone
 
     @property
     def net_(self):
@@ -310,11 +355,11 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         module.load_state_dict({name: torch.tensor(w) for name, w in self.weights_.items()})
         return loop.make_net(module, device)
 
-    def _training_and_validation(self, X, target, groups, training, seed):
+    def _training_and_validation(self, X, target, groups, sample_weight, training, seed):
         from ferpipe.networks.training.batches import FrameDataset
 
         if training.validation is None:
-            return FrameDataset(X, target), None, groups
+            return FrameDataset(X, target, weights=sample_weight), None, groups
         if isinstance(training.validation, tuple | list):
             X_valid, y_valid = training.validation
             X_valid = self._check_frames(X_valid, reset=False)
@@ -326,10 +371,13 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                     f"Training(validation=(X, y)) has the class {str(unknown[0])!r}, which "
                     f"y in fit has not: {[str(c) for c in self.classes_]}."
                 )
-            embeddings = np.searchsorted(self.classes_, y_valid)
-            return FrameDataset(X, target), FrameDataset(X_valid, embeddings), groups
+            known = np.searchsorted(self.classes_, y_valid)
+            train = FrameDataset(X, target, weights=sample_weight)
+            return train, FrameDataset(X_valid, known), groups
         inside, outside = split_validation(target, groups, training.validation, seed)
-        train, valid = (FrameDataset(X, target, part) for part in (inside, outside))
+        train, valid = (
+            FrameDataset(X, target, part, sample_weight) for part in (inside, outside)
+        )
         return train, valid, None if groups is None else np.asarray(groups)[inside]
 
     def _start_from_weights(self, module):
@@ -338,7 +386,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         load_backbone(
             module.backbone,
             self.weights,
-            backbone=self.backbone,
+            backbone=self.backbone_,
             activation=self.activation,
             n_channels=self._n_channels(),
         )
@@ -422,6 +470,28 @@ def check_large_enough(shape, augment):
             f"Augment(window={augment.window}) of images of {shape[:2]} pixels has less "
             "than the 8 pixels a side that networks need: set a larger window."
         )
+
+
+def _relative_weights(sample_weight, n_samples):
+    """Return weights with the mean 1, in float32, or None."""
+    if sample_weight is None:
+        return None
+    if np.ndim(sample_weight) == 0:
+        sample_weight = np.full(n_samples, sample_weight)
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            "Sample weights must be 1D array or scalar: sample_weight has the shape "
+            f"{weights.shape}, expected ({n_samples},)."
+        )
+    if weights.min() < 0 or weights.max() == 0:
+        raise ValueError(
+            "sample_weight must hold values of at least 0, and one above 0; the lowest is "
+            f"{weights.min():g}, the highest {weights.max():g}."
+        )
+    return (weights / weights.mean()).astype(np.float32)
 
 
 def _encode_labels(network, X, y):

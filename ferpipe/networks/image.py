@@ -79,6 +79,8 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         One dict an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (under dropout
         and augmentation), ``valid_loss`` and ``valid_accuracy`` (with validation), ``lr``,
         ``seconds``.
+    n_iter_ : int
+        Epochs of the training.
     temperature_ : float
         By which scores are divided; 1 without ``Training(calibrate=True)``.
     training_images_ : ndarray of shape (m,), uint64

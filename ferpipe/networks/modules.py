@@ -236,7 +236,9 @@ class TrainingLoss(nn.Module):
         self.l2 = l2
         self.soft_weight = soft_weight
 
-    def forward(self, scores, target, rows=None, output=None, soft_targets=None):
+    def forward(
+        self, scores, target, rows=None, output=None, soft_targets=None, weights=None
+    ):
         """Mean loss over samples.
 
         Parameters
@@ -251,6 +253,8 @@ class TrainingLoss(nn.Module):
             Output layer, for its L2 term.
         soft_targets : Tensor of shape (n, n_classes) or None, default=None
             A teacher's probabilities of each sample, for the cross-entropy.
+        weights : Tensor of shape (n,) or None, default=None
+            Factor of each sample's loss.
 
         Returns
         -------
@@ -275,6 +279,8 @@ class TrainingLoss(nn.Module):
         losses = mean_of_rows(losses[:, None], rows)[:, 0]
         if self.class_weight is not None:
             losses = losses * self.class_weight[target]
+        if weights is not None:
+            losses = losses * weights
         loss = losses.mean()
         if self.l2:
             loss = loss + self.l2 * output.weight.square().sum()

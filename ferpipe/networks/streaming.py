@@ -65,9 +65,9 @@ def why_not_streamed(model) -> str:
                 f"{type(step).__name__} before the SequenceNetwork may need the whole "
                 "sequence: only PerFrame and FrameDeltas make each frame from the past."
             )
-    if network.backbone is not None:
+    if network.backbone_ is not None:
         return (
-            f"SequenceNetwork(backbone={network.backbone!r}) brings the images of a "
+            f"SequenceNetwork(backbone={network.backbone_!r}) brings the images of a "
             "sequence to mean 0 and deviation 1 as a whole, which later frames change: "
             "make features of images first, with PerFrame, and set backbone=None."
         )
@@ -111,7 +111,7 @@ class SequenceStream:
     >>> from ferpipe import SequenceNetwork, Training
     >>> X = np.random.default_rng(0).normal(size=(4, 5, 6))
     >>> network = SequenceNetwork(
-    ...     backbone=None, bidirectional=False, training=Training(max_epochs=1)
+    ...     bidirectional=False, training=Training(max_epochs=1)
     ... ).fit(X, ["anger", "fear"] * 2)
     >>> stream = network.stream()
     >>> answers = [stream.step(frame) for frame in X[0]]

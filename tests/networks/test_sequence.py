@@ -215,7 +215,7 @@ def test_wrong_input_is_explained():
     X, y = motions(20)
     images, labels = faces(4)
     with pytest.raises(ValueError, match="for features set backbone=None"):
-        SequenceNetwork().fit(X, y)
+        SequenceNetwork(backbone="small_cnn").fit(X, y)
     with pytest.raises(ValueError, match="for images set backbone='small_cnn'"):
         on_motions().fit(images, labels)
     with pytest.raises(ValueError, match="set augment=None"):

@@ -23,12 +23,15 @@ class Batch:
         Number of images or sequences.
     soft_targets : Tensor of shape (n_samples, n_classes) or None
         Probabilities that a teacher predicts.
+    weights : Tensor of shape (n_samples,) or None
+        Factor of each sample's loss.
     """
 
     frames: torch.Tensor
     lengths: torch.Tensor | None
     n_samples: int
     soft_targets: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     def __len__(self):
         return self.n_samples
@@ -45,7 +48,9 @@ class FrameDataset(torch.utils.data.Dataset):
     y : ndarray of shape (n,) or None, default=None
         Classes as integers.
     places : ndarray of int or None, default=None
-        Which samples belong to it, of ``X`` and ``y``; None for all.
+        Which samples belong to it, of ``X``, ``y`` and ``weights``; None for all.
+    weights : ndarray of shape (n,) or None, default=None
+        Factor of each sample's loss; None for 1.
 
     Attributes
     ----------
@@ -53,7 +58,7 @@ class FrameDataset(torch.utils.data.Dataset):
         Probabilities that a teacher predicts; batches hold those of their samples.
     """
 
-    def __init__(self, X, y=None, places=None):
+    def __init__(self, X, y=None, places=None, weights=None):
         y = np.zeros(len(X), np.int64) if y is None else np.asarray(y)
         self.sequences = isinstance(X, list)
         if self.sequences:
@@ -62,6 +67,10 @@ class FrameDataset(torch.utils.data.Dataset):
         self.places = None if self.sequences else places
         self.y = torch.as_tensor(y if places is None else y[places])
         self.soft_targets = None
+        self.weights = None
+        if weights is not None:
+            weights = weights if places is None else weights[places]
+            self.weights = torch.as_tensor(weights, dtype=torch.float32)
 
     def __len__(self):
         return len(self.y)
@@ -82,6 +91,8 @@ class FrameDataset(torch.utils.data.Dataset):
             batch = Batch(_to_tensor(_compact(self.X[places])), None, len(indices))
         if self.soft_targets is not None:
             batch.soft_targets = self.soft_targets[indices]
+        if self.weights is not None:
+            batch.weights = self.weights[indices]
         return batch, self.y[indices]
 
 

@@ -58,8 +58,11 @@ def training_key(module, dataset, valid, training, augment, loss, generator):
     settings = _not_default(training, ignored=_IRRELEVANT | _HASHED)
     changes = None if augment is None else _not_default(augment)
     state = generator.get_state().numpy()
-    soft = None if dataset.soft_targets is None else dataset.soft_targets.numpy()
-    rest = joblib.hash((str(module), weights, settings, changes, loss, state, soft))
+    given = [
+        None if values is None else values.numpy()
+        for values in (dataset.soft_targets, dataset.weights)
+    ]
+    rest = joblib.hash((str(module), weights, settings, changes, loss, state, given))
     return f"{ferpipe.__version__}-{joblib.hash(samples)}-{rest}"
 
 

@@ -81,9 +81,12 @@ class Net(NeuralNet):
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Loss of the scores of a Batch."""
         rows = self.module_.rows_per_sample(X.lengths)
-        soft = None if X.soft_targets is None else X.soft_targets.to(self.device)
+        soft, weights = (
+            None if values is None else values.to(self.device)
+            for values in (X.soft_targets, X.weights)
+        )
         return self.criterion_(
-            y_pred, y_true.to(self.device), rows, self.module_.output, soft
+            y_pred, y_true.to(self.device), rows, self.module_.output, soft, weights
         )
 
     def train_step_single(self, batch, **fit_params):
@@ -110,6 +113,8 @@ class Net(NeuralNet):
             partners, share = mixed
             if inputs.soft_targets is not None:
                 inputs = replace(inputs, soft_targets=inputs.soft_targets[partners])
+            if inputs.weights is not None:
+                inputs = replace(inputs, weights=inputs.weights[partners])
             other = self.get_loss(scores, target[partners], X=inputs, training=True)
             loss = share * loss + (1 - share) * other
         loss.backward()
@@ -297,7 +302,17 @@ _QUIET = {
 
 
 def train(
-    module, dataset, valid, training, augment, *, loss, device, generator, blend=None
+    module,
+    dataset,
+    valid,
+    training,
+    augment,
+    *,
+    loss,
+    device,
+    generator,
+    blend=None,
+    class_weight=None,
 ):
     """Train a module.
 
@@ -321,6 +336,8 @@ def train(
         Source of the batches' order and of the augmentation, on the CPU.
     blend : dict of str to ndarray, or None, default=None
         Weights to blend the mean of ``training.averaging`` with.
+    class_weight : ndarray of shape (n_classes,) or None, default=None
+        Factor of the loss of each class's samples.
 
     Returns
     -------
@@ -341,6 +358,8 @@ def train(
     if training.checkpoint is not None:
         key = training_key(module, dataset, valid, training, augment, loss, generator)
         checkpoint = Checkpoint(training.checkpoint, key)
+    if class_weight is not None:
+        class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
     averaging = None
     if training.averaging is not None:
         first = 1 + math.floor(training.averaging.start * training.max_epochs)
@@ -350,7 +369,7 @@ def train(
         module,
         TrainingLoss,
         criterion__label_smoothing=training.label_smoothing,
-        criterion__class_weight=_class_weights(training.class_weight, dataset.y),
+        criterion__class_weight=class_weight,
         criterion__soft_weight=0.0 if distillation is None else distillation.weight,
         **{f"criterion__{name}": value for name, value in loss.items()},
         optimizer=optimizer,
@@ -486,13 +505,6 @@ def _best_epoch(net):
         if isinstance(callback, WatchValidation) and callback.best_weights_ is not None:
             return callback.best_epoch_
     return None
-
-
-def _class_weights(class_weight, target):
-    if class_weight is None:
-        return None
-    counts = torch.bincount(target)
-    return len(target) / (len(counts) * counts.float())
 
 
 def uses_bfloat16(precision, device):

@@ -165,8 +165,9 @@ default="one_cycle"
     label_smoothing : float, default=0.0
         Share of the target given to all classes alike, in [0, 1); only for the
         cross-entropy.
-    class_weight : {None, "balanced"}, default=None
-        "balanced" weights the loss of each sample by ``n / (n_classes * count)``.
+    class_weight : dict, "balanced" or None, default=None
+        Factor of the loss of each class's samples, by label; classes that the dict leaves
+        out have 1. "balanced" is ``n / (n_classes * count)``.
     sampling : {"shuffle", "balanced"}, default="shuffle"
         "balanced" shows every class equally often in each epoch, which keeps its length:
         rare classes are repeated, frequent ones are shown in part.
@@ -216,7 +217,7 @@ default="one_cycle"
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "schedule": [StrOptions({"constant", "one_cycle", "cosine", "reduce_on_plateau"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-        "class_weight": [StrOptions({"balanced"}), None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
         "sampling": [StrOptions({"shuffle", "balanced"})],
         "validation": [Interval(Real, 0, 0.5, closed="right"), tuple, list, None],
         "early_stopping": [EarlyStopping, None],
