@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, delayed
 from scipy.ndimage import gaussian_filter1d
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from ferpipe._base import SampleMixin
+from ferpipe._checks import as_list
 from ferpipe._compat import (
     HasMethods,
     Interval,
@@ -34,7 +36,7 @@ __all__ = ["CandideFitter"]
 _N_POSE = len(POSE_NAMES)
 
 
-class CandideFitter(TransformerMixin, BaseEstimator):
+class CandideFitter(SampleMixin, BaseEstimator):
     """Fit a wireframe to the face in each image: how it is turned, who it is, what it does.
 
     Two small networks, trained on photos and on synthetic faces whose parameters are known,
@@ -98,8 +100,6 @@ class CandideFitter(TransformerMixin, BaseEstimator):
     (2, 79)
     """
 
-    stateless = True
-
     _parameter_constraints: dict = {
         "output": [StrOptions({"units", "actions", "pose", "parameters", "vertices"})],
         "detector": [str, Path, None],
@@ -142,13 +142,6 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @property
-    def input_kind(self):
-        """Kind of data: images or sequences of any size, either of them before fit."""
-        if not hasattr(self, "takes_sequences_"):
-            return "raw"
-        return "raw sequences" if self.takes_sequences_ else "raw images"
-
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the images and remember whether they are sequences.
@@ -168,9 +161,6 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         if self.detector is not None:
             check_detector(self.detector)
         self.takes_sequences_ = _are_sequences(X)
-        # lists of arrays are not put into data frames
-        keys = set() if self.takes_sequences_ else {"transform"}
-        self._sklearn_auto_wrap_output_keys = keys
         _frames_of(X)
         return self
 
@@ -274,22 +264,6 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         names = np.array(model.parameter_names, dtype=object)
         return self._columns(names)
 
-    def set_output(self, *, transform=None):
-        """Set what images give: an array or a data frame; sequences always give lists.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            As in scikit-learn.
-
-        Returns
-        -------
-        self : CandideFitter
-        """
-        if getattr(self, "takes_sequences_", False):
-            return self
-        return super().set_output(transform=transform)
-
     def _finder(self):
         if self.objective is None:
             return load_own_cascade()
@@ -378,16 +352,20 @@ class CandideFitter(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
+        tags.stateless = True
+        # either of them before fit
+        tags.input_tags.images = not getattr(self, "takes_sequences_", False)
+        tags.input_tags.sequences = getattr(self, "takes_sequences_", True)
+        tags.input_tags.raw_sizes = True
         return tags
 
 
 def _are_sequences(X):
     """Tell sequences of images from images."""
-    if isinstance(X, np.ndarray) and X.dtype != object:
+    X = as_list(X)
+    if isinstance(X, np.ndarray):
         return X.ndim == 5 or (X.ndim == 4 and X.shape[3] > 4)
-    first = X[0] if isinstance(X, list | tuple | np.ndarray) and len(X) else None
+    first = X[0] if isinstance(X, list) and X else None
     if isinstance(first, np.ndarray):
         return first.ndim == 4 or (first.ndim == 3 and first.shape[2] > 4)
     if not isinstance(first, list | tuple) or not len(first):

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import GridSearchCV
 from sklearn.utils import Bunch
 
+from ferpipe._compat import CandidateSearch
 from ferpipe.caching.events import Journal
 from ferpipe.caching.store import Store, content_hash
 from ferpipe.experiments.plan import Plan
@@ -404,17 +404,10 @@ class _Known(BaseEstimator):
         return self
 
 
-class _Replayed(GridSearchCV):
-    """Takes the candidates as a list."""
-
-    def _run_search(self, evaluate_candidates):
-        evaluate_candidates(self.param_grid)
-
-
 def _join(tried, rows, n_inner):
     """Make ``cv_results_`` of the rows of each candidate on each inner fold."""
     known = iter(rows)
-    replayed = _Replayed(
+    replayed = CandidateSearch(
         _Known(),
         tried,
         cv=[([0], [0])] * n_inner,

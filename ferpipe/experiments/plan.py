@@ -495,7 +495,7 @@ def _try_scorers(names, target, folds, classifier):
 def _check_kind(pipeline, kind):
     """Refuse images for a pipeline of sequences, and the other way round."""
     for step in first_steps(pipeline):
-        taken = getattr(step, "input_kind", kind)
+        taken = input_kind(step) or kind
         if taken not in (kind, f"raw {kind}", "raw"):
             raise DataError(
                 f"the data set holds {kind}, but the pipeline begins with "

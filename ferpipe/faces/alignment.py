@@ -4,13 +4,13 @@ from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 
+from ferpipe._base import RawImageMixin
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.faces.detection import check_detector
 from ferpipe.faces.landmark_points import eye_centers
 from ferpipe.faces.landmarks import (
-    FromRawImages,
     NoFaceError,
     load_model,
     locate_faces,
@@ -82,9 +82,7 @@ def align_face(image, matrix, size, *, landmarks=None):
     return crop
 
 
-class FaceAligner(
-    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
-):  # type: ignore[call-arg]
+class FaceAligner(RawImageMixin, BaseEstimator):
     """Find the face in each image and cut it out, eyes level and at fixed places.
 
     Images of any sizes go in, crops of one size come out: what every later step takes. The

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
 import ferpipe
+from ferpipe._base import RawImageMixin
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.faces.detection import Face, check_detector, find_face
 from ferpipe.faces.landmark_cascade import load_cascade
@@ -22,7 +23,6 @@ from ferpipe.geometry import invert, similarity, transform_points, warp
 from ferpipe.io.images import check_raw_images, read_image
 
 __all__ = [
-    "FromRawImages",
     "LandmarkPredictor",
     "NoFaceError",
     "central_face",
@@ -37,56 +37,7 @@ _CENTRAL_WIDTH = 0.79
 _CENTRAL_CENTER = (0.5, 0.57)
 
 
-class FromRawImages:
-    """What LandmarkPredictor and FaceAligner share: any images in, no table out, no fit."""
-
-    input_kind = "raw images"
-    stateless = True
-    _gives: str
-
-    def get_feature_names_out(self, input_features=None):
-        """Raise an error: what comes out has no names.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's interface.
-
-        Raises
-        ------
-        ValueError
-            Always.
-        """
-        raise ValueError(
-            f"Only feature vectors have names, and {type(self).__name__} gives "
-            f"{self._gives}."
-        )
-
-    def set_output(self, *, transform=None):
-        """Do nothing: what comes out has no table form.
-
-        Parameters
-        ----------
-        transform : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : estimator
-        """
-        return self
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
-
-
-class LandmarkPredictor(
-    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
-):  # type: ignore[call-arg]
+class LandmarkPredictor(RawImageMixin, BaseEstimator):
     """The 68 points of the face in each image.
 
     Images of any sizes go in, in which one person's face is looked for
@@ -342,19 +293,23 @@ class NoFaceError(ValueError):
         )
 
 
-def central_face(image) -> Face:
-    """Return the box of a face that fills an image as FER2013's crops do.
+def central_face(image, *, width=_CENTRAL_WIDTH, center=_CENTRAL_CENTER) -> Face:
+    """Return the box of a face in the middle of an image, by default as FER2013's crops.
 
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3)
         An image.
+    width : float, default=0.79
+        Width of the face, in sides of the largest square in the middle of the image.
+    center : (float, float), default=(0.5, 0.57)
+        ``(x, y)`` of its center, in sides of that square from its top left corner.
     """
-    height, width = image.shape[:2]
-    side = min(height, width)
-    x = (width - side) / 2 + (_CENTRAL_CENTER[0] - _CENTRAL_WIDTH / 2) * side
-    y = (height - side) / 2 + (_CENTRAL_CENTER[1] - _CENTRAL_WIDTH / 2) * side
-    return Face((x, y, _CENTRAL_WIDTH * side, _CENTRAL_WIDTH * side), 0.0)
+    rows, columns = image.shape[:2]
+    side = min(rows, columns)
+    x = (columns - side) / 2 + (center[0] - width / 2) * side
+    y = (rows - side) / 2 + (center[1] - width / 2) * side
+    return Face((x, y, width * side, width * side), 0.0)
 
 
 def load_model(model):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ferpipe._checks import as_list
+
 __all__ = [
     "LARGEST_IMAGE",
     "as_uint8",
@@ -144,7 +146,8 @@ def check_raw_images(X, *, name="X") -> list[np.ndarray]:
     ValueError
         If there is no image, or one is none.
     """
-    if not isinstance(X, list | tuple):
+    X = as_list(X)
+    if not isinstance(X, list):
         X = np.asarray(X)
         if X.ndim == 0:
             raise TypeError(
@@ -185,7 +188,8 @@ def check_raw_sequences(X, *, name="X") -> list[list[np.ndarray]]:
     ValueError
         If there is no sequence, one has no frame, or a frame is no image.
     """
-    if not isinstance(X, list | tuple):
+    X = as_list(X)
+    if not isinstance(X, list):
         X = np.asarray(X)
         if X.dtype != object and X.ndim < 4:
             raise ValueError(

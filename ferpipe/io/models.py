@@ -15,11 +15,10 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from joblib.numpy_pickle import NumpyPickler
-from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._base import first_steps
+from ferpipe._base import first_steps, input_kind
+from ferpipe._compat import BaseSearchCV, NumpyPickler
 from ferpipe.io.card import (
     FORMAT,
     card_path,
@@ -212,11 +211,11 @@ def describe_input(model) -> dict[str, Any]:
         for attribute in ("image_shape_", "frame_shape_"):
             if hasattr(step, attribute):
                 shape = [int(n) for n in getattr(step, attribute)]
-                return {"kind": step.input_kind, "shape": shape}
+                return {"kind": input_kind(step) or "unknown", "shape": shape}
         if hasattr(step, "n_features_in_"):
             return {"kind": "features", "shape": [int(step.n_features_in_)]}
-        if hasattr(step, "input_kind"):
-            return {"kind": step.input_kind, "shape": []}
+        if input_kind(step) is not None:
+            return {"kind": input_kind(step), "shape": []}
         if getattr(step, "estimator", None) is not None:
             return describe_input(step.estimator)
     return {"kind": "unknown", "shape": []}

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import (
     check_array,
     check_consistent_length,
@@ -19,17 +19,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from ferpipe._base import SampleMixin
 from ferpipe._compat import fit_context, validate_parameters
 from ferpipe.networks.training.augment import Augment
 from ferpipe.networks.training.settings import Training, check_training, split_validation
 
-__all__ = ["BACKBONE_NAMES", "NetworkMixin"]
-
-# keys of networks.frames.BACKBONES, which loads torch
-BACKBONE_NAMES = (
-    *("small_cnn", "hog_cnn", "residual", "wide_residual", "paper_000", "paper_002"),
-    *("paper_002_vgg", "paper_003", "paper_004", "paper_004_unsteered"),
-)
+__all__ = ["NetworkMixin"]
 
 
 def _has_probabilities(network):
@@ -50,15 +45,25 @@ def _has_margins(network):
     return True
 
 
-class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin):
+class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin):
     """Fit, predict, encode and pickle a network.
 
-    An estimator gives three methods of its own: ``_check_frames(X, reset)`` checks the
-    data and learns or compares the frame's shape, ``_make_module()`` builds the torch
-    module for that shape and ``classes_``, ``_check_settings()`` refuses parameters that
-    do not go together. The skorch net is ``net_``; pickles hold its weights as numpy
-    arrays and it is built again when it is first used.
+    A subclass implements ``_check_frames``, ``_check_settings``, ``_n_channels`` and
+    ``_make_module``, and may extend ``backbone_``, ``_views`` and ``_learn_scale``. The
+    skorch net is ``net_``; pickles hold its weights as numpy arrays, from which it is built
+    again when it is first used.
     """
+
+    # parameters that every subclass has
+    backbone: str | None
+    activation: str
+    loss: str
+    output_l2: float
+    weights: str | PathLike[str] | None
+    freeze: bool
+    training: Training | None
+    augment: Augment | None
+    random_state: Any
 
     __metadata_request__fit = {"groups": True}
 
@@ -126,7 +131,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         training = Training() if self.training is None else self.training
         check_training(training, loss=self.loss)
         if self.augment is not None:
-            self.augment._validate_params()
+            validate_parameters(self.augment)
         X = self._check_frames(X, reset=True)
         self._check_settings()
         self.classes_, target = _encode_labels(self, X, y)
@@ -282,8 +287,6 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
         tags.non_deterministic = False
         return tags
 
@@ -303,8 +306,24 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         return self._apply(X, method)
 
+    def _check_frames(self, X, reset):
+        """Check the data, and learn the shape of a frame or compare it with that of fit."""
+        raise NotImplementedError
+
+    def _check_settings(self):
+        """Refuse parameters that do not suit each other or the shape of a frame."""
+        raise NotImplementedError
+
+    def _n_channels(self):
+        """Return 1 for gray frames and 3 for RGB."""
+        raise NotImplementedError
+
+    def _make_module(self):
+        """Build the torch module for the shape of a frame and ``classes_``."""
+        raise NotImplementedError
+
     def _views(self, frames):
-        """Return what the network looks at to decide, a list of frames."""
+        """Return the views of the frames that are averaged for a prediction, a list."""
         return [frames]
 
     def _of_views(self, function, frames, lengths):
@@ -430,7 +449,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         return kept
 
     def _learn_scale(self, module, dataset):
-        """Networks on images standardize each by itself and have nothing to learn."""
+        """Learn the scale of features; images are standardized each by itself."""
 
 
 NETWORK_CONSTRAINTS: dict = {

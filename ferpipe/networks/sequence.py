@@ -5,10 +5,10 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._base import SequenceMixin
 from ferpipe._compat import Interval, StrOptions
+from ferpipe.networks.backbones.registry import BACKBONES, find_backbone
 from ferpipe.networks.estimator import (
-    BACKBONE_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
     check_large_enough,
@@ -19,7 +19,7 @@ from ferpipe.networks.estimator import (
 __all__ = ["SequenceNetwork"]
 
 
-class SequenceNetwork(NetworkMixin, BaseEstimator):
+class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     """Classify or encode sequences of face images, or of features a frame.
 
     A convolutional network sees each frame, recurrent layers read the frames in order,
@@ -138,10 +138,8 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     (4, 64)
     """
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {
-        "backbone": [StrOptions({"auto", *BACKBONE_NAMES}), None],
+        "backbone": [StrOptions({"auto", *BACKBONES}), None],
         "rnn_type": [StrOptions({"rnn", "gru", "lstm"})],
         "hidden_size": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "bidirectional": ["boolean"],
@@ -216,12 +214,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         return SequenceStream(self)
 
     def _check_frames(self, X, reset):
-        X = check_sequences(X)
-        shape = X[0].shape[1:]
-        if reset:
-            self.frame_shape_ = shape
-        check_frame_shape(shape, self.frame_shape_, self, kind="frames")
-        return X
+        return self._check_sequences(X, reset=reset)
 
     def _check_settings(self):
         check_widths("hidden_size", self.hidden_size)
@@ -262,13 +255,12 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         return 1 if len(self.frame_shape_) == 2 else 3
 
     def _make_module(self):
-        from ferpipe.networks.backbones.general import BACKBONES
         from ferpipe.networks.modules import FeatureScaler, SequenceClassifier
 
         if self.backbone_ is None:
             frames = FeatureScaler(self.frame_shape_[0])
         else:
-            frames = BACKBONES[self.backbone_](self._n_channels(), self.activation)
+            frames = find_backbone(self.backbone_)(self._n_channels(), self.activation)
         return SequenceClassifier(
             frames,
             len(self.classes_),

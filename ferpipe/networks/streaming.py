@@ -6,8 +6,10 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ferpipe._base import input_kind
 from ferpipe._compat import validate_parameters
 from ferpipe._system.threads import at_most
+from ferpipe.networks.estimator import NetworkMixin
 from ferpipe.sequences import FrameDeltas, PerFrame
 
 __all__ = ["SequenceStream", "read_next", "why_not_streamed"]
@@ -197,8 +199,11 @@ def _parts(model):
     steps = [model]
     if isinstance(model, Pipeline):
         steps = [step for _, step in model.steps if step not in (None, "passthrough")]
-    # SequenceNetwork, which this module cannot import, for it imports this one
-    places = [index for index, step in enumerate(steps) if hasattr(step, "stream")]
+    places = [
+        index
+        for index, step in enumerate(steps)
+        if isinstance(step, NetworkMixin) and input_kind(step) == "sequences"
+    ]
     if not places:
         return steps, None, []
     return steps[: places[0]], steps[places[0]], steps[places[0] + 1 :]

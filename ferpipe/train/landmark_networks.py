@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ferpipe._system.processes import in_processes
 from ferpipe.faces.alignment import eye_transform
-from ferpipe.faces.detection import Face, find_face
+from ferpipe.faces.detection import find_face
 from ferpipe.faces.landmark_cascade import (
     CROP_SIDE,
     crop_transform,
@@ -31,6 +31,7 @@ from ferpipe.faces.landmark_points import (
     outer_eye_distance,
     read_pts,
 )
+from ferpipe.faces.landmarks import central_face
 from ferpipe.geometry import fit_similarity, transform_points, warp
 from ferpipe.io.images import read_image
 from ferpipe.train.crop_loop import train_network
@@ -360,7 +361,8 @@ def find_faces(cascade, images):
     ]
     missed = np.array([face is None for face in found])
     faces = [
-        face or _central_face(image) for face, image in zip(found, images, strict=True)
+        face or central_face(image, width=_START_WIDTH, center=(0.5, 0.5))
+        for face, image in zip(found, images, strict=True)
     ]
     return faces, missed
 
@@ -398,13 +400,8 @@ def _mean_box(faces, mean_shape):
     return float(np.median(widths)), np.median(centers, axis=0) * (0, 1)
 
 
-def _central_face(image):
-    """Return the box that faces start from when the detector finds none."""
-    height, width = image.shape
-    side = 0.55 * min(height, width)
-    return Face(((width - side) / 2, (height - side) / 2, side, side), 0.0)
-
-
+# width of the box that faces start from when the detector finds none, in sides
+_START_WIDTH = 0.55
 # crops by which the ranges of 8-bit activations are set
 _N_CALIBRATION = 300
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -155,7 +157,10 @@ def test_a_second_run_takes_every_step_from_the_store(tmp_path):
 
 
 def test_stateless_steps_transform_a_sample_once(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(PoolFrames, "stateless", True, raising=False)
+    tags = PoolFrames.__sklearn_tags__
+    monkeypatch.setattr(
+        PoolFrames, "__sklearn_tags__", lambda self: replace(tags(self), stateless=True)
+    )
     bunch, spec, expected = run
     # for each of the two alternatives of the search
     for n_computed in (2 * 60, 0):

@@ -95,7 +95,8 @@ class Net(NeuralNet):
             return self._forward_and_backward(batch)
 
     def _forward_and_backward(self, batch):
-        self._set_training(True)
+        self.module_.train()
+        self.criterion_.train()
         inputs, target = batch
         lengths = inputs.lengths
         frames = inputs.frames.to(self.device)
