@@ -43,6 +43,8 @@ from ferpipe import (
     Cached,
     CandideFitter,
     CNNFeatures,
+    Distillation,
+    EarlyStopping,
     FaceAligner,
     FrameDeltas,
     GaborFeatures,
@@ -61,6 +63,7 @@ from ferpipe import (
     PoolFrames,
     SequenceNetwork,
     Training,
+    WeightAveraging,
     ZernikeFeatures,
 )
 from ferpipe._base import InputTags, input_kind
@@ -96,6 +99,9 @@ QUICK = Training(max_epochs=1, batch_size=6, device="cpu", precision="float32")
 CASES = [
     Case("Augment", Augment(flip=True)),
     Case("Training", Training(lr=0.01)),
+    Case("EarlyStopping", EarlyStopping(patience=3)),
+    Case("WeightAveraging", WeightAveraging(start=0.25)),
+    Case("Distillation", Distillation("fer2013")),
     Case(
         "HOGFeatures",
         HOGFeatures(pixels_per_cell=(5, 4)),
@@ -1171,7 +1177,7 @@ def test_every_estimator_is_public_and_has_a_case():
     public = {getattr(ferpipe, name) for name in ferpipe.__all__}
     assert found <= public
     assert found == {type(case.estimator) for case in CASES}
-    assert len(found) == 25
+    assert len(found) == 28
 
 
 def test_no_check_is_lost():

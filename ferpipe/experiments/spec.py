@@ -83,6 +83,27 @@ _TAKES_PRETRAINED = (FrozenEstimator, "estimator")
 _FOLDS = {"StratifiedKFold": {"n_splits": 5, "shuffle": True}}
 _INNER = {"StratifiedKFold": {"n_splits": 3, "shuffle": True}}
 
+# keys and names of before -> of now, or where they stand now
+_RENAMED = {
+    "AdaptiveHistogramEqualizer": "CLAHE",
+    "average_from": "averaging: {WeightAveraging: {start: ...}}",
+    "average_with": "averaging: {WeightAveraging: {blend_with: ...}}",
+    "best_epoch": "early_stopping: {EarlyStopping: {restore_best_weights: ...}}",
+    "cell": "rnn_type",
+    "choose_by": "refit",
+    "colour": "color",
+    "folds": "outer_cv",
+    "frames": "backbone",
+    "hidden": "hidden_size",
+    "inner": "inner_cv",
+    "patience": "early_stopping: {EarlyStopping: {patience: ...}}",
+    "readout": "pooling",
+    "teacher": "distillation: {Distillation: {teacher: ...}}",
+    "teacher_folds": "distillation: {Distillation: {folds: ...}}",
+    "teacher_share": "distillation: {Distillation: {weight: ...}}",
+    "views": "tta",
+}
+
 
 class SpecError(ValueError):
     """A mistake in an experiment file; the message begins with the place in the file."""
@@ -933,7 +954,11 @@ def suggest(name: object, kind: str, known: Iterable[str]) -> str:
     refusal = f"{name!r} is not a known {kind}"
     if "." in str(name):
         return f"{refusal}; dotted paths are not taken."
-    return f"{refusal}. {nearest_words(name, sorted(map(str, known)))}"
+    words = sorted(map(str, known))
+    now = _RENAMED.get(str(name), "")
+    if now.partition(":")[0] in words:
+        return f"{refusal}. It is called {now} now."
+    return f"{refusal}. {nearest_words(name, words)}"
 
 
 def _refuse(path: str, name: object, kind: str, known: Iterable[str]) -> NoReturn:

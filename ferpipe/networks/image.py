@@ -6,8 +6,8 @@ from sklearn.base import BaseEstimator
 
 from ferpipe._base import ImageMixin
 from ferpipe._compat import Interval, StrOptions
+from ferpipe.networks.backbones.registry import BACKBONES, find_backbone
 from ferpipe.networks.estimator import (
-    BACKBONE_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
     check_large_enough,
@@ -79,6 +79,8 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
         One dict an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (under dropout
         and augmentation), ``valid_loss`` and ``valid_accuracy`` (with validation), ``lr``,
         ``seconds``.
+    n_iter_ : int
+        Epochs of the training.
     temperature_ : float
         By which scores are divided; 1 without ``Training(calibrate=True)``.
     training_images_ : ndarray of shape (m,), uint64
@@ -116,7 +118,7 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "backbone": [StrOptions(set(BACKBONE_NAMES))],
+        "backbone": [StrOptions(set(BACKBONES))],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "activation": [StrOptions({"elu", "relu"})],
@@ -170,11 +172,10 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
         return 1 if len(self.image_shape_) == 2 else 3
 
     def _make_module(self):
-        from ferpipe.networks.backbones.general import BACKBONES
         from ferpipe.networks.modules import FrameClassifier
 
         return FrameClassifier(
-            BACKBONES[self.backbone](self._n_channels(), self.activation),
+            find_backbone(self.backbone)(self._n_channels(), self.activation),
             len(self.classes_),
             dense=widths(self.dense),
             dropout=self.dropout,

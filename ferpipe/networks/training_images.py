@@ -12,7 +12,7 @@ from ferpipe.networks.weights import OWN, fingerprints_beside, weights_file
 __all__ = ["images_seen", "known_training_images"]
 
 # parameters whose value names trained weights
-_NAMING = ("weights", "teacher", "average_with")
+_NAMING = ("weights", "teacher", "blend_with")
 
 
 def known_training_images(pipeline, grid=()) -> dict[str, np.ndarray | None]:

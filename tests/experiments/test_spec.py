@@ -239,6 +239,46 @@ def test_mistakes_name_their_place_and_the_right_word(mapping, message):
         compile_spec(mapping)
 
 
+def training(**settings):
+    return with_pipeline({"c": {"ImageNetwork": {"training": {"Training": settings}}}})
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (with_evaluate({"folds": {}}), "evaluate: 'folds' .* called outer_cv now"),
+        (with_evaluate({"inner": {}}), "'inner' .* called inner_cv now"),
+        (with_evaluate({"choose_by": "accuracy"}), "'choose_by' .* called refit now"),
+        *(
+            (
+                with_pipeline({"c": {"SequenceNetwork": {old: None}}}),
+                f"'{old}' .* {new} now",
+            )
+            for old, new in (
+                ("frames", "backbone"),
+                ("cell", "rnn_type"),
+                ("hidden", "hidden_size"),
+                ("readout", "pooling"),
+            )
+        ),
+        (with_pipeline({"c": {"ImageNetwork": {"views": "flip"}}}), "'views' .* tta now"),
+        (with_pipeline({"c": "AdaptiveHistogramEqualizer"}), "called CLAHE now"),
+        (training(average_from=0.5), "averaging: {WeightAveraging: {start: ...}} now"),
+        (training(average_with="a"), "averaging: {WeightAveraging: {blend_with: ...}} now"),
+        (training(teacher="a"), "distillation: {Distillation: {teacher: ...}} now"),
+        (training(teacher_share=0.5), "distillation: {Distillation: {weight: ...}} now"),
+        (training(teacher_folds=3), "distillation: {Distillation: {folds: ...}} now"),
+        (training(patience=3), "early_stopping: {EarlyStopping: {patience: ...}} now"),
+        (training(best_epoch=True), "{EarlyStopping: {restore_best_weights: ...}} now"),
+        # a name of before that belongs elsewhere
+        (with_pipeline({"c": {"SVC": {"frames": 1}}}), "Known: .*kernel"),
+    ],
+)
+def test_keys_of_before_name_those_of_now(mapping, message):
+    with pytest.raises(SpecError, match=message):
+        compile_spec(mapping)
+
+
 def test_a_part_of_a_union_may_be_left_out():
     pca = {"PCA": {"n_components": {"try": [2, 3]}}}
     parts = {"few": {"try": [pca, "drop"]}, "all": "StandardScaler", "never": "drop"}
