@@ -10,7 +10,7 @@ from ferpipe.datasets.files import (
     visible_files,
 )
 from ferpipe.datasets.labels import canonical_label
-from ferpipe.io.images import read_frames
+from ferpipe.io.videos import read_frames
 
 __all__ = ["load_afew"]
 

@@ -12,9 +12,9 @@ from ferpipe.datasets.files import (
     visible_files,
 )
 from ferpipe.datasets.labels import canonical_label
-from ferpipe.io.images import read_frames, read_image
+from ferpipe.io.images import IMAGE_SUFFIXES, read_image
 from ferpipe.io.patterns import safe_pattern
-from ferpipe.io.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ferpipe.io.videos import VIDEO_SUFFIXES, read_frames
 
 __all__ = ["load_image_folder", "load_sequence_folder"]
 

@@ -1,21 +1,27 @@
-"""Read any image, and the frames of a video one at a time."""
+"""Read any image, and check raw images and sequences of them."""
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "LARGEST_IMAGE",
     "as_uint8",
     "check_raw_images",
     "check_raw_sequences",
-    "read_frames",
     "read_image",
 ]
 
+# endings of file names that loaders search folders for
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"),
+        *(".webp", ".jp2", ".avif"),
+    }
+)
 # 50 million pixels: most photos of phones; 150 MB as RGB, 500 MB while a file is decoded
 LARGEST_IMAGE = 50_000_000
 # OpenCV warps no image with a longer side
@@ -199,50 +205,6 @@ def check_raw_sequences(X, *, name="X") -> list[list[np.ndarray]]:
         check_raw_images(sequence, name=f"{name}[{index}]")
         for index, sequence in enumerate(X)
     ]
-
-
-def read_frames(path, *, gray=True) -> Iterator[tuple[float, np.ndarray]]:
-    """Read the frames of a video file, one at a time.
-
-    Parameters
-    ----------
-    path : str or path
-        A file in any format that OpenCV reads (MP4, AVI, MOV, …).
-    gray : bool, default=True
-        Turn colors into gray.
-
-    Yields
-    ------
-    time : float
-        When the frame is shown, in seconds from the beginning, as the file says it; frames
-        of a video with a variable rate keep their own times.
-    frame : ndarray of shape (h, w) or (h, w, 3), uint8
-        Gray values or RGB, in the order of the video, upright.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If no frame can be read.
-    """
-    import cv2
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: there is no such video file.")
-    code = cv2.COLOR_BGR2GRAY if gray else cv2.COLOR_BGR2RGB
-    video = cv2.VideoCapture(str(path))
-    try:
-        found, frame = video.read()
-        if not found:
-            raise ValueError(
-                f"{path}: no frame can be read; a video (MP4, AVI, …) was expected."
-            )
-        while found:
-            yield video.get(cv2.CAP_PROP_POS_MSEC) / 1000, cv2.cvtColor(frame, code)
-            found, frame = video.read()
-    finally:
-        video.release()
 
 
 def _read_file(file, name, gray, max_pixels):

@@ -14,6 +14,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ferpipe._system.processes import in_processes
+from ferpipe.datasets.pts import read_pts
 from ferpipe.faces.alignment import eye_transform
 from ferpipe.faces.detection import Face, find_face
 from ferpipe.faces.landmark_cascade import (
@@ -29,7 +30,6 @@ from ferpipe.faces.landmark_points import (
     N_POINTS,
     eye_centers,
     outer_eye_distance,
-    read_pts,
 )
 from ferpipe.geometry import fit_similarity, transform_points, warp
 from ferpipe.io.images import read_image

@@ -12,7 +12,7 @@ from ferpipe import (
     PerFrame,
     PoolFrames,
 )
-from ferpipe.io.images import read_frames
+from ferpipe.io.videos import read_frames
 from ferpipe.recognition.recognizer import Recognizer
 
 
