@@ -10,10 +10,10 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from joblib.numpy_pickle import NumpyPickler
 from sklearn.model_selection._search import BaseSearchCV
@@ -48,7 +48,14 @@ _PAUSES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.21)
 
 
 def save(
-    model, path, *, data="", protocol="", scores=None, crop_template=None, trusted=()
+    model: Any,
+    path: Path | str,
+    *,
+    data: str = "",
+    protocol: str = "",
+    scores: Mapping[str, float | None] | None = None,
+    crop_template: dict[str, Any] | None = None,
+    trusted: Iterable[str] = (),
 ) -> Path:
     """Save a fitted model and its card.
 
@@ -139,7 +146,7 @@ def save(
     return path
 
 
-def load(path, *, trusted: Iterable[str] = ()) -> Any:
+def load(path: Path | str, *, trusted: Iterable[str] = ()) -> Any:
     """Load a model that ``save`` wrote, without running code from the file.
 
     Parameters
@@ -193,7 +200,7 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
     )
 
 
-def describe_input(model) -> dict[str, Any]:
+def describe_input(model: Any) -> dict[str, Any]:
     """Return what a fitted model takes: the record of its first step that knows.
 
     Parameters
@@ -225,11 +232,11 @@ def describe_input(model) -> dict[str, Any]:
 class _Pickler(NumpyPickler):
     """Pickles as joblib does, with best estimators in the place of searches."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self.notes = []
+        self.notes: list[str] = []
 
-    def save(self, obj):
+    def save(self, obj: Any) -> Any:
         """Write an object."""
         if isinstance(obj, BaseSearchCV):
             search, obj = obj, _best(obj)
@@ -242,7 +249,7 @@ class _Pickler(NumpyPickler):
         return super().save(obj)
 
 
-def _best(search):
+def _best(search: Any) -> Any:
     if hasattr(search, "best_estimator_"):
         return search.best_estimator_
     if hasattr(search, "cv_results_"):
@@ -253,7 +260,7 @@ def _best(search):
     return search.estimator
 
 
-def _unpickle(file, trusted):
+def _unpickle(file: BinaryIO, trusted: frozenset[str]) -> Any:
     file.seek(0)
     try:
         model = unpickle(file, trusted)
@@ -268,13 +275,13 @@ def _unpickle(file, trusted):
     return model
 
 
-def _names(trusted):
+def _names(trusted: Iterable[str]) -> frozenset[str]:
     if isinstance(trusted, str):
         raise TypeError(f"trusted must be a list of names, got the text {trusted!r}.")
     return frozenset(map(str, trusted))
 
 
-def _check_place(path):
+def _check_place(path: Path) -> None:
     """Refuse to write over a file that is no card."""
     card = card_path(path)
     if card == path:
@@ -292,11 +299,11 @@ def _check_place(path):
         )
 
 
-def _or_null(score):
+def _or_null(score: float | None) -> float | None:
     return None if score is None or score != score else float(score)
 
 
-def _warn_of_versions(path, saved):
+def _warn_of_versions(path: Path, saved: dict[str, str]) -> None:
     now = package_versions()
     other = [
         f"{name} {saved[name]} (now {now[name]})"
