@@ -62,7 +62,7 @@ def test_the_whole_job(file, tmp_path, capsys):
     assert main([str(file), "--out", str(out), "--n-jobs", "1"]) == 0
     printed = capsys.readouterr().out
     assert "synthetic" in printed
-    assert "4 candidates; outer folds: 2 by subject and 2 plain" in printed
+    assert "4 candidates; outer folds: 2 by subject and 2 stratified" in printed
     assert sorted(path.name for path in out.iterdir()) == WRITTEN
     results = json.loads((out / "results.json").read_text())
     assert results["name"] == "small"
@@ -212,7 +212,7 @@ def test_a_protocol_stands_in_the_place_of_folds(file, tmp_path, capsys):
 def test_a_protocol_of_another_data_set_names_both(file, capsys):
     assert main([str(file), "--protocol", "ck48-7-subject"]) == 2
     error = capsys.readouterr().err
-    assert "ck48-7-subject evaluates the data set ck48, not expression_sequences" in error
+    assert "ck48-7-subject is for the data set ck48, not expression_sequences" in error
     assert main([str(file), "--protocol", "ck48-7"]) == 2
     assert "Did you mean ck48-7-" in capsys.readouterr().err
 

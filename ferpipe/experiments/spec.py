@@ -354,8 +354,8 @@ def _compile_outer(builder, evaluate):
         raise SpecError(f"evaluate.protocol: {suggest(protocol, 'protocol', PROTOCOLS)}")
     if "outer_cv" in evaluate:
         raise SpecError(
-            f"evaluate: protocol {protocol} says what is tested; leave outer_cv out, or name "
-            "outer_cv and no protocol."
+            f"evaluate: protocol {protocol} says what is tested; leave outer_cv out, "
+            "or name outer_cv and no protocol."
         )
     return protocol, None
 

@@ -170,7 +170,7 @@ class SequenceClassifier(_Freezable):
         return self.output(self._rows(frames, lengths))
 
     def embeddings(self, frames, lengths):
-        """Input of the output layer (n, n_embeddings), a mean over frames if it has many."""
+        """Input of the output layer (n, n_embeddings), a mean if there are many rows."""
         return mean_of_rows(self._rows(frames, lengths), self.rows_per_sample(lengths))
 
     def rows_per_sample(self, lengths):

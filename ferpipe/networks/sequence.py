@@ -241,7 +241,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         if not is_image:
             raise ValueError(
                 f"backbone={self.backbone!r} reads images of shape (h, w) or (h, w, 3), but "
-                f"X has frames of shape {self.frame_shape_}: for features set backbone=None."
+                f"X has frames of shape {self.frame_shape_} (features need backbone=None)."
             )
         check_large_enough(self.frame_shape_, self.augment)
         self._check_weights()

@@ -68,8 +68,8 @@ def why_not_streamed(model) -> str:
     if network.backbone is not None:
         return (
             f"SequenceNetwork(backbone={network.backbone!r}) brings the images of a "
-            "sequence to mean 0 and deviation 1 as a whole, which later frames change: make "
-            "features of images first, with PerFrame, and set backbone=None."
+            "sequence to mean 0 and deviation 1 as a whole, which later frames change: "
+            "make features of images first, with PerFrame, and set backbone=None."
         )
     if network.bidirectional and np.size(network.hidden_size):
         return (

@@ -156,8 +156,8 @@ def _check(model, parameters, size, n_dimensions):
         raise ValueError(f"size must be at least {_SMALLEST_SIZE} pixels, got {size}.")
     if len(model.vertices) != N_VERTICES:
         raise ValueError(
-            f"Only wireframes with the {N_VERTICES} vertices of template_model are rendered, "
-            f"this one has {len(model.vertices)}."
+            f"Only wireframes with the {N_VERTICES} vertices of template_model are "
+            f"rendered, this one has {len(model.vertices)}."
         )
     return parameters
 
