@@ -1,7 +1,7 @@
 """One search in one or two processes: those of joblib, and workers of dask.
 
 ``python benchmarks/scaling.py`` runs the grid program with ``--n-jobs 1``, ``--n-jobs 2``,
-``--dask local:1`` and ``--dask local:2`` on drawn sequences: a recurrent network, some
+``--dask local:1`` and ``--dask local:2`` on synthetic sequences: a recurrent network, some
 values to try, nested folds, nothing kept between the runs. The ways take turns; printed are
 the least seconds of the whole program, start and report included, and of the search in it,
 how many times as fast it is as one worker, and whether its predictions are that one's.

@@ -481,7 +481,9 @@ def test_known_subjects_are_kept_apart_by_every_splitter_or_it_is_refused(place,
         with pytest.raises(DataError, match=rf"{name} divides samples .*allow_leak: true"):
             make_plan(by(**{place: node}), bunch)
         plan = make_plan(by(**{place: node}, allow_leak=True), bunch)
-        assert ("subject 'S0" if place == "outer_cv" else f"inner folds ({name})") in plan.leak
+        assert (
+            "subject 'S0" if place == "outer_cv" else f"inner folds ({name})"
+        ) in plan.leak
         return
     plan = make_plan(by(**{place: node}), bunch)
     assert next(iter(plan.split.folds)) == "subject_independent"

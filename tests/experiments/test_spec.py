@@ -207,7 +207,10 @@ def test_a_map_of_values_stays_a_map():
             with_evaluate({"outer_cv": {"StratifiedKFold": {"n_splits": 1}}}),
             r"evaluate\.outer_cv\.StratifiedKFold: .*n_splits=2 or more",
         ),
-        (with_evaluate({"outer_cv": "KFolds"}), r"evaluate\.outer_cv: .* Did you mean KFold"),
+        (
+            with_evaluate({"outer_cv": "KFolds"}),
+            r"evaluate\.outer_cv: .* Did you mean KFold",
+        ),
         (with_evaluate({"scoring": ["acuracy"]}), r"evaluate\.scoring: .* accuracy"),
         (with_evaluate({"refit": "f1"}), r"evaluate\.refit: 'f1'"),
         (with_pipeline({"c": "SVC"}) | {"seed": "x"}, r"seed: expected a whole number"),

@@ -207,7 +207,9 @@ def test_settings_say_how_far_it_may_go(template, few_faces):
         changes = {
             "rest_spread": np.abs(model.vertices - template.vertices).max(),
             "shape_spread": np.abs(model.shape_units - template.shape_units).max(),
-            "animation_spread": np.abs(model.animation_units - template.animation_units).max(),
+            "animation_spread": np.abs(
+                model.animation_units - template.animation_units
+            ).max(),
         }
         assert changes.pop(name) > 1e-3
         assert max(changes.values()) < 1e-6
