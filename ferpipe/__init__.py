@@ -47,7 +47,7 @@ _PUBLIC = {
     "occlusion_map": "ferpipe.recognition.explanation",
     "plot_explanation": "ferpipe.recognition.explanation",
     "pretrained": "ferpipe.networks.pretrained",
-    "read_frames": "ferpipe.io.images",
+    "read_frames": "ferpipe.io.videos",
     "read_image": "ferpipe.io.images",
     "run": "ferpipe.grid",
     "save": "ferpipe.io.models",

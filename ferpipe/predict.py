@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ferpipe._system.terminal import careful_output, error_line, printable
-from ferpipe.io.images import LARGEST_IMAGE, read_frames, read_image
-from ferpipe.io.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ferpipe.io.images import IMAGE_SUFFIXES, LARGEST_IMAGE, read_image
+from ferpipe.io.videos import VIDEO_SUFFIXES, read_frames
 from ferpipe.recognition.drawing import Curves, draw_predictions
 from ferpipe.recognition.recognizer import Recognizer
 from ferpipe.recognition.stream import FacePrediction

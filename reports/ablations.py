@@ -62,10 +62,10 @@ RUNS = {
         *(f"{TRAINING}.schedule=constant", f"{TRAINING}.lr=0.01"),
         f"{TRAINING}.averaging={{WeightAveraging: {{start: 0.5}}}}",
     ],
-    "paper 003's network": [f"{NETWORK}.backbone=paper_003"],
+    "Lonkar's network": [f"{NETWORK}.backbone=paper_003"],
     # the learning rate of the first run leaves a spatial transformer at one class for all
-    "paper 004's network, Adam": [f"{NETWORK}.backbone=paper_004", *ADAM],
-    "paper 004's, Adam, without its spatial transformer": [
+    "hybrid paper's network, Adam": [f"{NETWORK}.backbone=paper_004", *ADAM],
+    "hybrid paper's, Adam, without its spatial transformer": [
         *(f"{NETWORK}.backbone=paper_004_unsteered", *ADAM),
     ],
 }

@@ -10,10 +10,10 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -48,7 +48,14 @@ _PAUSE, _SETTLED, _PATIENCE = 0.02, 0.5, 5.0
 
 
 def save(
-    model, path, *, data="", protocol="", scores=None, crop_template=None, trusted=()
+    model: Any,
+    path: Path | str,
+    *,
+    data: str = "",
+    protocol: str = "",
+    scores: Mapping[str, float | None] | None = None,
+    crop_template: dict[str, Any] | None = None,
+    trusted: Iterable[str] = (),
 ) -> Path:
     """Save a fitted model and its card.
 
@@ -139,7 +146,7 @@ def save(
     return path
 
 
-def load(path, *, trusted: Iterable[str] = ()) -> Any:
+def load(path: Path | str, *, trusted: Iterable[str] = ()) -> Any:
     """Load a model that ``save`` wrote, without running code from the file.
 
     Parameters
@@ -195,13 +202,13 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
     )
 
 
-def _is_settled(path):
+def _is_settled(path: Path) -> bool:
     """Whether neither a model file nor its card was replaced a moment ago."""
     newest = max(file.stat().st_mtime for file in (path, card_path(path)))
     return time.time() - newest > _SETTLED
 
 
-def describe_input(model) -> dict[str, Any]:
+def describe_input(model: Any) -> dict[str, Any]:
     """Return what a fitted model takes: the record of its first step that knows.
 
     Parameters
@@ -233,11 +240,11 @@ def describe_input(model) -> dict[str, Any]:
 class _Pickler(NumpyPickler):
     """Pickles as joblib does, with best estimators in the place of searches."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self.notes = []
+        self.notes: list[str] = []
 
-    def save(self, obj):
+    def save(self, obj: Any) -> Any:
         """Write an object."""
         if isinstance(obj, BaseSearchCV):
             search, obj = obj, _best(obj)
@@ -250,7 +257,7 @@ class _Pickler(NumpyPickler):
         return super().save(obj)
 
 
-def _best(search):
+def _best(search: Any) -> Any:
     if hasattr(search, "best_estimator_"):
         return search.best_estimator_
     if hasattr(search, "cv_results_"):
@@ -261,7 +268,7 @@ def _best(search):
     return search.estimator
 
 
-def _unpickle(file, trusted):
+def _unpickle(file: BinaryIO, trusted: frozenset[str]) -> Any:
     file.seek(0)
     try:
         model = unpickle(file, trusted)
@@ -276,13 +283,13 @@ def _unpickle(file, trusted):
     return model
 
 
-def _names(trusted):
+def _names(trusted: Iterable[str]) -> frozenset[str]:
     if isinstance(trusted, str):
         raise TypeError(f"trusted must be a list of names, got the text {trusted!r}.")
     return frozenset(map(str, trusted))
 
 
-def _check_place(path):
+def _check_place(path: Path) -> None:
     """Refuse to write over a file that is no card."""
     card = card_path(path)
     if card == path:
@@ -300,11 +307,11 @@ def _check_place(path):
         )
 
 
-def _or_null(score):
+def _or_null(score: float | None) -> float | None:
     return None if score is None or score != score else float(score)
 
 
-def _warn_of_versions(path, saved):
+def _warn_of_versions(path: Path, saved: dict[str, str]) -> None:
     now = package_versions()
     other = [
         f"{name} {saved[name]} (now {now[name]})"

@@ -13,8 +13,9 @@ from ferpipe._system.threads import guard_forks
 from ferpipe.caching.transformer import without_cache
 from ferpipe.candide.fit_cascade import load_own_cascade
 from ferpipe.faces.detection import check_detector
-from ferpipe.io.images import read_frames, read_image
+from ferpipe.io.images import read_image
 from ferpipe.io.models import load, read_card
+from ferpipe.io.videos import read_frames
 from ferpipe.networks.pretrained import pretrained
 from ferpipe.networks.streaming import why_not_streamed
 from ferpipe.recognition.model_input import input_of

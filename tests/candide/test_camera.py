@@ -441,7 +441,7 @@ def test_mirroring_twice_changes_nothing(symmetric):
 def test_mirroring_needs_the_partners(symmetric, missing):
     model = CandideModel(**{**vars(symmetric), missing: ()})
     with pytest.raises(
-        ValueError, match="lacks the partner.*mirrored_shape and mirrored_animation"
+        ValueError, match=r"lacks the partner.*mirrored_shape and mirrored_animation"
     ):
         mirror_parameters(model, np.zeros(12), WIDTH)
 

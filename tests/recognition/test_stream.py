@@ -13,7 +13,7 @@ from ferpipe import (
     PoolFrames,
 )
 from ferpipe.candide.fit_cascade import WireframeCascade, load_own_cascade
-from ferpipe.io.images import read_frames
+from ferpipe.io.videos import read_frames
 from ferpipe.recognition.recognizer import Recognizer
 
 
