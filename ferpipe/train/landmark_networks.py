@@ -19,7 +19,7 @@ from ferpipe._system.processes import in_processes
 from ferpipe.candide.fit_cascade import WireframeCascade
 from ferpipe.datasets.pts import read_pts
 from ferpipe.faces.alignment import eye_transform
-from ferpipe.faces.detection import find_face
+from ferpipe.faces.detection import Face, find_face
 from ferpipe.faces.landmark_cascade import (
     CROP_SIDE,
     PointCascade,
@@ -384,7 +384,7 @@ def find_faces(
     missed : ndarray of shape (n,), bool
         Where it finds none.
     """
-    rescorers = [cascade and partial(cascade.rescore, image) for image in images]
+    rescorers = [partial(cascade.rescore, image) if cascade else None for image in images]
     found = [
         find_face(image, rescore=rescore)
         for image, rescore in zip(images, rescorers, strict=True)
