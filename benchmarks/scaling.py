@@ -65,7 +65,7 @@ def run(folder, way):
     if done.returncode:
         sys.exit(done.stderr)
     results = json.loads((out / "results.json").read_text())
-    return seconds, results["seconds"], [fold["predicted"] for fold in results["outer_cv"]]
+    return seconds, results["seconds"], [fold["predicted"] for fold in results["folds"]]
 
 
 def main():

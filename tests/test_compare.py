@@ -18,7 +18,7 @@ def write_run(folder, share, *, seed=0, **changes):
     right = np.random.default_rng(seed).random(N) < share
     predicted = np.where(right, target, other)
     run = {
-        "format": 1,
+        "format": 2,
         "name": folder.name,
         "synthetic": False,
         "primary": "subject_independent",

@@ -281,14 +281,14 @@ def test_what_is_there_stays_when_there_is_nothing_to_do(folder, tmp_path, capsy
 def test_rows_so_far_are_kept_when_it_is_stopped(
     folder, tmp_path, capsys, monkeypatch, kind
 ):
-    look, table = Stream._look, tmp_path / f"o.{kind}"
+    look, table = Stream._observe, tmp_path / f"o.{kind}"
 
     def stopped(self, frame, time):
         if time > 0.15:
             raise KeyboardInterrupt
         return look(self, frame, time)
 
-    monkeypatch.setattr(Stream, "_look", stopped)
+    monkeypatch.setattr(Stream, "_observe", stopped)
     monkeypatch.setattr("ferpipe.recognition.stream._AT_ONCE", 2)
     video, plot = tmp_path / "v.mp4", tmp_path / "p.png"
     words = ["-o", table, "--video", video, "--plot", plot]

@@ -288,7 +288,7 @@ def _protocol(results: Results, n_folds: int) -> str:
         folds = results.protocol
     elif results.primary == "subject_independent":
         folds = f"{n_folds} folds by subject, no subject on both sides"
-    elif results.primary == "by_sequence":
+    elif results.primary == "sequence_independent":
         folds = f"{n_folds} folds by sequence, no sequence on both sides"
     else:
         folds = f"{n_folds} folds that do not look at subjects"

@@ -42,8 +42,9 @@ class Split:
     Attributes
     ----------
     folds : dict of str to list of (train, test)
-        "subject_independent", "by_sequence", "data_set_independent", "stratified" or
-        "official" to outer folds, as arrays of indices. The first is the primary result.
+        "subject_independent", "sequence_independent", "data_set_independent",
+        "stratified" or "official" to outer folds, as arrays of indices. The first is the
+        primary result.
     groups : ndarray of shape (n,) or None
         What must not stand on both sides where a training part is divided again.
     validation : ndarray of int or None
@@ -134,8 +135,8 @@ def fold_by(splitter, bunch, *, allow_leak=False) -> Split:
         return Split(
             _folds_as_they_are(splitter, y, groups, unit, allow_leak, error), groups
         )
-    folds = {f"by_{unit}": split_by(grouped, y, groups)}
-    if not keeps_apart(folds[f"by_{unit}"], groups):
+    folds = {f"{unit}_independent": split_by(grouped, y, groups)}
+    if not keeps_apart(folds[f"{unit}_independent"], groups):
         folds = _folds_as_they_are(splitter, y, groups, unit, allow_leak, "")
     if grouped is not splitter and unit == "subject":
         folds["stratified"] = split_by(splitter, y, groups)
@@ -146,7 +147,7 @@ def _folds_as_they_are(splitter, y, groups, unit, allow_leak, reason):
     """Return the folds of a splitter without a grouped counterpart, if they may be used."""
     folds = split_by(splitter, y, groups)
     if keeps_apart(folds, groups):
-        return {f"by_{unit}": folds}
+        return {f"{unit}_independent": folds}
     if allow_leak:
         return {"stratified": folds}
     raise ValueError(

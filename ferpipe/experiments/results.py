@@ -75,8 +75,9 @@ class Results:
         Subject of each sample.
     classes : tuple of str
         Class names in the model's order (sorted).
-    primary : {"subject_independent", "by_sequence", "data_set_independent", "stratified",
-    "official"}
+    primary : str
+        "subject_independent", "sequence_independent", "data_set_independent",
+        "stratified" or "official".
         The split whose figures stand first: a protocol's own if one is named, by subject
         when the data has groups.
     folds : tuple of Fold

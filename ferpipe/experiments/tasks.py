@@ -184,7 +184,7 @@ def search(context: RunContext, task: Task):
     ----------
     context : RunContext
         What the run is told.
-    part : Task
+    task : Task
         Where.
 
     Returns
@@ -213,7 +213,7 @@ def search_parameters(context: RunContext, task: Task):
     ----------
     context : RunContext
         What the run is told.
-    part : Task
+    task : Task
         Where.
 
     Returns
@@ -304,7 +304,7 @@ def score_candidate(context: RunContext, task: Task, candidate: int, inner: int)
     ----------
     context : RunContext
         What the run is told.
-    part : Task
+    task : Task
         Where the search is.
     candidate, inner : int
         Which of :func:`candidates`, on which of :func:`inner_folds`.
@@ -338,7 +338,7 @@ def fit_and_score(context: RunContext, task: Task, best: dict):
     ----------
     context : RunContext
         What the run is told.
-    part : Task
+    task : Task
         Where.
     best : dict
         The parameters.
@@ -400,7 +400,7 @@ def curve_scores(context: RunContext, task: Task, best: dict):
     ----------
     context : RunContext
         What the run is told.
-    part : Task
+    task : Task
         Where.
     best : dict
         The parameters.

@@ -42,8 +42,9 @@ __all__ = [
 ]
 
 _LONGEST_REASON = 200
-# seconds until a pair of files that is being replaced is looked at again
-_PAUSES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.21)
+# seconds: a pair of files that is being replaced is read again after each pause, for as
+# long as one of the two is younger than _SETTLED, and at most _PATIENCE
+_PAUSE, _SETTLED, _PATIENCE = 0.02, 0.5, 5.0
 
 
 def save(
@@ -171,15 +172,17 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
     """
     path = Path(path).expanduser()
     names = _names(trusted)
-    for pause in _PAUSES:
-        # a pair that is replaced meanwhile is read again
-        time.sleep(pause)
+    begun = time.monotonic()
+    while True:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such model file.")
         # one after the other, so that a pair is rarely replaced between
         with path.open("rb") as file:
             card = read_card(path)
             if card["sha256"] != file_digest(file, "sha256").hexdigest():
+                if _is_settled(path) or time.monotonic() - begun > _PATIENCE:
+                    break
+                time.sleep(_PAUSE)
                 continue
             _warn_of_versions(path, card["versions"])
             try:
@@ -190,6 +193,12 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
         f"{path}: the file is not the one that its card describes (sha256 differs): it "
         "was cut short or changed after it was saved; get both files again."
     )
+
+
+def _is_settled(path):
+    """Whether neither a model file nor its card was replaced a moment ago."""
+    newest = max(file.stat().st_mtime for file in (path, card_path(path)))
+    return time.time() - newest > _SETTLED
 
 
 def describe_input(model) -> dict[str, Any]:

@@ -233,8 +233,9 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         is_image = len(self.frame_shape_) == 2 or self.frame_shape_[2:] == (3,)
         if not is_image:
             raise ValueError(
-                f"backbone={self.backbone!r} reads images of shape (h, w) or (h, w, 3), but "
-                f"X has frames of shape {self.frame_shape_} (features need backbone=None)."
+                f"backbone={self.backbone!r} reads images of shape (h, w) or (h, w, 3), "
+                f"but X has frames of shape {self.frame_shape_}; features need "
+                "backbone=None."
             )
         check_large_enough(self.frame_shape_, self.augment)
         self._check_weights()

@@ -31,7 +31,7 @@ def make_run(correct, *, name="run", folds=6, **changes):
     predicted = [t if right else other[t] for t, right in zip(target, correct, strict=True)]
     parts = np.array_split(np.arange(n), folds)
     run = {
-        "format": 1,
+        "format": 2,
         "name": name,
         "synthetic": False,
         "primary": "subject_independent",
@@ -315,9 +315,9 @@ def test_reports_that_lie_here_agree_with_their_own_scores():
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "has the format None, but this version of ferpipe reads 1"),
+        ("[]", "has the format None, but this version of ferpipe reads 2"),
         ('{"format": 9}', "has the format 9"),
-        ('{"format": 1, "name": "a"}', "lacks synthetic, primary, data, target"),
+        ('{"format": 2, "name": "a"}', "lacks synthetic, primary, data, target"),
     ],
 )
 def test_files_that_are_no_results_are_refused(tmp_path, text, message):

@@ -163,7 +163,7 @@ def test_mistakes_in_the_file():
         spec(KNN, {"protocol": "fer2013-offical"})
     with pytest.raises(SpecError, match=r"evaluate\.protocol: "):
         spec(KNN, {"protocol": ["fer2013-official"]})
-    with pytest.raises(SpecError, match="leave folds out"):
+    with pytest.raises(SpecError, match="leave outer_cv out"):
         spec(KNN, {"outer_cv": {"StratifiedKFold": {"n_splits": 3}}})
 
 
@@ -171,7 +171,7 @@ def test_protocol_survives_resolving():
     first = spec(KNN)
     again = compile_spec(first.resolved)
     assert again.protocol == first.protocol == "fer2013-official"
-    assert again.folds is None
+    assert again.outer_cv is None
     assert first.resolved["evaluate"]["protocol"] == "fer2013-official"
     assert "folds" not in first.resolved["evaluate"]
 
@@ -383,13 +383,13 @@ def test_another_seed_gives_other_folds():
             "jaffe",
             "ck48-7-subject",
             ck48(),
-            "ck48-7-subject evaluates the data set ck48, not jaffe",
+            "ck48-7-subject is for the data set ck48, not jaffe",
         ),
         (
             "ck48",
             "leave-one-data-set-out",
             ck48(),
-            "evaluates the data set joined, not ck48",
+            "is for the data set joined, not ck48",
         ),
         (
             "ck48",
@@ -481,7 +481,9 @@ def test_known_subjects_are_kept_apart_by_every_splitter_or_it_is_refused(place,
         with pytest.raises(DataError, match=rf"{name} divides samples .*allow_leak: true"):
             make_plan(by(**{place: node}), bunch)
         plan = make_plan(by(**{place: node}, allow_leak=True), bunch)
-        assert ("subject 'S0" if place == "folds" else f"inner folds ({name})") in plan.leak
+        assert (
+            "subject 'S0" if place == "outer_cv" else f"inner folds ({name})"
+        ) in plan.leak
         return
     plan = make_plan(by(**{place: node}), bunch)
     assert next(iter(plan.split.folds)) == "subject_independent"
@@ -512,24 +514,24 @@ class Promises(GroupKFold):
 def test_own_folds_are_judged_by_what_they_do(folds):
     bunch = ck48()
     with pytest.raises(DataError, match="subjects are known, but the outer folds have"):
-        make_plan(replace(by(), folds=folds), bunch)
+        make_plan(replace(by(), outer_cv=folds), bunch)
 
 
 def test_own_folds_that_keep_subjects_apart_are_taken():
     bunch = ck48()
     first = np.isin(bunch.groups, np.unique(bunch.groups)[::2])
     halves = [(np.flatnonzero(first), np.flatnonzero(~first))]
-    plan = make_plan(replace(by(), folds=halves), bunch)
+    plan = make_plan(replace(by(), outer_cv=halves), bunch)
     assert_same_folds(plan.split.folds["subject_independent"], halves)
-    assert list(make_plan(replace(by(), folds=4), bunch).split.folds) == [
+    assert list(make_plan(replace(by(), outer_cv=4), bunch).split.folds) == [
         "subject_independent",
         "stratified",
     ]
 
 
-@pytest.mark.parametrize("inner_cv", [Promises(2), [(np.arange(20), np.arange(20, 40))]])
+@pytest.mark.parametrize("inner", [Promises(2), [(np.arange(20), np.arange(20, 40))]])
 def test_own_inner_folds_are_judged_by_what_they_do(inner):
-    with pytest.raises(DataError, match=r"(inner has samples of one|A list of folds)"):
+    with pytest.raises(DataError, match=r"(inner_cv has samples of one|A list of folds)"):
         make_plan(replace(by(), inner_cv=inner), ck48())
     assert isinstance(
         make_plan(replace(by(), inner_cv=3), ck48()).inner_cv, StratifiedGroupKFold
@@ -546,6 +548,6 @@ def test_sequences_are_the_groups_where_subjects_are_not_known():
         {**by().resolved, "pipeline": {"pixels": "PixelFeatures", "classify": "LinearSVC"}}
     )
     plan = make_plan(spec, bunch)
-    assert list(plan.split.folds) == ["by_sequence"]
+    assert list(plan.split.folds) == ["sequence_independent"]
     assert shared(plan.primary, bunch.sequences) == 0
     assert isinstance(plan.inner_cv, StratifiedGroupKFold)

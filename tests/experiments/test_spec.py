@@ -96,7 +96,7 @@ def test_resolved_file_is_the_same_experiment(mapping, tmp_path):
     second = compile_spec(read_mapping(path))
     assert repr(second.pipeline) == repr(first.pipeline)
     assert repr(second.grid) == repr(first.grid)
-    assert repr(second.folds) == repr(first.folds)
+    assert repr(second.outer_cv) == repr(first.outer_cv)
     assert second.resolved == yaml.safe_load(yaml.safe_dump(first.resolved))
 
 
@@ -201,13 +201,16 @@ def test_a_map_of_values_stays_a_map():
         (with_pipeline({"a__b": "SVC"}), r"'a__b' cannot be the name of a step"),
         (
             with_evaluate({"outer_cv": {"StratifiedKFold": {"n_split": 3}}}),
-            r"evaluate\.folds\.StratifiedKFold: 'n_split' .* Did you mean n_splits\?",
+            r"evaluate\.outer_cv\.StratifiedKFold: 'n_split' .* Did you mean n_splits\?",
         ),
         (
             with_evaluate({"outer_cv": {"StratifiedKFold": {"n_splits": 1}}}),
-            r"evaluate\.folds\.StratifiedKFold: .*n_splits=2 or more",
+            r"evaluate\.outer_cv\.StratifiedKFold: .*n_splits=2 or more",
         ),
-        (with_evaluate({"outer_cv": "KFolds"}), r"evaluate\.folds: .* Did you mean KFold"),
+        (
+            with_evaluate({"outer_cv": "KFolds"}),
+            r"evaluate\.outer_cv: .* Did you mean KFold",
+        ),
         (with_evaluate({"scoring": ["acuracy"]}), r"evaluate\.scoring: .* accuracy"),
         (with_evaluate({"refit": "f1"}), r"evaluate\.refit: 'f1'"),
         (with_pipeline({"c": "SVC"}) | {"seed": "x"}, r"seed: expected a whole number"),
@@ -359,7 +362,7 @@ def test_seeds_compile_to_one_experiment_each():
     (other,) = spec.repeats
     for compiled, seed in ((spec, 4), (other, 5)):
         assert compiled.seed == seed
-        assert compiled.folds.random_state == compiled.inner_cv.random_state == seed
+        assert compiled.outer_cv.random_state == compiled.inner_cv.random_state == seed
         assert compiled.pipeline["reduce"].random_state == seed
         # what the file sets stays
         assert compiled.pipeline["classify"].random_state == 7
@@ -539,7 +542,7 @@ def test_what_is_too_deep_or_too_much_is_refused():
     [
         (
             with_evaluate({"outer_cv": {"KFold": {"n_splits": 10**9}}}),
-            r"evaluate\.folds\.KFold\.n_splits: at most 1,000",
+            r"evaluate\.outer_cv\.KFold\.n_splits: at most 1,000",
         ),
         (
             with_evaluate({"inner_cv": {"RepeatedStratifiedKFold": {"n_repeats": 10**9}}}),

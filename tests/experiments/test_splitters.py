@@ -58,7 +58,7 @@ def test_every_splitter_of_a_file_keeps_groups_apart_or_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("stratified", "grouped"),
+    ("plain", "grouped"),
     [
         (StratifiedKFold(4, shuffle=True, random_state=3), StratifiedGroupKFold),
         (KFold(4, shuffle=True, random_state=3), GroupKFold),

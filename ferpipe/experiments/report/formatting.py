@@ -29,14 +29,14 @@ EN_DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SPLIT_NAMES = {
     "subject_independent": "by subject",
-    "by_sequence": "by sequence",
+    "sequence_independent": "by sequence",
     "data_set_independent": "by data set",
     "stratified": "stratified",
     "official": "on the official split",
 }
 SEARCHED_WORDS = (
-    "only the primary result's folds search by themselves; stratified folds and learning "
-    "curve have the parameters of a search over all the data, which flatters them"
+    "only the primary result has searches of its own; stratified folds and learning curve "
+    "have the parameters of a search over all the data, which flatters them"
 )
 INTERVAL_METHODS = {
     "subject bootstrap": "it comes from resampling subjects",

@@ -336,7 +336,7 @@ def test_confusion_table_has_counts_and_shares(page, results):
 
 def test_fold_tables_show_scores_and_choices(page, results):
     subject_independent = page.table("By subject, synthetic data: sequences trained on")
-    plain = page.table("Plain, synthetic data: sequences trained on")
+    plain = page.table("Stratified, synthetic data: sequences trained on")
     assert len(subject_independent) == len(plain) == 6
     for fold in results.folds:
         row = (subject_independent if fold.split == "subject_independent" else plain)[
@@ -405,7 +405,7 @@ def test_without_subjects_the_headline_warns(no_subjects, tmp_path):
     assert "Subjects are unknown: a subject may stand on both sides" in page.words
     assert "The gap" not in page.words
     text = text_table(no_subjects)
-    assert "accuracy plain:" in text
+    assert "accuracy stratified:" in text
     assert "subjects are unknown and may stand on both sides" in text
     assert "by subject" not in text
 
