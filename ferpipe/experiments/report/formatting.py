@@ -36,9 +36,8 @@ SPLIT_NAMES = {
     "official": "official split",
 }
 SEARCHED_WORDS = (
-    "only the folds of the primary result have a search of their own; stratified folds and "
-    "learning curve use the parameters of a search over all the data, which makes their "
-    "scores a little too high"
+    "only the primary result has its own searches; stratified folds and learning curve use "
+    "parameters of a search over all the data, which raises their scores"
 )
 INTERVAL_METHODS = {
     "subject bootstrap": "it is a bootstrap over subjects",
