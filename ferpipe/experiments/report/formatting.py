@@ -36,8 +36,8 @@ SPLIT_NAMES = {
     "official": "official split",
 }
 SEARCHED_WORDS = (
-    "only the primary result has its own searches; stratified folds and learning curve use "
-    "parameters of a search over all the data, which raises their scores"
+    "only the primary result has its own searches; all other scores use parameters of a "
+    "search over all the data, which raises them"
 )
 INTERVAL_METHODS = {
     "subject bootstrap": "it is a bootstrap over subjects",
@@ -112,9 +112,9 @@ def gap_words(gap: dict[str, Any]) -> str:
     """Describe the gap between the splits, as ``summarize`` returns it."""
     low, high = gap["interval"]["low"], gap["interval"]["high"]
     if low > 0:
-        meaning = "samples of the same subjects in training raise the score"
+        meaning = "shared subjects raise the score"
     elif high < 0:
-        meaning = "stratified folds score lower, for another reason than the subjects"
+        meaning = "stratified folds score lower, for another reason"
     else:
         meaning = "no significant difference: the interval contains zero"
     return (
