@@ -116,7 +116,7 @@ def gap_words(gap: dict[str, Any]) -> str:
     elif high < 0:
         meaning = "stratified folds score lower, for another reason"
     else:
-        meaning = "no significant difference: the interval contains zero"
+        meaning = "no significant difference"
     return (
         f"{points(gap['accuracy'])} points of pooled accuracy, stratified minus "
         "subject-independent "
