@@ -51,7 +51,7 @@ def _print(path: Path, trusted: frozenset[str]) -> int:
     if damage:
         problems.append(f"the file cannot be read to its end: {damage}")
     if refused:
-        problems.append(f"{refused} names are not on the reviewed list.")
+        problems.append(f"{refused} names are not on the list of what a model may contain.")
     for problem in problems:
         print(f"error: {path}: {plain_text(problem)}", file=sys.stderr)
     return 2 if problems else 0

@@ -163,7 +163,7 @@ def test_runs_that_are_alike_are_said_to_share_their_folds(tmp_path, capsys):
     assert main([first, second, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "p; 4 shared folds" in printed
-    assert "two: every fold differs by +0.0 points, so that the t-test is not" in printed
+    assert "two: every fold differs by +0.0 points, so the t-test is not" in printed
     assert rows(printed)["two"][-1] == "\N{EN DASH}"
     content = json.loads((tmp_path / "out" / "comparison.json").read_text())
     found = content["comparisons"]["two"]["t_test"]

@@ -115,7 +115,7 @@ def test_a_cut_file_names_what_comes_before(path, capsys):
     assert inspect.main([str(path)]) == 2
     out, err = capsys.readouterr()
     assert "sklearn.pipeline.Pipeline" in out
-    assert "the hash of the file is not that of its card" in err
+    assert "the hash of the file is not the hash on its card" in err
 
 
 def test_escapes_are_not_printed(tmp_path, capsys):

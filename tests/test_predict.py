@@ -383,13 +383,13 @@ def test_what_is_no_file_is_one_sentence(folder, tmp_path, monkeypatch, capsys, 
     make(name)
     assert main([str(folder / "model.joblib"), name]) == 2
     assert capsys.readouterr().err == (
-        f"error: {name}: this is no file that can be read, but a link to nowhere, a pipe "
-        "or the like.\n"
+        f"error: {name}: this is not a readable file, but a broken link, a pipe "
+        "or similar.\n"
     )
     picture = str(next((folder / "pictures").glob("*.png")))
     make("out.csv")
     assert main([str(folder / "model.joblib"), picture, "-o", "out.csv"]) == 2
-    assert "this is no file, but a pipe or a link" in capsys.readouterr().err
+    assert "this is not a file, but a pipe or a broken link" in capsys.readouterr().err
     assert os.path.lexists("out.csv")
 
 

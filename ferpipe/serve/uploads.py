@@ -1,4 +1,4 @@
-"""The body of a request, in memory only."""
+"""The body of a request, which stays in memory."""
 
 import asyncio
 
@@ -11,12 +11,12 @@ __all__ = ["Uploads", "check_size", "file_in"]
 
 
 class Uploads:
-    """Receive bodies, few enough at a time.
+    """Receives request bodies, with limits on their sizes.
 
     Parameters
     ----------
     limits : Limits
-        How large they may be, each and together, and how long they may take.
+        Largest size of a body, of all bodies together, and longest time to receive one.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -29,7 +29,8 @@ class Uploads:
         Parameters
         ----------
         request : Request
-            Its body is the file, ``image/*``, or a form, ``multipart/form-data``.
+            A request whose body is an image file (``image/*``) or a form
+            (``multipart/form-data``).
 
         Returns
         -------
@@ -38,8 +39,8 @@ class Uploads:
         Raises
         ------
         Refused
-            With 408 if it does not arrive in time, 413 if it is too large, 415 if it is
-            of another kind, 429 if too much arrives from all clients.
+            With status 408 if the body does not arrive in time, 413 if it is too large, 415
+            if it is of another type, 429 if all bodies together are too large.
         """
         limits = self._limits
         declared = request.headers.get("content-type", "")
@@ -47,15 +48,16 @@ class Uploads:
         if not (kind == "multipart/form-data" or kind.startswith("image/")):
             raise Refused(
                 415,
-                "The body must be an image (Content-Type: image/jpeg, say), or a form "
+                "The body must be an image (as Content-Type: image/jpeg), or a form "
                 "(multipart/form-data) with the field 'file'; got "
                 f"{declared[:100] or 'no type'!r}.",
             )
         body = bytearray()
-        n_bytes, refusal = 0, None
+        n_bytes = 0
+        refusal: Refused | None = None
         try:
             async with asyncio.timeout(limits.seconds):
-                # to its end: who is still sending does not listen
+                # read to the end: a client reads no answer while it sends
                 async for chunk in request.stream():
                     n_bytes += len(chunk)
                     if n_bytes > limits.body_bytes:
@@ -84,7 +86,7 @@ class Uploads:
 
 
 def check_size(content: bytes, limits: Limits) -> None:
-    """Refuse a file or frame that is too large, with 413."""
+    """Refuse a file or frame that is too large, with status 413."""
     if len(content) > limits.body_bytes:
         raise _too_large(limits)
 
@@ -97,9 +99,9 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
     body : bytes
         The file, or a form with the file in the field ``file``.
     content_type : str
-        As the header of the request gives it.
+        Content-Type header of the request.
     limits : Limits
-        How much a form may hold.
+        Limits on the form.
 
     Returns
     -------
@@ -112,7 +114,7 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
 
     Notes
     -----
-    The framework's way of taking forms apart writes larger files to disk.
+    The form parser of the web framework writes large files to disk.
     """
     kind, parameters = parse_header(content_type)
     if kind != "multipart/form-data":
@@ -122,5 +124,5 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
 
 def _too_large(limits: Limits) -> Refused:
     return Refused(
-        413, f"The image has more than the {limits.body_bytes:,} bytes that are taken."
+        413, f"The image is larger than the limit of {limits.body_bytes:,} bytes."
     )

@@ -381,7 +381,7 @@ def test_a_scheduler_with_certificates_is_used_by_who_has_them(tmp_path):
     ) as cluster:
         address = cluster.scheduler_address
         assert address.startswith("tls://")
-        with pytest.raises(ConnectionError, match=r"tls://.* asks for certificates"):
+        with pytest.raises(ConnectionError, match=r"tls://.* needs certificates"):
             run_experiment(spec, bunch, dask=address)
         settings = {
             "distributed.comm.tls.ca-file": str(files["ca_file"]),

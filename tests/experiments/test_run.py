@@ -382,7 +382,12 @@ def test_frames_without_a_face_and_wrong_samples_are_named_by_their_files():
     photos.data = [[photo] * 2 for photo in photos.data]
     photos.kind = "sequences"
     photos.data[4][1] = np.full((200, 300), 90, np.uint8)
-    steps = {"fit": "CandideFitter", "pool": "PoolFrames", "classify": "SVC"}
+    steps = {
+        "align": {"PerFrame": {"transformer": "FaceAligner"}},
+        "hog": {"PerFrame": {"transformer": "HOGFeatures"}},
+        "pool": "PoolFrames",
+        "classify": "SVC",
+    }
     spec = make_spec(pipeline=steps, evaluate=photo_spec().resolved["evaluate"])
     with pytest.raises(DataError, match=r"in 1 of 24 images: frame 1 of photo4\. Leave"):
         make_plan(spec, photos)

@@ -249,7 +249,7 @@ def test_occlusion_refuses_wrong_settings(linear, settings, message):
 def test_occlusion_refuses_other_models(linear, rng):
     image, _ = linear
     for model in ("a string", make_pipeline(PixelFeatures(), LinearRegression())):
-        with pytest.raises(TypeError, match="classifier of images is needed, got"):
+        with pytest.raises(TypeError, match="classifier of images, got"):
             occlusion_map(model, image)
     with pytest.raises(NotFittedError):
         occlusion_map(make_pipeline(PixelFeatures(), LinearSVC(dual=False)), image)

@@ -36,9 +36,8 @@ SPLIT_NAMES = {
     "official": "official split",
 }
 SEARCHED_WORDS = (
-    "only the folds of the primary result have a search of their own; stratified folds and "
-    "learning curve use the parameters of a search over all the data, which makes their "
-    "scores a little too high"
+    "only the primary result has its own searches; all other scores use parameters of a "
+    "search over all the data, which raises them"
 )
 INTERVAL_METHODS = {
     "subject bootstrap": "it is a bootstrap over subjects",
@@ -113,11 +112,11 @@ def gap_words(gap: dict[str, Any]) -> str:
     """Describe the gap between the splits, as ``summarize`` returns it."""
     low, high = gap["interval"]["low"], gap["interval"]["high"]
     if low > 0:
-        meaning = "samples of the same subjects in training raise the score"
+        meaning = "shared subjects raise the score"
     elif high < 0:
-        meaning = "stratified folds score lower, for another reason than the subjects"
+        meaning = "stratified folds score lower, for another reason"
     else:
-        meaning = "no significant difference: the interval contains zero"
+        meaning = "no significant difference"
     return (
         f"{points(gap['accuracy'])} points of pooled accuracy, stratified minus "
         "subject-independent "

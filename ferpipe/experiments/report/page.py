@@ -205,9 +205,9 @@ def text_table(results: Results) -> str:
     rows = _score_rows(results, summary)
     names = [SPLIT_NAMES[split] for split in summary["splits"]]
     width = max(len(label) for label, _ in rows) + 2
-    lines += ["", " " * width + "".join(f"{name:>18}" for name in names)]
+    lines += ["", " " * width + "".join(f"{name:>22}" for name in names)]
     lines += [
-        f"{label:<{width}}" + "".join(f"{mean_spread(score):>18}" for score in scores)
+        f"{label:<{width}}" + "".join(f"{mean_spread(score):>22}" for score in scores)
         for label, scores in rows
     ]
     facts = []
