@@ -1,8 +1,8 @@
-"""What the wireframe's fits are worth; needs FERPIPE_DATA.
+"""Measure the fits of the wireframe; needs FERPIPE_DATA.
 
-``python benchmarks/candide.py`` prints milliseconds per face, the parameters recovered from synthetic
-faces and sequences whose parameters are known and, on CK+48 by subject, the accuracy of an
-SVM on shape and action units and of the rules without training; ``--figure FILE`` draws the
+``python benchmarks/candide.py`` prints milliseconds per face, what is recovered from
+synthetic faces and sequences with known parameters and, on CK+48 by subject, the
+accuracy of an SVM on shape and action units and of the rules; ``--figure FILE`` draws the
 mean action units of each expression. ``--fitters FOLDER --networks FOLDER`` adds the error
 on crops of several sizes by folds: the folders of ``python -m ferpipe.train fitter FACES
 --networks FOLDER --out FOLDER`` and of ``python -m ferpipe.train landmarks FACES

@@ -1,4 +1,4 @@
-"""The body of a request, in memory only."""
+"""Receive the bodies of requests in memory only."""
 
 import asyncio
 
@@ -11,12 +11,12 @@ __all__ = ["Uploads", "check_size", "file_in"]
 
 
 class Uploads:
-    """Receive bodies, few enough at a time.
+    """Receive bodies within the limits.
 
     Parameters
     ----------
     limits : Limits
-        How large they may be, each and together, and how long they may take.
+        Limits of each body, of all bodies together, and of time.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -38,8 +38,8 @@ class Uploads:
         Raises
         ------
         Refused
-            With 408 if it does not arrive in time, 413 if it is too large, 415 if it is
-            of another kind, 429 if too much arrives from all clients.
+            With 408 if the body does not arrive in time, 413 if it is too large, 415 if it
+            has another type, 429 if all clients together send too much.
         """
         limits = self._limits
         declared = request.headers.get("content-type", "")
@@ -55,7 +55,7 @@ class Uploads:
         n_bytes, refusal = 0, None
         try:
             async with asyncio.timeout(limits.seconds):
-                # to its end: who is still sending does not listen
+                # read to its end: a client that is still sending does not read the answer
                 async for chunk in request.stream():
                     n_bytes += len(chunk)
                     if n_bytes > limits.body_bytes:
@@ -99,7 +99,7 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
     content_type : str
         As the header of the request gives it.
     limits : Limits
-        How much a form may hold.
+        Limits of a form.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
 
     Notes
     -----
-    The framework's way of taking forms apart writes larger files to disk.
+    The parser of the framework writes larger files to disk.
     """
     kind, parameters = parse_header(content_type)
     if kind != "multipart/form-data":
@@ -122,5 +122,5 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
 
 def _too_large(limits: Limits) -> Refused:
     return Refused(
-        413, f"The image has more than the {limits.body_bytes:,} bytes that are taken."
+        413, f"The image has more than the {limits.body_bytes:,} bytes that are allowed."
     )
