@@ -27,7 +27,7 @@ from ferpipe import ActionUnitRules, CandideFitter, datasets
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.fit_cascade import load_own_cascade, load_wireframe_cascade
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.alignment import eye_transform
 from ferpipe.faces.landmark_cascade import load_cascade
 from ferpipe.faces.landmark_points import eye_centers, outer_eye_distance

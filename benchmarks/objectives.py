@@ -20,15 +20,13 @@ from sklearn.model_selection import GroupKFold
 
 from ferpipe.candide.camera import project
 from ferpipe.candide.designed_objectives import EdgeObjective, LandmarkObjective
+from ferpipe.candide.displacement import displace
+from ferpipe.candide.indicators import search_indicators
 from ferpipe.candide.learned_objective import load_objective
-from ferpipe.candide.objective import (
-    displace,
-    fit_objective,
-    mean_shape,
-    search_indicators,
-    start_in_box,
-)
-from ferpipe.candide.point_fit import fit_points, unit_limits, visible_points
+from ferpipe.candide.optimizer import fit_objective, start_in_box
+from ferpipe.candide.point_fit import fit_points
+from ferpipe.candide.prior import unit_limits
+from ferpipe.candide.visible_points import mean_shape, visible_points
 from ferpipe.faces.landmark_cascade import load_cascade
 from ferpipe.faces.landmark_points import outer_eye_distance
 from ferpipe.train.landmark_networks import find_faces, read_annotated_faces

@@ -127,7 +127,7 @@ def time_of_parts(recognizer, video):
         timed(PointCascade, "predict", "landmarks of finds", spent),
         timed(WireframeCascade, "from_landmarks", "wireframe, quality", spent),
         timed(model_input, "align_face", "crop", spent),
-        timed(streaming, "_decide", "model", spent),
+        timed(streaming, "_predict_scores", "model", spent),
         timed(SequenceStream, "step", "model", spent),
     ):
         start = time.perf_counter()

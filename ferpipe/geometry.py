@@ -4,20 +4,28 @@ A transform is a matrix of shape (2, 3); it takes a point (x, y), in pixels and 
 ``matrix[:, :2] @ (x, y) + matrix[:, 2]``. Pixel centers have whole coordinates.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = [
+    "Pair",
     "average_blocks",
     "compose",
     "fit_similarity",
     "invert",
+    "scale_of",
     "similarity",
     "transform_points",
     "warp",
 ]
 
+# x and y
+Pair = Sequence[float] | np.ndarray
 
-def similarity(scale, angle, center, target):
+
+def similarity(scale: float, angle: float, center: Pair, target: Pair) -> np.ndarray:
     """Make the similarity transform that takes one point to another.
 
     Parameters
@@ -45,7 +53,7 @@ def similarity(scale, angle, center, target):
     )
 
 
-def fit_similarity(source, target):
+def fit_similarity(source: ArrayLike, target: ArrayLike) -> np.ndarray:
     """Fit the similarity transform that takes points to points, by least squares.
 
     Parameters
@@ -87,7 +95,22 @@ def fit_similarity(source, target):
     )
 
 
-def transform_points(matrix, points):
+def scale_of(matrix: np.ndarray) -> float:
+    """Return the factor by which a similarity transform multiplies lengths.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (2, 3)
+        The transform.
+
+    Returns
+    -------
+    scale : float
+    """
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
+def transform_points(matrix: np.ndarray, points: ArrayLike) -> np.ndarray:
     """Transform points.
 
     Parameters
@@ -104,7 +127,7 @@ def transform_points(matrix, points):
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def invert(matrix):
+def invert(matrix: np.ndarray) -> np.ndarray:
     """Return the transform that undoes another.
 
     Parameters
@@ -129,7 +152,7 @@ def invert(matrix):
     return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
 
 
-def compose(second, first):
+def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return the transform that does one after the other.
 
     Parameters
@@ -146,7 +169,7 @@ def compose(second, first):
     return matrix
 
 
-def warp(image, matrix, size):
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Transform an image, free of aliasing when it shrinks.
 
     Parameters
@@ -186,7 +209,9 @@ def warp(image, matrix, size):
     )
 
 
-def average_blocks(image, low, high, times):
+def average_blocks(
+    image: np.ndarray, low: Pair, high: Pair, times: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Make a part of an image smaller by averaging blocks of pixels.
 
     Parameters

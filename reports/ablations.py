@@ -60,7 +60,7 @@ RUNS = {
     "constant learning rate": [f"{TRAINING}.schedule=constant", f"{TRAINING}.lr=0.01"],
     "constant learning rate, mean of the last ten epochs": [
         *(f"{TRAINING}.schedule=constant", f"{TRAINING}.lr=0.01"),
-        f"{TRAINING}.average_from=0.5",
+        f"{TRAINING}.averaging={{WeightAveraging: {{start: 0.5}}}}",
     ],
     "Lonkar's network": [f"{NETWORK}.backbone=paper_003"],
     # the learning rate of the first run leaves a spatial transformer at one class for all
@@ -95,9 +95,10 @@ def measure(name, seed, epochs, share, bunch):
         raise SystemExit(
             f"error: {teacher} is missing: run {PLAIN!r} with this seed first."
         )
+    distillation = f"{{Distillation: {{teacher: {teacher}}}}}" if is_taught else "null"
     settings = [
         *(f"seed={seed}", "report=null", f"{TRAINING}.max_epochs={epochs}"),
-        f"{TRAINING}.teacher={teacher if is_taught else 'null'}",
+        f"{TRAINING}.distillation={distillation}",
         *(f"{TRAINING}.checkpoint={kept}", *RUNS[name]),
     ]
     results = run(read_mapping(EXPERIMENT), data=bunch, set=settings)

@@ -1,1 +1,1 @@
-"""A wireframe of the face: who it is, what it does, how it is turned."""
+"""A wireframe of the face: shape (identity), expression (animation) and head pose."""

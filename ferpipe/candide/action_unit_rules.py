@@ -1,4 +1,6 @@
-"""ActionUnitRules: from action units to expressions by a table, without training."""
+"""ActionUnitRules: expressions from action units by a table, without training."""
+
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -9,9 +11,9 @@ from ferpipe.candide.calibrated import load_calibrated
 
 __all__ = ["RULES", "ActionUnitRules"]
 
-# Each expression is shown by any of its combinations of action units: paper 000, table 2,
-# after P. Lucey et al., "The Extended Cohn-Kanade Dataset (CK+)", table 1. Of the table's
-# conditions on intensity none is kept.
+# An expression is present if one of its combinations of action units is: P. Lucey et al.,
+# "The Extended Cohn-Kanade Dataset (CK+)", CVPR Workshops 2010, table 1, without the
+# table's conditions on intensity.
 RULES = {
     "anger": (("AU23", "AU24"),),
     "contempt": (("AU14_left",), ("AU14_right",)),
@@ -24,16 +26,16 @@ RULES = {
 
 
 class ActionUnitRules(ClassifierMixin, BaseEstimator):
-    """Tell expressions from action units by the table that defines them.
+    """Classify expressions by the table of action units that defines them.
 
-    Nothing is trained: fit only takes note of the names of the classes. Each action unit
-    counts in standard deviations above its mean in the wireframe's prior; a combination
-    counts as the mean of its units, an expression as the best of its combinations.
+    ``fit`` trains nothing; it stores the names of the classes. The score of an action unit
+    is its distance above its mean, in standard deviations of the wireframe's prior. A
+    combination scores the mean of its units, an expression the best of its combinations.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Expressions seen in fit; only these are predicted.
+        The expressions in ``y``; ``predict`` returns only these.
     n_features_in_ : int
         Number of columns: 65 or 79.
 
@@ -43,9 +45,9 @@ class ActionUnitRules(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    The units of both sides of the face are averaged where the table names no side. AU23
-    and AU24 differ by how far the mouth narrows, which pictures hardly tell: the rule asks
-    for both.
+    Where the table names no side, the units of both sides of the face are averaged (left
+    and right are the subject's). Images hardly distinguish AU23 from AU24, so the rule
+    for anger needs both.
 
     Examples
     --------
@@ -60,8 +62,8 @@ class ActionUnitRules(ClassifierMixin, BaseEstimator):
     _parameter_constraints: dict = {}
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
-        """Take note of the classes.
+    def fit(self, X: Any, y: Any) -> Self:
+        """Store the classes.
 
         Parameters
         ----------
@@ -77,7 +79,7 @@ class ActionUnitRules(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If there is a class without a rule, or X has another number of columns.
+            If a class has no rule, or X has another number of columns.
         """
         X, y = validate_data(self, X, y)
         self._actions_of(X)
@@ -90,8 +92,8 @@ class ActionUnitRules(ClassifierMixin, BaseEstimator):
             )
         return self
 
-    def decision_function(self, X):
-        """Return how strongly each expression is shown.
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the score of each expression.
 
         Parameters
         ----------
@@ -101,15 +103,16 @@ class ActionUnitRules(ClassifierMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n, n_classes), or (n,) for two classes
-            In standard deviations; for two classes the second's lead.
+            In standard deviations; for two classes, the score of the second minus that of
+            the first.
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict(self, X):
-        """Return the expression that is shown most strongly.
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the expression with the highest score.
 
         Parameters
         ----------
@@ -119,12 +122,13 @@ class ActionUnitRules(ClassifierMixin, BaseEstimator):
         Returns
         -------
         labels : ndarray of shape (n,)
+            Names of expressions.
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         return self.classes_[self._scores(X).argmax(1)]
 
-    def _scores(self, X):
+    def _scores(self, X: np.ndarray) -> np.ndarray:
         actions = self._actions_of(X)
         return np.stack(
             [
@@ -137,8 +141,8 @@ class ActionUnitRules(ClassifierMixin, BaseEstimator):
             axis=1,
         )
 
-    def _actions_of(self, X):
-        """Return standardized action units by name; both sides' mean without the side."""
+    def _actions_of(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """Return standardized action units by name; without a side, the mean of both."""
         model, prior = load_calibrated()
         n_shape, n_animation = len(model.shape_names), len(model.animation_names)
         if X.shape[1] not in (n_animation, n_shape + n_animation):

@@ -1,25 +1,27 @@
-"""Box features: differences of the mean brightness of two rectangles near a place.
+"""Box features: differences of the mean brightness of two rectangles near a point.
 
-They are read from the integral image: eight look-ups each, whatever the size.
+An integral image gives each with eight array reads, whatever its size.
 """
 
 import numpy as np
 
 __all__ = ["BoxFeatures", "box_pool", "mirrored_boxes"]
 
-# half the side of the features' squares, in pixels of the crop, and how many positions a
-# row; positions are one such half side apart
+# left, top, right, bottom
+_Rectangle = tuple[int, int, int, int]
+# half the side of the features' squares, in pixels of the crop, and the number of positions
+# per row; positions are half a side apart
 _SIZES = ((2, 5), (4, 5), (8, 5), (14, 3))
 
 
-def box_pool():
+def box_pool() -> np.ndarray:
     """List the features from which training chooses.
 
     Returns
     -------
     boxes : ndarray of shape (n, 2, 4), int
-        Two rectangles a feature: left, top, right and bottom in pixels from the place that
-        is described, right and bottom excluded.
+        Two rectangles per feature: left, top, right and bottom in pixels from the point,
+        right and bottom excluded.
     """
     pool = []
     for half, n_positions in _SIZES:
@@ -31,7 +33,7 @@ def box_pool():
     return np.array(pool)
 
 
-def _styles(half):
+def _styles(half: int) -> list[tuple[_Rectangle, _Rectangle]]:
     """Return pairs of rectangles within a square: edges, lines, a spot, diagonals."""
     whole, thin = (-half, -half, half, half), half // 2
     return [
@@ -45,8 +47,8 @@ def _styles(half):
     ]
 
 
-def mirrored_boxes(boxes):
-    """Return the features that show in a mirrored crop what others show in the crop.
+def mirrored_boxes(boxes: np.ndarray) -> np.ndarray:
+    """Return the features whose values in a mirrored crop are those in the crop.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def mirrored_boxes(boxes):
 
 
 class BoxFeatures:
-    """Box features at places of crops of one size.
+    """Box features at points of crops of one size.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ class BoxFeatures:
         Height and width of the crops, in pixels.
     """
 
-    def __init__(self, boxes, side):
+    def __init__(self, boxes: np.ndarray, side: int) -> None:
         left, top, right, bottom = np.moveaxis(boxes, -1, 0)
         stride = side + 1
         corners = [(bottom, right), (top, left), (top, right), (bottom, left)]
@@ -83,14 +85,14 @@ class BoxFeatures:
         reach = int(np.abs(boxes).max())
         self._low, self._high = reach, side - reach
 
-    def index(self, places):
-        """Return where places are in a flattened integral image.
+    def index(self, places: np.ndarray) -> np.ndarray:
+        """Return the indices of points in a flattened integral image.
 
         Parameters
         ----------
         places : ndarray of shape (..., 2)
-            ``(x, y)`` in pixels. Those nearer to the border than the boxes reach are taken
-            for the nearest that are not.
+            ``(x, y)`` in pixels. Points so near to the border that a box would cross it
+            are moved inwards.
 
         Returns
         -------
@@ -100,8 +102,8 @@ class BoxFeatures:
         np.clip(rounded, self._low, self._high, out=rounded)
         return rounded[..., 1] * self._stride + rounded[..., 0]
 
-    def describe(self, integrals, index):
-        """Compute the features at places.
+    def describe(self, integrals: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Compute the features at points.
 
         Parameters
         ----------
@@ -109,14 +111,14 @@ class BoxFeatures:
             Integral images of crops, flattened: ``integral[y, x]`` is the sum of
             ``crop[:y, :x]``.
         index : ndarray of shape (..., n_places), int
-            Of the places. The leading dimensions are those that the boxes have before
-            their features.
+            Indices from :meth:`index`. The leading dimensions are those of the boxes
+            before their features.
 
         Returns
         -------
         features : ndarray of shape (..., n_places, n_features), float32
         """
-        # corners first: each look-up is one array of all places and features
+        # corners first: each read is one array of all points and features
         corners = integrals.take(index[..., :, None, None] + self._offsets[..., None, :, :])
         sums = corners[0] + corners[1] - corners[2] - corners[3]
         means = sums / self._areas[..., None, :, :]

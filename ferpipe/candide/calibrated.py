@@ -1,4 +1,4 @@
-"""The wireframe that ships: calibrated on annotated faces, with its prior."""
+"""The wireframe of the package, calibrated on annotated faces, and its prior."""
 
 from functools import cache
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 
 import ferpipe
 from ferpipe.candide.model import CandideModel
-from ferpipe.candide.point_fit import Prior
+from ferpipe.candide.prior import Prior
 from ferpipe.candide.template import template_model
 
 __all__ = ["load_calibrated", "save_calibrated"]
@@ -16,42 +16,42 @@ _OWN = Path(ferpipe.__file__).parent / "pretrained" / "candide" / "wireframe.npz
 
 
 @cache
-def load_calibrated(path=_OWN) -> tuple[CandideModel, Prior]:
+def load_calibrated(path: Path | str = _OWN) -> tuple[CandideModel, Prior]:
     """Load a calibrated wireframe and the prior of its units.
 
     Parameters
     ----------
     path : path
-        What :func:`save_calibrated` wrote; the package's own by default.
+        A file that :func:`save_calibrated` wrote; the package's own by default.
 
     Returns
     -------
     model : CandideModel
-        With the names, triangles and landmarks of the one that the tables draw.
+        It has the names, triangles and landmarks of the template.
     prior : Prior
-        Of its units.
+        The prior of its parameters.
     """
-    drawn = template_model()
+    template = template_model()
     with np.load(path, allow_pickle=False) as arrays:
         model = CandideModel(
             arrays["vertices"].astype(np.float64),
-            drawn.triangles,
+            template.triangles,
             arrays["shape_units"].astype(np.float64),
             arrays["animation_units"].astype(np.float64),
-            drawn.shape_names,
-            drawn.animation_names,
-            drawn.vertex_names,
-            drawn.landmarks,
-            drawn.mirrored_shape,
-            drawn.mirrored_animation,
+            template.shape_names,
+            template.animation_names,
+            template.vertex_names,
+            template.landmarks,
+            template.mirrored_shape,
+            template.mirrored_animation,
         )
         mean, covariance = arrays["mean"], arrays["covariance"]
         prior = Prior(mean, covariance, float(arrays["noise"]))
     return model, prior
 
 
-def save_calibrated(path, model, prior):
-    """Write what calibration changed to a file of plain arrays.
+def save_calibrated(path: Path | str, model: CandideModel, prior: Prior) -> None:
+    """Write the arrays that calibration changes to a file.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def save_calibrated(path, model, prior):
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its units.
+        The prior of its parameters.
     """
     np.savez_compressed(
         path,

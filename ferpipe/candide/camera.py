@@ -1,16 +1,19 @@
-"""The weak-perspective camera of a wireframe: where its vertices are in the image.
+"""The weak-perspective camera, which projects a wireframe into the image.
 
-A pose is ``(rx, ry, rz, s, tx, ty)``, as :data:`~ferpipe.candide.model.POSE_NAMES` lists
-it. A face is turned by ``R = Rz(rz) @ Ry(ry) @ Rx(rx)``, angles in radians and
-right-handed about the axes of the model: rx > 0 nods it down, ry > 0 turns the nose to the
-right of the image, rz > 0 tilts it counter-clockwise as seen. A vertex g is shown at
-``u = s * (R @ g)[0] + tx`` and ``v = -s * (R @ g)[1] + ty``, in pixels and y down; s is in
-pixels per unit of the model. Pixel centers have whole coordinates.
+A head pose is ``(rx, ry, rz, s, tx, ty)``, as
+:data:`~ferpipe.candide.model.POSE_NAMES` lists it.
+It rotates a face by ``R = Rz(rz) @ Ry(ry) @ Rx(rx)``, angles in radians and
+right-handed about the axes of the model: rx > 0 nods the head down, ry > 0 turns it to the
+subject's left (the right of the image), rz > 0 tilts it counter-clockwise in the image. A
+vertex g is projected to ``u = s * (R @ g)[0] + tx`` and ``v = -s * (R @ g)[1] + ty``, in
+pixels and y down; s is in pixels per unit of the model (outer eye distances). Pixel centers
+have whole coordinates.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ferpipe.candide.model import POSE_NAMES
+from ferpipe.candide.model import POSE_NAMES, CandideModel
 
 __all__ = [
     "depths",
@@ -22,11 +25,11 @@ __all__ = [
     "rotation_matrix",
 ]
 
-# between the model's y, which is up, and the image's
+# the model's y points up, the image's down
 _FLIP = np.array([1.0, -1.0])
-# vertices whose second extent is a smaller share of the first lie on a line
+# vertices lie on a line if their second extent is a smaller fraction of the first
 _LINE = 1e-9
-# Newton's steps converge quadratically: after one as small as this it is done
+# Newton's method converges quadratically: it stops after a step as small as this
 _LAST_STEP = 1e-8
 _MOST_STEPS = 30
 # derivatives of exp(growth) * rotation_matrix(angles) where angles and growth are 0
@@ -39,8 +42,8 @@ _SECOND = np.array(
 )
 
 
-def rotation_matrix(angles):
-    """Make rotations from their angles.
+def rotation_matrix(angles: ArrayLike) -> np.ndarray:
+    """Compute rotation matrices from angles.
 
     Parameters
     ----------
@@ -64,15 +67,15 @@ def rotation_matrix(angles):
     return np.moveaxis(rotation, (0, 1), (-2, -1))
 
 
-def project(vertices, pose):
+def project(vertices: ArrayLike, pose: ArrayLike) -> np.ndarray:
     """Project vertices into the image.
 
     Parameters
     ----------
     vertices : array-like of shape (..., n, 3)
-        Vertices of faces.
+        Vertices of faces, in units of the model.
     pose : array-like of shape (..., 6)
-        Their poses.
+        Their head poses.
 
     Returns
     -------
@@ -84,15 +87,15 @@ def project(vertices, pose):
     return vertices @ np.swapaxes(camera, -1, -2) + pose[..., None, 4:]
 
 
-def depths(vertices, pose):
-    """Tell how near to the camera vertices are.
+def depths(vertices: ArrayLike, pose: ArrayLike) -> np.ndarray:
+    """Return how near to the camera vertices are.
 
     Parameters
     ----------
     vertices : array-like of shape (..., n, 3)
-        Vertices of faces.
+        Vertices of faces, in units of the model.
     pose : array-like of shape (..., 6)
-        Their poses.
+        Their head poses.
 
     Returns
     -------
@@ -104,8 +107,10 @@ def depths(vertices, pose):
     return (vertices @ towards[..., None])[..., 0]
 
 
-def project_with_jacobian(model, parameters, vertices=None):
-    """Project the vertices of a model and differentiate the points in all parameters.
+def project_with_jacobian(
+    model: CandideModel, parameters: ArrayLike, vertices: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Project the vertices of a model, with derivatives with respect to all parameters.
 
     Parameters
     ----------
@@ -114,14 +119,14 @@ def project_with_jacobian(model, parameters, vertices=None):
     parameters : array-like of shape (..., n_parameters)
         As the model's ``parameter_names`` lists them.
     vertices : array-like of shape (k,), int, optional
-        Indices of the vertices that are wanted; all by default.
+        Indices of the vertices to project; all by default.
 
     Returns
     -------
     points : ndarray of shape (..., k, 2)
         ``(x, y)`` in pixels.
     jacobian : ndarray of shape (..., k, 2, n_parameters)
-        Derivative of each coordinate in each parameter.
+        Derivative of each coordinate with respect to each parameter.
 
     Raises
     ------
@@ -148,18 +153,19 @@ def project_with_jacobian(model, parameters, vertices=None):
     return points, jacobian
 
 
-def fit_pose(vertices, points, weights=None):
-    """Fit the pose in which known vertices are seen at given points, by least squares.
+def fit_pose(
+    vertices: ArrayLike, points: ArrayLike, weights: ArrayLike | None = None
+) -> np.ndarray:
+    """Fit the head pose that projects known vertices to given points, by least squares.
 
     Parameters
     ----------
     vertices : array-like of shape (k, 3)
-        Vertices of a face.
+        Vertices of a face, in units of the model.
     points : array-like of shape (k, 2)
-        Where they are seen, in pixels.
+        Their positions in the image, in pixels.
     weights : array-like of shape (k,), optional
-        How much the squared distance of each point counts; equally by default. At least
-        four must be positive.
+        Weight of each squared distance; equal by default. At least four must be positive.
 
     Returns
     -------
@@ -171,16 +177,16 @@ def fit_pose(vertices, points, weights=None):
     Raises
     ------
     ValueError
-        If there are fewer than four points with a weight, a weight is negative, a number
-        is not finite, the vertices lie on a line or the points show nothing of their shape,
-        as when all are equal.
+        If there are fewer than four points with a positive weight, a weight is negative, a
+        number is not finite, the vertices lie on a line, or the points do not determine the
+        pose, as when all are equal.
 
     Notes
     -----
-    The plane that passes nearest to the vertices looks the same in two poses, which the
-    affine camera that fits best gives in closed form. Newton's method goes from each to an
-    optimum, and the better one is returned. Where the vertices lie exactly in a plane both
-    are equally good: either may be returned.
+    Two poses project the plane nearest to the vertices alike; the best affine camera gives
+    both in closed form. Newton's method runs from each to an optimum, and the function
+    returns the better one. If the vertices lie exactly in a plane, both are equally good
+    and either may be returned.
     """
     vertices = np.asarray(vertices, np.float64)
     upward = np.asarray(points, np.float64) * _FLIP
@@ -193,7 +199,7 @@ def fit_pose(vertices, points, weights=None):
     if n_used < 4:
         raise ValueError(f"A pose needs at least 4 points with a weight, got {n_used}.")
 
-    # the error depends on the points only by their regression on the principal axes
+    # the error depends on the points only through their regression on the principal axes
     weights = weights / weights.sum()
     root = np.sqrt(weights)[:, None]
     middle, seen_middle = weights @ vertices, weights @ upward
@@ -207,8 +213,8 @@ def fit_pose(vertices, points, weights=None):
     seen = (root * (upward - seen_middle)).T @ directions
     if np.linalg.norm(seen[:, :2]) <= 1e-12 * np.linalg.norm(root * upward):
         raise ValueError(
-            "The points show nothing of the shape of the vertices, as when all are equal: "
-            "their pose is not determined."
+            "The points do not determine a pose, as when all are equal: give different "
+            "points for the vertices."
         )
 
     starts = _flat_cameras(seen[:, :2] / extents[:2])
@@ -219,27 +225,29 @@ def fit_pose(vertices, points, weights=None):
     return np.array([*_angles(camera / scale), scale, *(shift * _FLIP)])
 
 
-def rough_poses(vertices, points, weights):
-    """Estimate the poses of many faces at once, near enough to start a fit from.
+def rough_poses(
+    vertices: np.ndarray, points: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Estimate the head poses of many faces, as starts of a fit.
 
     Parameters
     ----------
     vertices : ndarray of shape (k, 3)
-        Vertices of a face that are not all in a plane.
+        Vertices of a face, not all in one plane, in units of the model.
     points : ndarray of shape (n, k, 2)
-        Where each face shows them, in pixels.
+        Their positions in each image, in pixels.
     weights : ndarray of shape (n, k)
-        How much the squared distance of each point counts.
+        Weight of each squared distance.
 
     Returns
     -------
     poses : ndarray of shape (n, 6)
-        The turned and scaled cameras nearest to the affine ones that fit best.
+        The scaled rotations nearest to the affine cameras that fit best.
 
     Raises
     ------
     ValueError
-        If the points of a face show nothing of the shape, as when all are equal.
+        If the points of a face do not determine a pose, as when all are equal.
     """
     shares = (weights / weights.sum(1, keepdims=True))[:, :, None]
     upward = points * _FLIP
@@ -254,21 +262,21 @@ def rough_poses(vertices, points, weights):
     scale = scales.mean(1)
     if (scale <= 1e-9 * np.abs(points).max()).any():
         raise ValueError(
-            "The points of a face show nothing of the shape of the vertices, as when all "
-            "are equal: its pose is not determined."
+            "The points of a face do not determine a pose, as when all are equal: leave "
+            "this face out."
         )
     shift = seen_middle - scale[:, None, None] * (middle @ np.swapaxes(rows, 1, 2))
     angles = np.array([_angles(rotation) for rotation in rotations])
     return np.column_stack([angles, scale, shift[:, 0] * _FLIP])
 
 
-def mirror_parameters(model, parameters, width):
+def mirror_parameters(model: CandideModel, parameters: ArrayLike, width: int) -> np.ndarray:
     """Return the parameters of faces in the horizontally mirrored image.
 
     Parameters
     ----------
     model : CandideModel
-        The wireframe, symmetrical about x = 0.
+        The wireframe, symmetric about x = 0.
     parameters : array-like of shape (..., n_parameters)
         As the model's ``parameter_names`` lists them.
     width : int
@@ -277,21 +285,21 @@ def mirror_parameters(model, parameters, width):
     Returns
     -------
     mirrored : ndarray of shape (..., n_parameters)
-        With them each vertex is projected to where its partner on the other side of the
-        face was seen, mirrored.
+        They project each vertex to the mirrored position of its partner on the other side
+        of the face.
 
     Raises
     ------
     ValueError
-        If the model does not know which units are each other's mirror images, or there
-        are more or fewer parameters than it has.
+        If the model does not name the partner of each unit, or has another number of
+        parameters.
     """
     pose, sigma, alpha = model.split(np.asarray(parameters, np.float64))
     partners = model.mirrored_shape, model.mirrored_animation
     names = model.shape_names, model.animation_names
     if [*map(len, partners)] != [*map(len, names)]:
         raise ValueError(
-            "This model does not know the mirror image of each of its units: give "
+            "This model lacks the partner of each unit on the other side of the face: give "
             "mirrored_shape and mirrored_animation."
         )
     pose = pose * (1, -1, -1, 1, -1, 1)
@@ -300,13 +308,13 @@ def mirror_parameters(model, parameters, width):
     return np.concatenate([pose, sigma[..., of_shape], alpha[..., of_animation]], axis=-1)
 
 
-def _camera(rotation, pose):
-    """Return the matrices (..., 2, 3) that take vertices to points, but for the shift."""
+def _camera(rotation: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Return the matrices (..., 2, 3) from vertices to points, without the shift."""
     return rotation[..., :2, :] * pose[..., 3, None, None] * _FLIP[:, None]
 
 
-def _camera_derivatives(rotation, pose):
-    """Differentiate `_camera` in rx, ry, rz and s: of shape (..., 2, 4, 3)."""
+def _camera_derivatives(rotation: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Differentiate `_camera` with respect to rx, ry, rz and s: (..., 2, 4, 3)."""
     derivatives = np.empty((*pose.shape[:-1], 2, 4, 3))
     rz, towards = pose[..., 2, None], rotation[..., 2, :]
     derivatives[..., 0, 0] = 0
@@ -326,8 +334,8 @@ def _camera_derivatives(rotation, pose):
 # y is up
 
 
-def _flat_cameras(linear):
-    """Return the two cameras that show the plane of the first two axes like `linear`."""
+def _flat_cameras(linear: np.ndarray) -> list[np.ndarray]:
+    """Return the two cameras that project the first two axes as `linear` does."""
     _, (scale, less), axes = np.linalg.svd(linear)
     depth = np.sqrt(scale**2 - less**2) * axes[1]
     cameras = []
@@ -337,12 +345,12 @@ def _flat_cameras(linear):
     return cameras
 
 
-def _error(camera, extents, seen):
+def _error(camera: np.ndarray, extents: np.ndarray, seen: np.ndarray) -> float:
     return ((camera[:2] * extents - seen) ** 2).sum()
 
 
-def _refine(camera, extents, seen):
-    """Go from a camera down to an optimum."""
+def _refine(camera: np.ndarray, extents: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Minimize the error by Newton's method from a camera."""
     for _ in range(_MOST_STEPS):
         residual = camera[:2] * extents - seen
         first = (_FIRST @ camera)[:, :2] * extents
@@ -351,7 +359,7 @@ def _refine(camera, extents, seen):
         hessian = np.tensordot(first, first, ((1, 2), (1, 2)))
         hessian += (second * residual).sum((-1, -2))
         curvatures, directions = np.linalg.eigh(hessian)
-        # magnitudes lead away from saddles; turning a flat frontal face has no curvature
+        # absolute curvatures lead away from saddles; those of a flat frontal face can be 0
         curvatures = np.abs(curvatures)
         curvatures = np.maximum(curvatures, 1e-15 * curvatures.max())
         step = -directions @ (directions.T @ gradient / curvatures)
@@ -368,18 +376,18 @@ def _refine(camera, extents, seen):
     return camera
 
 
-def _moved(camera, step):
+def _moved(camera: np.ndarray, step: np.ndarray) -> np.ndarray:
     return np.exp(step[3]) * rotation_matrix(step[:3]) @ camera
 
 
-def _angles(rotation):
-    """Return the angles that `rotation_matrix` makes a rotation from."""
+def _angles(rotation: np.ndarray) -> np.ndarray:
+    """Return the angles of a rotation, the inverse of `rotation_matrix`."""
     across = np.hypot(rotation[0, 0], rotation[1, 0])
     ry = np.arctan2(-rotation[2, 0], across)
     if across > 1e-8:
         rx = np.arctan2(rotation[2, 1], rotation[2, 2])
         rz = np.arctan2(rotation[1, 0], rotation[0, 0])
-    else:  # in profile rx and rz turn about one axis
+    else:  # in profile rx and rz rotate about one axis
         rx, rz = 0.0, np.arctan2(-rotation[0, 1], rotation[1, 1])
     angles = np.array([rx, ry, rz])
     return np.where(angles == -np.pi, np.pi, angles)

@@ -1,35 +1,40 @@
-"""Objectives that are not learned by search line: landmarks that are found, and edges."""
+"""Objectives that are not learned per search line: landmarks and edges."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from sklearn.utils import Bunch
 
-from ferpipe.candide.objective import search_indicators
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.indicators import search_indicators
+from ferpipe.candide.model import CandideModel
+from ferpipe.candide.visible_points import visible_points
+from ferpipe.faces.landmark_cascade import PointCascade
 from ferpipe.geometry import fit_similarity, transform_points
 
 __all__ = ["EdgeObjective", "LandmarkObjective"]
 
 _N_SAMPLES = 13
-# standard deviations, in outer eye distances: of landmarks, of the brightness's smoothing,
-# and of strong edges about the contours that they stand for
+# standard deviations, in outer eye distances: of landmarks, of the Gaussian blur, and of
+# strong edges about the contours
 _LANDMARK_NOISE = 0.03
 _SMOOTHING = 0.015
 _EDGE_NOISE = 0.4
-# reach of the search lines on which landmarks' values are shown
+# reach of the search lines of landmarks, in outer eye distances
 _REACH = 0.15
 
 
 class LandmarkObjective:
-    """Objective that wants points where a network finds landmarks.
+    """Objective whose targets are the landmarks that networks find.
 
-    The landmarks are found once an image, from where the first points say that the face
-    is, and are as sure in all directions.
+    The networks run once per image, in the box about the first points. The precision is the
+    same in all directions.
 
     Parameters
     ----------
     model : CandideModel
-        Its ``landmarks`` say which points show which vertex.
+        Its ``landmarks`` list the points that show each vertex.
     cascade : PointCascade
-        Networks, as :func:`ferpipe.faces.landmark_cascade.load_cascade` loads them.
+        The networks, as :func:`ferpipe.faces.landmark_cascade.load_cascade` loads them.
 
     Attributes
     ----------
@@ -39,10 +44,10 @@ class LandmarkObjective:
 
     n_stages = 1
 
-    def __init__(self, model, cascade):
+    def __init__(self, model: CandideModel, cascade: PointCascade) -> None:
         self.model, self.cascade = model, cascade
 
-    def look(self, image, points):
+    def prepare(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Find the landmarks.
 
         Parameters
@@ -50,12 +55,12 @@ class LandmarkObjective:
         image : ndarray of shape (h, w), uint8
             Gray.
         points : ndarray of shape (k, 2)
-            Where the visible points are thought to be, in pixels.
+            Estimated positions of the visible points, in pixels.
 
         Returns
         -------
         found : ndarray of shape (k, 2)
-            Where the landmarks say that they are.
+            Positions of the visible points by the landmarks, in pixels.
         """
         mean = self.cascade.mean_shape
         placement = fit_similarity(visible_points(self.model, mean)[1], points)
@@ -63,27 +68,48 @@ class LandmarkObjective:
         landmarks = self.cascade.predict(image, box, angle)
         return visible_points(self.model, landmarks)[1]
 
-    def observe(self, seen, points, normals, unit, stage):
+    def find_targets(
+        self,
+        prepared: np.ndarray,
+        points: np.ndarray,
+        normals: np.ndarray,
+        unit: float,
+        stage: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the landmarks; see :class:`ferpipe.candide.objective.Objective`."""
         sure = np.eye(2) / (_LANDMARK_NOISE * unit) ** 2
-        return seen, np.broadcast_to(sure, (len(points), 2, 2))
+        return prepared, np.broadcast_to(sure, (len(points), 2, 2))
 
-    def values(self, seen, points, normals, unit, stage):
-        """Return how far places on search lines are from those nearest to the landmarks.
+    def values(
+        self,
+        prepared: np.ndarray,
+        points: np.ndarray,
+        normals: np.ndarray,
+        unit: float,
+        stage: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the distances along search lines from the projections of the landmarks.
 
         See :class:`ferpipe.candide.objective.Objective`.
         """
         offsets = np.linspace(-_REACH, _REACH, _N_SAMPLES)
-        places = ((seen - points) * normals).sum(1) / unit
+        places = ((prepared - points) * normals).sum(1) / unit
         return offsets, np.abs(offsets - places[:, None])
 
-    def indicators(self, images, points, *, tolerance=0.03, random_state=None):
+    def indicators(
+        self,
+        images: Sequence[np.ndarray],
+        points: np.ndarray,
+        *,
+        tolerance: float = 0.03,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Bunch:
         """Measure P1 and P2; P2 is 1 by definition.
 
         Parameters
         ----------
         images, points, tolerance, random_state
-            As for :func:`ferpipe.candide.objective.search_indicators`.
+            As for :func:`ferpipe.candide.indicators.search_indicators`.
 
         Returns
         -------
@@ -100,10 +126,11 @@ class LandmarkObjective:
 
 
 class EdgeObjective:
-    """Objective that was designed by hand: contours are where edges are strong.
+    """Objective designed by hand: contours are where edges are strong.
 
-    Its value is 1 less the change of brightness across the contour, as a share of the
-    largest one on all search lines of the face. Nothing is known along the contour.
+    Its value is 1 minus the brightness gradient across the contour, as a fraction of the
+    largest gradient on all search lines of the face. It gives no information along the
+    contour.
 
     Parameters
     ----------
@@ -112,10 +139,10 @@ class EdgeObjective:
 
     Notes
     -----
-    This is what learned objectives are compared with in [1]_. The smoothing, of 0.015 outer
-    eye distances, and the trust in edges, which is small, are this project's own: of those
-    tried, these and these reaches err least from detectors' boxes, which is to say that
-    they stay where they are. Faces are found so only from very near.
+    The paper [1]_ compares learned objectives with this one. The blur of 0.015 outer eye
+    distances, the low precision of edges and the reaches were chosen by experiment: they
+    give the smallest error from detectors' boxes, mostly by moving little. The objective
+    finds a face only from a start very near to it.
 
     References
     ----------
@@ -123,52 +150,76 @@ class EdgeObjective:
        for robust face model fitting", IEEE TPAMI 30(8), 2008, 1357-1370.
     """
 
-    def __init__(self, reaches=(0.1, 0.06, 0.03)):
+    def __init__(self, reaches: tuple[float, ...] = (0.1, 0.06, 0.03)) -> None:
         self.reaches = reaches
 
     @property
-    def n_stages(self):
-        """How many stages there are, from coarse to fine."""
+    def n_stages(self) -> int:
+        """Number of stages, from coarse to fine."""
         return len(self.reaches)
 
-    def look(self, image, points):
-        """Differentiate the smoothed image.
+    def prepare(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Compute the gradient of the blurred image.
 
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
             Gray.
         points : ndarray of shape (k, 2)
-            Where the visible points are thought to be: they tell the face's size.
+            Estimated positions of the visible points, in pixels; they give the size of the
+            face.
 
         Returns
         -------
         gradient : ndarray of shape (h, w, 2), float32
-            Along x and y, in gray levels a pixel.
+            Along x and y, in gray levels per pixel.
         """
         import cv2
 
         # a face is about 1.4 outer eye distances high from brows to chin
         width = max(0.5, _SMOOTHING * np.ptp(points, axis=0).max() / 1.4)
         smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), width)
-        kernel = {"ksize": 1, "scale": 0.5, "borderType": cv2.BORDER_REPLICATE}
-        along_x = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, **kernel)
-        return np.stack([along_x, cv2.Sobel(smooth, cv2.CV_32F, 0, 1, **kernel)], axis=-1)
+        gradient = [
+            cv2.Sobel(
+                smooth,
+                cv2.CV_32F,
+                *axis,
+                ksize=1,
+                scale=0.5,
+                borderType=cv2.BORDER_REPLICATE,
+            )
+            for axis in ((1, 0), (0, 1))
+        ]
+        return np.stack(gradient, axis=-1)
 
-    def observe(self, seen, points, normals, unit, stage):
+    def find_targets(
+        self,
+        prepared: np.ndarray,
+        points: np.ndarray,
+        normals: np.ndarray,
+        unit: float,
+        stage: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return where edges are strongest.
 
-        See :class:`ferpipe.candide.objective.Objective`. How sure a place is grows with the
-        strength of its edge.
+        See :class:`ferpipe.candide.objective.Objective`. The precision grows with the
+        strength of the edge.
         """
-        offsets, values = self.values(seen, points, normals, unit, stage)
+        offsets, values = self.values(prepared, points, normals, unit, stage)
         targets = points + unit * offsets[values.argmin(1), None] * normals
         sure = (1 - values.min(1)) / (_EDGE_NOISE * unit) ** 2
         outer = normals[:, :, None] * normals[:, None, :]
         return targets, sure[:, None, None] * outer
 
-    def values(self, seen, points, normals, unit, stage):
-        """Return 1 less the strength of edges across the contours.
+    def values(
+        self,
+        prepared: np.ndarray,
+        points: np.ndarray,
+        normals: np.ndarray,
+        unit: float,
+        stage: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return 1 minus the strength of edges across the contours.
 
         See :class:`ferpipe.candide.objective.Objective`.
         """
@@ -178,17 +229,27 @@ class EdgeObjective:
         offsets = np.linspace(-reach, reach, _N_SAMPLES)
         places = points[:, None] + unit * offsets[:, None] * normals[:, None]
         x, y = np.moveaxis(places.astype(np.float32), -1, 0)
-        gradient = cv2.remap(seen, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        gradient = cv2.remap(
+            prepared, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         strength = np.abs((gradient * normals[:, None]).sum(-1))
         return offsets, 1 - strength / max(strength.max(), 1e-6)
 
-    def indicators(self, images, points, *, stage=-1, tolerance=0.03, random_state=None):
+    def indicators(
+        self,
+        images: Sequence[np.ndarray],
+        points: np.ndarray,
+        *,
+        stage: int = -1,
+        tolerance: float = 0.03,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Bunch:
         """Measure P1 and P2 of a stage.
 
         Parameters
         ----------
         images, points, stage, tolerance, random_state
-            As for :func:`ferpipe.candide.objective.search_indicators`.
+            As for :func:`ferpipe.candide.indicators.search_indicators`.
 
         Returns
         -------

@@ -6,7 +6,7 @@ centered and at one size; the wireframe's network looks at that one and gives th
 parameters. Where the last frame's parameters are known, they take the place of the first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.fit_quality import FitQualityModel, load_quality_model
 from ferpipe.candide.model import POSE_NAMES, CandideModel
-from ferpipe.candide.point_fit import visible_points
-from ferpipe.faces.landmark_cascade import CropPlacer, OpenNetwork, PointCascade
+from ferpipe.candide.visible_points import visible_points
+from ferpipe.faces.detection import Box, Face
+from ferpipe.faces.landmark_cascade import CropPlacer, OnnxNetwork, PointCascade
 from ferpipe.faces.landmarks import load_model
 from ferpipe.geometry import invert, transform_points, warp
 
@@ -32,7 +33,7 @@ __all__ = [
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "fitter"
 
 
-def parameters_in(matrix, parameters):
+def parameters_in(matrix: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     """Return the parameters of a face in a turned, scaled and shifted image.
 
     Parameters
@@ -62,7 +63,7 @@ class WireframeCascade:
     ----------
     landmarks : PointCascade
         Its coarse network looks first; it evaluates doubtful finds.
-    network : OpenNetwork
+    network : OnnxNetwork
         From one crop, uint8 of shape (1, 1, size, size), to parameters (1, n_parameters)
         and points (1, k, 2).
     model : CandideModel
@@ -76,13 +77,18 @@ class WireframeCascade:
     """
 
     landmarks: PointCascade
-    network: OpenNetwork
+    network: OnnxNetwork
     model: CandideModel
     vertices: np.ndarray
     mean_points: np.ndarray
     quality: FitQualityModel
+    _place: CropPlacer = field(init=False, repr=False, compare=False)
+    _rest: np.ndarray = field(init=False, repr=False, compare=False)
+    _units: np.ndarray = field(init=False, repr=False, compare=False)
 
-    def predict(self, image, box, angle=0.0):
+    def predict(
+        self, image: np.ndarray, box: Box, angle: float = 0.0
+    ) -> tuple[np.ndarray, float]:
         """Fit the wireframe to the face in a box.
 
         Parameters
@@ -92,18 +98,20 @@ class WireframeCascade:
         box : (float, float, float, float)
             ``(x, y, width, height)`` in pixels.
         angle : float, default=0.0
-            Turn of the face, in radians, clockwise.
+            In-plane rotation of the face, in radians, clockwise in the image.
 
         Returns
         -------
         parameters : ndarray of shape (n_parameters,)
             As the model's ``parameter_names`` lists them.
         quality : float
-            Probability that it lies on a face; see :class:`FitQualityModel`.
+            Probability that the wireframe lies on a face; see :class:`FitQualityModel`.
         """
-        return self.from_landmarks(image, self.landmarks.first_look(image, box, angle))
+        return self.from_landmarks(image, self.landmarks.predict_coarse(image, box, angle))
 
-    def from_landmarks(self, image, landmarks):
+    def from_landmarks(
+        self, image: np.ndarray, landmarks: np.ndarray
+    ) -> tuple[np.ndarray, float]:
         """Fit the wireframe to the face of which landmarks are known, nearly.
 
         Parameters
@@ -119,9 +127,9 @@ class WireframeCascade:
         quality : float
             As :meth:`predict` returns them.
         """
-        return self._look(image, visible_points(self.model, landmarks)[1])
+        return self._predict(image, visible_points(self.model, landmarks)[1])
 
-    def refine(self, image, parameters):
+    def refine(self, image: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, float]:
         """Fit the wireframe again, from where it nearly is.
 
         Parameters
@@ -137,9 +145,11 @@ class WireframeCascade:
         quality : float
             As :meth:`predict` returns them.
         """
-        return self._look(image, self._shown(parameters))
+        return self._predict(image, self._project_visible(parameters))
 
-    def of_person(self, image, parameters, sigma):
+    def with_shape(
+        self, image: np.ndarray, parameters: np.ndarray, sigma: np.ndarray
+    ) -> np.ndarray:
         """Put the shape parameters of the person in place of those of one image.
 
         Parameters
@@ -160,35 +170,39 @@ class WireframeCascade:
         self.model.split(there)[1][:] = sigma
         return there
 
-    def assess(self, image, face, *, detector="dlib"):
+    def rescore(
+        self, image: np.ndarray, face: Face, *, detector: str | Path = "dlib"
+    ) -> float:
         """Score a doubtful find again, as PointCascade does."""
-        return self.landmarks.assess(image, face, detector=detector)
+        return self.landmarks.rescore(image, face, detector=detector)
 
-    def _look(self, image, points):
+    def _predict(self, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, float]:
         to_crop = self._place(points)
-        crop = warp(image, to_crop, self._size)
+        size = self.network.size
+        crop = warp(image, to_crop, (size, size))
         (found,) = self.network.run(["parameters"], crop)
         parameters = found[0].astype(np.float64)
-        quality = self.quality(crop, self._shown(parameters))
+        quality = self.quality(crop, self._project_visible(parameters))
         return parameters_in(invert(to_crop), parameters), quality
 
-    def _shown(self, parameters):
+    def _project_visible(self, parameters: np.ndarray) -> np.ndarray:
         n_pose = len(POSE_NAMES)
         shape = self._rest + parameters[n_pose:] @ self._units
         return project(shape.reshape(-1, 3), parameters[:n_pose])
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         units = np.concatenate([self.model.shape_units, self.model.animation_units])
         flat = units[:, self.vertices].reshape(len(units), -1)
         object.__setattr__(self, "_rest", self.model.vertices[self.vertices].ravel())
         object.__setattr__(self, "_units", flat)
         size = self.network.size
         placer = CropPlacer(self.mean_points, self.landmarks.mean_shape, size)
-        object.__setattr__(self, "_size", (size, size))
         object.__setattr__(self, "_place", placer)
 
 
-def load_wireframe_cascade(folder, landmarks, model) -> WireframeCascade:
+def load_wireframe_cascade(
+    folder: Path | str, landmarks: PointCascade, model: CandideModel
+) -> WireframeCascade:
     """Load the wireframe's network, and what evaluates its fits.
 
     Parameters
@@ -204,7 +218,7 @@ def load_wireframe_cascade(folder, landmarks, model) -> WireframeCascade:
     path = Path(folder) / "wireframe.onnx"
     return WireframeCascade(
         landmarks,
-        OpenNetwork(path),
+        OnnxNetwork(path),
         model,
         vertices,
         mean_points,

@@ -1,10 +1,12 @@
 """The network that gives the wireframe's parameters for a crop of a face."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from ferpipe.candide.model import POSE_NAMES
-from ferpipe.faces.landmark_network import PointNetwork
+from ferpipe.faces.landmark_network import CropNetwork, PointNetwork
 
 __all__ = ["WireframeNetwork"]
 
@@ -13,7 +15,7 @@ _N_POSE = len(POSE_NAMES)
 _POSE_SPREAD = (0.3, 0.3, 0.3, 0.1, 0.1, 0.1)
 
 
-class WireframeNetwork(nn.Module):
+class WireframeNetwork(CropNetwork):
     """A :class:`~ferpipe.faces.landmark_network.PointNetwork` that also says what p is.
 
     The points of the wireframe that landmarks show are found by heat maps. The parameters
@@ -39,7 +41,19 @@ class WireframeNetwork(nn.Module):
     and 79 units.
     """
 
-    def __init__(self, size, channels, n_points, *, scale, unit_mean, unit_spread):
+    mean: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(
+        self,
+        size: int,
+        channels: tuple[int, int, int, int],
+        n_points: int,
+        *,
+        scale: float,
+        unit_mean: Sequence[float],
+        unit_spread: Sequence[float],
+    ) -> None:
         super().__init__()
         self.size = size
         self.points = PointNetwork(size, channels, n_points)
@@ -68,7 +82,7 @@ class WireframeNetwork(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
         self.scale = scale
 
-    def forward(self, crops):
+    def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Find parameters and points.
 
         Parameters
@@ -95,14 +109,14 @@ class WireframeNetwork(nn.Module):
         scale = self.scale * torch.exp(whole[:, 3:4])
         return torch.cat([whole[:, :3], scale, whole[:, 4:]], 1), points
 
-    def normalized(self, parameters):
+    def normalized(self, parameters: torch.Tensor) -> torch.Tensor:
         """Count parameters from their means, in their spreads; s by its logarithm."""
         scale = torch.log(parameters[:, 3:4] / self.scale)
         whole = torch.cat([parameters[:, :3], scale, parameters[:, 4:]], 1)
         return (whole - self.mean) / self.spread
 
 
-def _narrowed(n_in, n_out):
+def _narrowed(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(n_in, n_out, 1, bias=False),
         nn.BatchNorm2d(n_out),

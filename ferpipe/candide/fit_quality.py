@@ -1,11 +1,13 @@
 """Whether a fitted wireframe lies on a face: what the picture there looks like."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 import ferpipe
 from ferpipe.faces.landmark_cascade import CropPlacer
@@ -29,7 +31,7 @@ QUALITY_SIZE = 32
 _LEAST_CONTRAST = 8.0
 
 
-def standardized(crops):
+def standardized(crops: ArrayLike) -> np.ndarray:
     """Bring crops to mean 0 and standard deviation 1.
 
     Parameters
@@ -41,7 +43,8 @@ def standardized(crops):
     -------
     rows : ndarray of shape (n, size * size), float32
     """
-    rows = np.asarray(crops, np.float32).reshape(len(crops), -1)
+    gray = np.asarray(crops, np.float32)
+    rows = gray.reshape(len(gray), -1)
     rows = rows - rows.mean(1, keepdims=True)
     return rows / (rows.std(1, keepdims=True) + _LEAST_CONTRAST)
 
@@ -68,8 +71,9 @@ class FitQualityModel:
     offsets: np.ndarray
     last_weights: np.ndarray
     last_offset: np.ndarray
+    _place: CropPlacer = field(init=False, repr=False, compare=False)
 
-    def __call__(self, image, points):
+    def __call__(self, image: np.ndarray, points: np.ndarray) -> float:
         """Judge one fit.
 
         Parameters
@@ -91,12 +95,12 @@ class FitQualityModel:
         logit = float(np.maximum(hidden, 0) @ self.last_weights + self.last_offset)
         return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         placer = CropPlacer(self.mean_points, self.mean_shape, QUALITY_SIZE)
         object.__setattr__(self, "_place", placer)
 
 
-def save_quality_model(path, quality_model):
+def save_quality_model(path: Path | str, quality_model: FitQualityModel) -> None:
     """Write a quality_model to a file.
 
     Parameters
@@ -106,15 +110,16 @@ def save_quality_model(path, quality_model):
     quality_model : FitQualityModel
         What is written, weights in single precision.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         one.name: np.float32(getattr(quality_model, one.name))
         for one in fields(quality_model)
+        if one.init
     }
     np.savez_compressed(path, **arrays)
 
 
 @cache
-def load_quality_model(path=_OWN) -> FitQualityModel:
+def load_quality_model(path: Path | str = _OWN) -> FitQualityModel:
     """Load what :func:`save_quality_model` wrote; the package's own by default."""
     with np.load(path, allow_pickle=False) as arrays:
         return FitQualityModel(**{name: arrays[name] for name in arrays.files})

@@ -1,17 +1,22 @@
 """CandideFitter: from images of faces to the parameters of the wireframe."""
 
+from collections.abc import Sequence
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
 from scipy.ndimage import gaussian_filter1d
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Bunch
+from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Bunch, Tags
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from ferpipe._base import SampleMixin
+from ferpipe._checks import as_list
 from ferpipe._compat import (
     HasMethods,
     Interval,
@@ -21,11 +26,12 @@ from ferpipe._compat import (
 )
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
-from ferpipe.candide.fit_cascade import load_own_cascade
+from ferpipe.candide.fit_cascade import WireframeCascade, load_own_cascade
 from ferpipe.candide.fit_quality import LEAST_QUALITY
 from ferpipe.candide.model import POSE_NAMES
-from ferpipe.candide.optimizer import OBJECTIVES, ObjectiveSearch, objective_named
-from ferpipe.faces.detection import check_detector, find_face
+from ferpipe.candide.objective import Objective
+from ferpipe.candide.objective_search import OBJECTIVES, ObjectiveSearch, objective_named
+from ferpipe.faces.detection import Face, check_detector, find_face
 from ferpipe.faces.landmarks import NoFaceError, central_face, load_model
 from ferpipe.io.images import check_raw_images, check_raw_sequences, read_image
 
@@ -34,7 +40,7 @@ __all__ = ["CandideFitter"]
 _N_POSE = len(POSE_NAMES)
 
 
-class CandideFitter(TransformerMixin, BaseEstimator):
+class CandideFitter(SampleMixin, BaseEstimator):
     """Fit a wireframe to the face in each image: how it is turned, who it is, what it does.
 
     Two small networks, trained on photos and on synthetic faces whose parameters are known,
@@ -98,14 +104,12 @@ class CandideFitter(TransformerMixin, BaseEstimator):
     (2, 79)
     """
 
-    stateless = True
-
     _parameter_constraints: dict = {
         "output": [StrOptions({"units", "actions", "pose", "parameters", "vertices"})],
         "detector": [str, Path, None],
         "objective": [
             StrOptions(set(OBJECTIVES)),
-            HasMethods(["look", "observe", "values"]),
+            HasMethods(["prepare", "find_targets", "values"]),
             None,
         ],
         "missing": [StrOptions({"raise", "nan", "center"})],
@@ -119,18 +123,18 @@ class CandideFitter(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        output="units",
+        output: str = "units",
         *,
-        detector="dlib",
-        objective=None,
-        missing="center",
-        smoothing=0.0,
-        subtract_first=False,
-        min_size=None,
-        threshold=None,
-        n_jobs=None,
-        verbose=False,
-    ):
+        detector: str | Path | None = "dlib",
+        objective: str | Objective | None = None,
+        missing: str = "center",
+        smoothing: float = 0.0,
+        subtract_first: bool = False,
+        min_size: float | None = None,
+        threshold: float | None = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ) -> None:
         self.output = output
         self.detector = detector
         self.objective = objective
@@ -142,15 +146,8 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @property
-    def input_kind(self):
-        """Kind of data: images or sequences of any size, either of them before fit."""
-        if not hasattr(self, "takes_sequences_"):
-            return "raw"
-        return "raw sequences" if self.takes_sequences_ else "raw images"
-
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Check the images and remember whether they are sequences.
 
         Parameters
@@ -163,18 +160,22 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : CandideFitter
+
+        Raises
+        ------
+        NotFittedError
+            If ``objective`` is an estimator that is not fitted.
         """
+        if isinstance(self.objective, BaseEstimator):
+            _check_objective(self.objective)
         self._finder()
         if self.detector is not None:
             check_detector(self.detector)
         self.takes_sequences_ = _are_sequences(X)
-        # lists of arrays are not put into data frames
-        keys = set() if self.takes_sequences_ else {"transform"}
-        self._sklearn_auto_wrap_output_keys = keys
         _frames_of(X)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray | list[np.ndarray]:
         """Fit the wireframe to faces.
 
         Parameters
@@ -207,7 +208,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             return self._output_of(found.parameters)
         return [self._output_of(parameters) for parameters in found.parameters]
 
-    def locate(self, X):
+    def locate(self, X: Any) -> Bunch:
         """Fit the wireframe and return everything that was found.
 
         Parameters
@@ -252,7 +253,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             found = Bunch(**{name: np.concatenate(found[name]) for name in found})
         return found
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Name the columns.
 
         Parameters
@@ -267,30 +268,14 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         model, _ = load_calibrated()
         if self.output == "vertices":
             named = {index: name for name, index in model.vertex_names.items()}
-            names = [
+            vertices = [
                 f"{named[index]}_{axis}" for index in sorted(named) for axis in ("x", "y")
             ]
-            return np.array(names, dtype=object)
+            return np.array(vertices, dtype=object)
         names = np.array(model.parameter_names, dtype=object)
         return self._columns(names)
 
-    def set_output(self, *, transform=None):
-        """Set what images give: an array or a data frame; sequences always give lists.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            As in scikit-learn.
-
-        Returns
-        -------
-        self : CandideFitter
-        """
-        if getattr(self, "takes_sequences_", False):
-            return self
-        return super().set_output(transform=transform)
-
-    def _finder(self):
+    def _finder(self) -> WireframeCascade | ObjectiveSearch:
         if self.objective is None:
             return load_own_cascade()
         model, prior = load_calibrated()
@@ -300,7 +285,12 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             objective = objective_named(objective, model, landmarks)
         return ObjectiveSearch(objective, model, prior, landmarks)
 
-    def _follow(self, frames, finder, one_person):
+    def _follow(
+        self,
+        frames: Sequence[np.ndarray],
+        finder: WireframeCascade | ObjectiveSearch,
+        one_person: bool,
+    ) -> Bunch:
         """Fit the wireframe to the frames of one person, each from the one before."""
         model = finder.model
         n = len(frames)
@@ -321,17 +311,22 @@ class CandideFitter(TransformerMixin, BaseEstimator):
                     image, face.box, face.angle
                 )
             last = parameters[index]
-        seen = np.flatnonzero(~np.isnan(quality))
-        if one_person and len(seen):
-            sigma = model.split(parameters[seen])[1].mean(0)
-            for index in seen:
-                parameters[index] = finder.of_person(
+        located = np.flatnonzero(~np.isnan(quality)).tolist()
+        if one_person and located:
+            sigma = model.split(parameters[located])[1].mean(0)
+            for index in located:
+                parameters[index] = finder.with_shape(
                     read_image(frames[index]), parameters[index], sigma
                 )
-            parameters[seen] = self._over_time(parameters[seen])
+            parameters[located] = self._over_time(parameters[located])
         return Bunch(parameters=parameters, boxes=boxes, scores=scores, quality=quality)
 
-    def _face_in(self, frame, image, finder):
+    def _face_in(
+        self,
+        frame: np.ndarray,
+        image: np.ndarray,
+        finder: WireframeCascade | ObjectiveSearch,
+    ) -> Face | None:
         if self.detector is None:
             return central_face(image)
         face = find_face(
@@ -339,13 +334,13 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             detector=self.detector,
             min_size=self.min_size,
             threshold=self.threshold,
-            assess=partial(finder.assess, image, detector=self.detector),
+            rescore=partial(finder.rescore, image, detector=self.detector),
         )
         if face is None and self.missing == "center":
             return central_face(image)
         return face
 
-    def _over_time(self, parameters):
+    def _over_time(self, parameters: np.ndarray) -> np.ndarray:
         """Smooth pose and alpha of a sequence, and compare with its first frame."""
         n_shape = len(load_calibrated()[0].shape_names)
         changing = np.r_[0:_N_POSE, _N_POSE + n_shape : parameters.shape[1]]
@@ -357,7 +352,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
             parameters[:, _N_POSE + n_shape :] -= parameters[0, _N_POSE + n_shape :].copy()
         return parameters
 
-    def _output_of(self, parameters):
+    def _output_of(self, parameters: np.ndarray) -> np.ndarray:
         if self.output != "vertices":
             return self._columns(parameters)
         model, _ = load_calibrated()
@@ -365,7 +360,7 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         shown = project(model.shape(sigma, alpha), pose)
         return shown[:, sorted(model.vertex_names.values())].reshape(len(parameters), -1)
 
-    def _columns(self, parameters):
+    def _columns(self, parameters: np.ndarray) -> np.ndarray:
         """Choose the columns that come out among all parameters."""
         n_shape = len(load_calibrated()[0].shape_names)
         parts = {
@@ -376,18 +371,34 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         }
         return parameters[..., parts[self.output]]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
+        tags.stateless = True
+        # either of them before fit
+        tags.input_tags.images = not getattr(self, "takes_sequences_", False)
+        tags.input_tags.sequences = getattr(self, "takes_sequences_", True)
+        tags.input_tags.raw_sizes = True
         return tags
 
 
-def _are_sequences(X):
+def _check_objective(objective: BaseEstimator) -> None:
+    """Raise NotFittedError, with the class of the objective, if it is not fitted."""
+    inner = objective.estimator if isinstance(objective, FrozenEstimator) else objective
+    name = type(inner).__name__
+    check_is_fitted(
+        inner,
+        msg=f"CandideFitter needs a fitted objective, got a {name} that is not fitted. Fit "
+        f"it on annotated faces and pass objective=FrozenEstimator(fitted): cloning a "
+        f"CandideFitter would reset a {name} that is not frozen.",
+    )
+
+
+def _are_sequences(X: Any) -> bool:
     """Tell sequences of images from images."""
-    if isinstance(X, np.ndarray) and X.dtype != object:
+    X = as_list(X)
+    if isinstance(X, np.ndarray):
         return X.ndim == 5 or (X.ndim == 4 and X.shape[3] > 4)
-    first = X[0] if isinstance(X, list | tuple | np.ndarray) and len(X) else None
+    first = X[0] if isinstance(X, list) and X else None
     if isinstance(first, np.ndarray):
         return first.ndim == 4 or (first.ndim == 3 and first.shape[2] > 4)
     if not isinstance(first, list | tuple) or not len(first):
@@ -395,7 +406,7 @@ def _are_sequences(X):
     return isinstance(first[0], str) or np.ndim(first[0]) > 1
 
 
-def _frames_of(X):
+def _frames_of(X: Any) -> tuple[list[np.ndarray], list[int]]:
     """Return all images, and the lengths of the sequences (1 for an image alone)."""
     if _are_sequences(X):
         clips = check_raw_sequences(X)

@@ -1,31 +1,33 @@
 """LearnedObjective: how far places are from where a face's point is, by regression."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import GradientBoostingRegressor
-from sklearn.utils import check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 import ferpipe
 from ferpipe._compat import HasMethods, Interval, fit_context
 from ferpipe.candide.box_features import BoxFeatures, box_pool, mirrored_boxes
-from ferpipe.candide.objective import (
+from ferpipe.candide.displacement import displace
+from ferpipe.candide.indicators import search_indicators
+from ferpipe.candide.objective import check_gray
+from ferpipe.candide.tree_arrays import TreeArrays, can_flatten
+from ferpipe.candide.visible_points import (
     as_visible,
-    check_gray,
     contour_normals,
-    displace,
     mean_shape,
-    search_indicators,
     visible_partners,
 )
-from ferpipe.candide.tree_arrays import TreeArrays, takes
 from ferpipe.geometry import (
     compose,
     fit_similarity,
@@ -57,6 +59,8 @@ _STORED = ("reach", "boxes", "columns", "thresholds", "leaves", "gain", "noise")
 # of them say counts, beside what it would if each erred by itself
 _SHARE = 0.4
 _SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16
+# integral images, gains, and the points where lines begin and where they belong
+_Crops = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 class LearnedObjective(BaseEstimator):
@@ -99,7 +103,7 @@ class LearnedObjective(BaseEstimator):
 
     See Also
     --------
-    ferpipe.candide.objective.fit_objective : Fits the wireframe by it.
+    ferpipe.candide.optimizer.fit_objective : Fits the wireframe by it.
 
     Notes
     -----
@@ -133,14 +137,14 @@ class LearnedObjective(BaseEstimator):
     def __init__(
         self,
         *,
-        regressor=None,
-        reaches=(0.3, 0.15, 0.075),
-        n_samples=13,
-        n_features=24,
-        n_displacements=4,
-        random_state=None,
-        verbose=False,
-    ):
+        regressor: Any = None,
+        reaches: tuple[float, ...] = (0.3, 0.15, 0.075),
+        n_samples: int = 13,
+        n_features: int = 24,
+        n_displacements: int = 4,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
         self.regressor = regressor
         self.reaches = reaches
         self.n_samples = n_samples
@@ -150,12 +154,12 @@ class LearnedObjective(BaseEstimator):
         self.verbose = verbose
 
     @property
-    def n_stages(self):
+    def n_stages(self) -> int:
         """How many stages there are, from coarse to fine."""
         return len(self.reaches)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, images, points):
+    def fit(self, images: Sequence[np.ndarray], points: ArrayLike) -> Self:
         """Learn from annotated faces.
 
         Parameters
@@ -220,7 +224,7 @@ class LearnedObjective(BaseEstimator):
                 )
         return self
 
-    def look(self, image, points):
+    def prepare(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Return the image: every stage looks at it anew.
 
         Parameters
@@ -232,12 +236,19 @@ class LearnedObjective(BaseEstimator):
         """
         return image
 
-    def observe(self, seen, points, normals, unit, stage):
+    def find_targets(
+        self,
+        prepared: np.ndarray,
+        points: np.ndarray,
+        normals: np.ndarray,
+        unit: float,
+        stage: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Tell where points should go, and how sure that is across and along contours.
 
         Parameters
         ----------
-        seen, points, normals, unit, stage
+        prepared, points, normals, unit, stage
             As :class:`ferpipe.candide.objective.Objective` says.
 
         Returns
@@ -247,7 +258,7 @@ class LearnedObjective(BaseEstimator):
         precisions : ndarray of shape (k, 2, 2)
             Per squared pixel.
         """
-        offsets, values = self._raw_values(seen, points, normals, stage)
+        offsets, values = self._raw_values(prepared, points, normals, stage)
         gain, noise = self.stages_[stage].lines.gain, self.stages_[stage].lines.noise
         known = gain > _LEAST_GAIN
         found = nearest_minima(offsets, values) / np.where(known, gain, np.inf)
@@ -257,12 +268,19 @@ class LearnedObjective(BaseEstimator):
         outer = directions[..., :, None] * directions[..., None, :]
         return targets, (sure[..., None] * outer).sum(0)
 
-    def values(self, seen, points, normals, unit, stage):
+    def values(
+        self,
+        prepared: np.ndarray,
+        points: np.ndarray,
+        normals: np.ndarray,
+        unit: float,
+        stage: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the learned distances along search lines across the contours.
 
         Parameters
         ----------
-        seen, points, normals, unit, stage
+        prepared, points, normals, unit, stage
             As :class:`ferpipe.candide.objective.Objective` says.
 
         Returns
@@ -272,18 +290,26 @@ class LearnedObjective(BaseEstimator):
         values : ndarray of shape (k, n_samples)
             The same, smoothed over five samples.
         """
-        offsets, values = self._raw_values(seen, points, normals, stage)
+        offsets, values = self._raw_values(prepared, points, normals, stage)
         padded = np.pad(values[: len(points)], ((0, 0), (2, 2)), mode="edge")
         windows = np.lib.stride_tricks.sliding_window_view(padded, 5, axis=1)
         return offsets, windows @ _SMOOTHING
 
-    def indicators(self, images, points, *, stage=-1, tolerance=0.03, random_state=None):
+    def indicators(
+        self,
+        images: Sequence[np.ndarray],
+        points: ArrayLike,
+        *,
+        stage: int = -1,
+        tolerance: float = 0.03,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Bunch:
         """Measure P1 and P2 of a stage, on lines displaced as it was trained.
 
         Parameters
         ----------
         images, points, stage, tolerance, random_state
-            As for :func:`ferpipe.candide.objective.search_indicators`.
+            As for :func:`ferpipe.candide.indicators.search_indicators`.
 
         Returns
         -------
@@ -300,7 +326,14 @@ class LearnedObjective(BaseEstimator):
             random_state=random_state,
         )
 
-    def _displaced_crops(self, images, points, reach, chosen, rng):
+    def _displaced_crops(
+        self,
+        images: Sequence[np.ndarray],
+        points: np.ndarray,
+        reach: float,
+        chosen: np.ndarray,
+        rng: np.random.RandomState,
+    ) -> _Crops:
         """Return integral images of displaced faces, and lines and truth in their crops."""
         import cv2
 
@@ -316,14 +349,23 @@ class LearnedObjective(BaseEstimator):
                 truths.append(transform_points(to_crop, points[number]))
         return np.concatenate(crops), np.array(gains), np.array(starts), np.array(truths)
 
-    def _learn_line(self, line, reach, learned, measured, rng):
+    def _learn_line(
+        self,
+        line: int,
+        reach: float,
+        learned: _Crops,
+        measured: _Crops,
+        rng: np.random.RandomState,
+    ) -> tuple[np.ndarray, Any, float, float]:
         """Choose the features of one line, fit its regressor and measure its minima."""
         integrals, gains, starts, directions, places = _line_of(line, *learned)
         n = len(starts)
         offsets = rng.uniform(-reach, reach, (n, _PLACES_A_LINE))
         distances = np.abs(offsets - places[:, None])
 
-        def describe(boxes, rows, offsets):
+        def describe(
+            boxes: np.ndarray, rows: np.ndarray, offsets: np.ndarray
+        ) -> np.ndarray:
             features = BoxFeatures(boxes, _SIDE)
             where = starts[rows, None] + offsets[..., None] * directions[rows, None] * _UNIT
             index = features.index(where) + rows[:, None] * _STRIDE
@@ -358,7 +400,7 @@ class LearnedObjective(BaseEstimator):
         gain, noise = _response(places[within], found[within])
         return boxes, regressor, gain, noise
 
-    def _new_regressor(self, seed):
+    def _new_regressor(self, seed: int) -> Any:
         if self.regressor is None:
             return GradientBoostingRegressor(
                 n_estimators=32,
@@ -374,16 +416,18 @@ class LearnedObjective(BaseEstimator):
             regressor.set_params(random_state=seed)
         return regressor
 
-    def _offsets(self, reach):
+    def _offsets(self, reach: float) -> np.ndarray:
         return np.linspace(-reach, reach, self.n_samples)
 
-    def _to_crop(self, points):
+    def _to_crop(self, points: np.ndarray) -> np.ndarray:
         """Return the transform to the crop in which a face stands upright."""
         middle = (self.mean_points_.min(0) + self.mean_points_.max(0)) / 2
         to_crop = similarity(_UNIT, 0, middle, 2 * [(_SIDE - 1) / 2])
         return compose(to_crop, invert(fit_similarity(self.mean_points_, points)))
 
-    def _raw_values(self, image, points, normals, stage):
+    def _raw_values(
+        self, image: np.ndarray, points: np.ndarray, normals: np.ndarray, stage: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return offsets, and what the regressors say of lines across and then along."""
         import cv2
 
@@ -426,7 +470,7 @@ class _Stage:
     noise: np.ndarray
 
     @cached_property
-    def lines(self):
+    def lines(self) -> "_Lines":
         """The lines of both halves."""
         partner, half = visible_partners(), _half()
         points = np.arange(len(partner))
@@ -435,6 +479,7 @@ class _Stage:
         other = np.tile(partner < points, 2)
         boxes = self.boxes[source]
         boxes[other] = mirrored_boxes(boxes[other])
+        regressors: TreeArrays | list[Any]
         if isinstance(self.regressors, TreeArrays):
             regressors = self.regressors.take(source)
         else:
@@ -453,7 +498,7 @@ class _Lines:
     gain: np.ndarray
     noise: np.ndarray
 
-    def predict(self, X):
+    def predict(self, X: np.ndarray) -> np.ndarray:
         """Predict the distances of places (n_lines, n_samples) from their features."""
         if isinstance(self.regressors, TreeArrays):
             return self.regressors.predict(X)
@@ -461,7 +506,7 @@ class _Lines:
         return np.stack([regressor.predict(rows) for regressor, rows in pairs])
 
 
-def nearest_minima(offsets, values):
+def nearest_minima(offsets: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Find the ideal objectives that are nearest to values along search lines.
 
     Parameters
@@ -484,17 +529,23 @@ def nearest_minima(offsets, values):
 
 
 @cache
-def _half():
+def _half() -> np.ndarray:
     """Return the visible points of the left side and of the middle."""
     partner = visible_partners()
     return np.flatnonzero(partner >= np.arange(len(partner)))
 
 
-def _tangents(normals):
+def _tangents(normals: np.ndarray) -> np.ndarray:
     return np.stack([normals[..., 1], -normals[..., 0]], axis=-1)
 
 
-def _line_of(line, integrals, gains, starts, truths):
+def _line_of(
+    line: int,
+    integrals: np.ndarray,
+    gains: np.ndarray,
+    starts: np.ndarray,
+    truths: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return one line's starts, directions and true places in all crops."""
     half = _half()
     point = half[line % len(half)]
@@ -506,7 +557,9 @@ def _line_of(line, integrals, gains, starts, truths):
     return integrals, gains, starts[:, point], directions, places
 
 
-def _with_mirrored(images, points):
+def _with_mirrored(
+    images: Sequence[np.ndarray], points: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Add the mirror image of every face."""
     widths = np.array([image.shape[1] for image in images])
     mirrored = (points * (-1, 1))[:, visible_partners()]
@@ -515,20 +568,20 @@ def _with_mirrored(images, points):
     return [*images, *flipped], np.concatenate([points, mirrored])
 
 
-def _some(n, share, rng):
+def _some(n: int, share: float, rng: np.random.RandomState) -> np.ndarray:
     """Choose a share of n things."""
     chosen = np.zeros(n, bool)
     chosen[rng.permutation(n)[: max(1, round(share * n))]] = True
     return chosen
 
 
-def _gain(crop):
+def _gain(crop: np.ndarray) -> np.float32:
     """Return what a crop's brightness is multiplied by."""
     border = _SIDE // 6
     return np.float32(1 / max(crop[border:-border, border:-border].std(), 1.0))
 
 
-def _response(places, found):
+def _response(places: np.ndarray, found: np.ndarray) -> tuple[float, float]:
     """Return how far found minima follow the true places, and their other errors."""
     spread = places.var()
     if len(places) < 3 or spread == 0:
@@ -538,14 +591,14 @@ def _response(places, found):
     return float(max(gain, 0)), float(max(noise, _LEAST_NOISE))
 
 
-def _as_arrays(regressors, n_features):
+def _as_arrays(regressors: Sequence[Any], n_features: int) -> TreeArrays | list[Any]:
     """Write regressors as arrays where all of them are trees."""
-    if not all(takes(regressor) for regressor in regressors):
+    if not all(can_flatten(regressor) for regressor in regressors):
         return list(regressors)
     return TreeArrays.of(regressors, n_features)
 
 
-def save_objective(path, objective):
+def save_objective(path: Path | str, objective: LearnedObjective) -> None:
     """Write a learned objective to a file of plain arrays.
 
     Parameters
@@ -560,7 +613,10 @@ def save_objective(path, objective):
     ValueError
         If its regressors are no trees.
     """
-    arrays = {"mean_points": objective.mean_points_, "n_samples": objective.n_samples}
+    arrays: dict[str, Any] = {
+        "mean_points": objective.mean_points_,
+        "n_samples": objective.n_samples,
+    }
     for number, stage in enumerate(objective.stages_):
         trees = stage.regressors
         if not isinstance(trees, TreeArrays):
@@ -582,7 +638,7 @@ def save_objective(path, objective):
 
 
 @cache
-def load_objective(path=_OWN) -> LearnedObjective:
+def load_objective(path: Path | str = _OWN) -> LearnedObjective:
     """Load a learned objective.
 
     Parameters

@@ -1,10 +1,11 @@
-"""CandideModel: a wireframe face whose shape is linear in its units."""
+"""CandideModel: a wireframe face that is linear in its shape and animation units."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ferpipe.faces.landmark_points import N_POINTS
 
@@ -17,19 +18,20 @@ POSE_NAMES = ("rx", "ry", "rz", "s", "tx", "ty")
 class CandideModel:
     """A wireframe of the face after Candide [1]_.
 
-    Its vertices are ``rest + sum(sigma * shape units) + sum(alpha * animation units)``:
-    shape units say who the person is and stay the same over time, animation units say what
-    the face does. x points to the subject's left (the right of the image when the face
-    looks into the camera), y up and z to the camera.
+    Its vertices are ``rest + sum(sigma * shape units) + sum(alpha * animation units)``. The
+    shape parameters sigma describe the identity of a person and stay the same over time;
+    the animation parameters alpha describe the expression. Left and right are the
+    subject's everywhere: x points to the subject's left (the right of the image in a
+    frontal view), y up and z to the camera. Lengths are in outer eye distances.
 
     Attributes
     ----------
     vertices : ndarray of shape (n, 3)
-        The rest shape: all parameters 0.
+        The neutral mean face, at which all parameters are 0.
     triangles : ndarray of shape (m, 3), int
         Indices of vertices, counter-clockwise as seen from outside.
     shape_units : ndarray of shape (n_shape, n, 3)
-        Displacement of every vertex when the parameter is 1.
+        Displacement of every vertex for a parameter of 1.
     animation_units : ndarray of shape (n_animation, n, 3)
         The same for the animation units.
     shape_names, animation_names : tuple of str
@@ -37,10 +39,11 @@ class CandideModel:
     vertex_names : dict of str to int
         Vertices that have a name.
     landmarks : dict of int to tuple of int
-        For a vertex, the points of the 68 that show it; where two do, their mean.
+        For a vertex, the indices of the points (of 68) that show it; two points stand for
+        their mean.
     mirrored_shape, mirrored_animation : tuple of int
-        Index of each unit's partner on the other side of the face; its own for those that
-        are symmetrical. Empty when not known.
+        Index of each unit's partner on the other side of the face; its own index for a
+        symmetric unit. Empty if unknown.
 
     References
     ----------
@@ -59,7 +62,7 @@ class CandideModel:
     mirrored_shape: tuple[int, ...] = ()
     mirrored_animation: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n = len(self.vertices)
         _check_shape("vertices", self.vertices, (n, 3))
         _check_shape("triangles", self.triangles, (len(self.triangles), 3))
@@ -73,12 +76,12 @@ class CandideModel:
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """Names of all parameters p: pose, then shape units, then animation units."""
+        """Names of all parameters: head pose, shape units, animation units."""
         return (*POSE_NAMES, *self.shape_names, *self.animation_names)
 
     @cached_property
-    def seen_in_landmarks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices that landmarks show, ascending, and by what mean of them: (k, 68)."""
+    def landmark_weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices that landmarks show, ascending, and weights (k, 68) of the landmarks."""
         vertices = sorted(self.landmarks)
         weights = np.zeros((len(vertices), N_POINTS))
         for row, vertex in zip(weights, vertices, strict=True):
@@ -86,8 +89,8 @@ class CandideModel:
             row[shown_by] = 1 / len(shown_by)
         return np.array(vertices, np.intp), weights
 
-    def split(self, parameters) -> tuple[Any, Any, Any]:
-        """Split parameters into pose, sigma and alpha.
+    def split(self, parameters: np.ndarray) -> tuple[Any, Any, Any]:
+        """Split parameters into head pose, shape and animation parameters.
 
         Parameters
         ----------
@@ -110,7 +113,7 @@ class CandideModel:
             raise ValueError(
                 f"This model has {expected} parameters (6 of the pose, {n_shape} shape "
                 f"units and {len(self.animation_names)} animation units), got "
-                f"{parameters.shape[-1]}: they are of another model."
+                f"{parameters.shape[-1]}: use the model that they were fitted with."
             )
         n_person = n_pose + n_shape
         return (
@@ -119,7 +122,7 @@ class CandideModel:
             parameters[..., n_person:],
         )
 
-    def shape(self, sigma, alpha) -> np.ndarray:
+    def shape(self, sigma: ArrayLike, alpha: ArrayLike) -> np.ndarray:
         """Return the vertices of faces.
 
         Parameters
@@ -132,6 +135,7 @@ class CandideModel:
         Returns
         -------
         vertices : ndarray of shape (..., n, 3)
+            In units of the model, before rotation.
         """
         sigma, alpha = np.asarray(sigma), np.asarray(alpha)
         n = len(self.vertices)
@@ -141,6 +145,6 @@ class CandideModel:
         return flat.reshape(*flat.shape[:-1], n, 3)
 
 
-def _check_shape(name, array, expected):
+def _check_shape(name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:
     if np.shape(array) != expected:
         raise ValueError(f"{name} must have the shape {expected}, got {np.shape(array)}.")

@@ -1,145 +1,139 @@
-"""Fits that search: an objective is minimized from a box, landmarks or the last frame."""
-
-from dataclasses import dataclass
+"""The optimizer: fit the wireframe to an image by an objective, from coarse to fine."""
 
 import numpy as np
 
 from ferpipe.candide.camera import project
-from ferpipe.candide.designed_objectives import EdgeObjective, LandmarkObjective
-from ferpipe.candide.fit_quality import load_quality_model
-from ferpipe.candide.learned_objective import load_objective
 from ferpipe.candide.model import CandideModel
-from ferpipe.candide.objective import Objective, fit_objective, start_in_box
-from ferpipe.candide.point_fit import Prior, given_person, unit_limits
-from ferpipe.faces.landmark_cascade import PointCascade
+from ferpipe.candide.objective import Objective, check_gray
+from ferpipe.candide.point_fit import fit_points, fit_targets
+from ferpipe.candide.prior import Prior
+from ferpipe.candide.visible_points import contour_normals, visible_points
+from ferpipe.faces.detection import Box
+from ferpipe.faces.landmark_cascade import PointCascade, place_in_box
+from ferpipe.geometry import fit_similarity, scale_of, transform_points
 
-__all__ = ["OBJECTIVES", "ObjectiveSearch", "objective_named"]
+__all__ = ["fit_objective", "start_in_box"]
 
-OBJECTIVES = ("landmarks", "learned", "edges")
+# mean movement of the points below which a stage ends, in outer eye distances
+_STILL = 0.004
+_MOST_STEPS = 2  # in each stage
 
 
-def objective_named(name, model, landmarks) -> Objective:
-    """Return one of the objectives that come with the package.
+def start_in_box(
+    model: CandideModel, prior: Prior, box: Box, angle: float, landmarks: PointCascade
+) -> np.ndarray:
+    """Place the mean face in a detector's box.
 
     Parameters
     ----------
-    name : {"landmarks", "learned", "edges"}
-        Which.
-    model : CandideModel
-        The wireframe.
-    landmarks : PointCascade
-        What finds landmarks.
-    """
-    if name == "landmarks":
-        return LandmarkObjective(model, landmarks)
-    return load_objective() if name == "learned" else EdgeObjective()
-
-
-@dataclass(frozen=True)
-class ObjectiveSearch:
-    """An objective, and what its minimization needs besides; used as WireframeCascade is.
-
-    Attributes
-    ----------
-    objective : Objective
-        What is minimized.
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its units.
+        The prior of its parameters.
+    box : (float, float, float, float)
+        ``(x, y, width, height)`` in pixels.
+    angle : float
+        In-plane rotation of the face, in radians, clockwise in the image.
     landmarks : PointCascade
-        Where faces are in detectors' boxes; it evaluates doubtful finds.
+        Its ``mean_shape``, ``box_width`` and ``box_center`` give where faces are in boxes.
+
+    Returns
+    -------
+    parameters : ndarray of shape (n_parameters,)
+        As the model's ``parameter_names`` lists them.
     """
+    mean_shape = landmarks.mean_shape
+    placement = place_in_box(
+        box, angle, mean_shape, landmarks.box_width, landmarks.box_center
+    )
+    shape = transform_points(placement, mean_shape)
+    vertices, points = visible_points(model, shape)
+    return fit_points(model, prior, vertices, points[None])[0]
 
-    objective: Objective
-    model: CandideModel
-    prior: Prior
-    landmarks: PointCascade
 
-    def predict(self, image, box, angle=0.0):
-        """Fit the wireframe to the face in a box; see WireframeCascade.
+def fit_objective(
+    model: CandideModel,
+    prior: Prior,
+    objective: Objective,
+    image: np.ndarray,
+    start: np.ndarray,
+    *,
+    limits: np.ndarray | None = None,
+    first_stage: int = 0,
+) -> tuple[np.ndarray, float]:
+    """Fit the wireframe to an image by an objective.
 
-        Parameters
-        ----------
-        image : ndarray of shape (h, w), uint8
-            Gray.
-        box : (float, float, float, float)
-            ``(x, y, width, height)`` in pixels.
-        angle : float, default=0.0
-            Turn of the face, in radians, clockwise.
+    Parameters
+    ----------
+    model : CandideModel
+        The wireframe.
+    prior : Prior
+        The prior of its parameters.
+    objective : Objective
+        Gives where points should go.
+    image : ndarray of shape (h, w), uint8
+        Gray.
+    start : ndarray of shape (n_parameters,)
+        Parameters to start from: from :func:`start_in_box`, a fit to landmarks, or the
+        previous frame.
+    limits : ndarray of shape (2, n_shape + n_animation), default=None
+        Limits of the units, as :func:`ferpipe.candide.prior.unit_limits` returns them.
+    first_stage : int, default=0
+        The stage to begin with. A start from the previous frame needs no coarse stage.
+        Objectives with fewer stages begin with their last one.
 
-        Returns
-        -------
-        parameters : ndarray of shape (n_parameters,)
-        quality : float
-            Probability that it lies on a face; see :class:`FitQualityModel`.
-        """
-        start = start_in_box(self.model, self.prior, box, angle, self.landmarks)
-        return self._search(image, start, self.prior)
+    Returns
+    -------
+    parameters : ndarray of shape (n_parameters,)
+        The parameters after the finest stage.
+    off : float
+        Distance between the points and their last targets, in outer eye distances: root
+        mean square, weighted by the precisions. Infinite if all precisions are 0.
 
-    def refine(self, image, parameters):
-        """Fit the wireframe again, from where it nearly is.
+    Raises
+    ------
+    TypeError, ValueError
+        If the image is not gray and of 8 bits.
 
-        Parameters
-        ----------
-        image : ndarray of shape (h, w), uint8
-            Gray.
-        parameters : ndarray of shape (n_parameters,)
-            Of the last frame of a video, for example.
+    Notes
+    -----
+    Each stage finds targets and takes one Gauss-Newton step towards them; it repeats both
+    once, unless the points have stopped moving.
+    """
+    check_gray(image)
+    vertices = np.array(sorted(model.landmarks))
+    typical = model.shape(*np.split(prior.mean, [len(model.shape_names)]))[vertices]
+    frontal = typical[:, :2] * (1, -1)
+    parameters = np.asarray(start, np.float64)
+    points = _project_visible(model, vertices, parameters)
+    prepared = objective.prepare(image, points)
+    for stage in range(min(first_stage, objective.n_stages - 1), objective.n_stages):
+        for _ in range(_MOST_STEPS):
+            unit = scale_of(fit_similarity(frontal, points))
+            targets, precisions = objective.find_targets(
+                prepared, points, contour_normals(points), unit, stage
+            )
+            parameters = fit_targets(
+                model,
+                prior,
+                vertices,
+                targets,
+                precisions,
+                parameters,
+                limits=limits,
+                most_steps=1,
+            )
+            before, points = points, _project_visible(model, vertices, parameters)
+            if np.linalg.norm(points - before, axis=1).mean() < _STILL * unit:
+                break
+    away = targets - points
+    weighted = np.einsum("ki,kij,kj->", away, precisions, away)
+    total = np.einsum("kii->", precisions)
+    return parameters, float(np.sqrt(weighted / total) / unit) if total else np.inf
 
-        Returns
-        -------
-        parameters : ndarray of shape (n_parameters,)
-        quality : float
-            As :meth:`predict` returns them.
-        """
-        return self._search(image, parameters, self.prior, first_stage=self._second_stage)
 
-    def of_person(self, image, parameters, sigma):
-        """Fit the wireframe to a face whose shape parameters are known.
-
-        Parameters
-        ----------
-        image : ndarray of shape (h, w), uint8
-            Gray.
-        parameters : ndarray of shape (n_parameters,)
-            Fitted before they were known.
-        sigma : ndarray of shape (n_shape,)
-            Shape parameters.
-
-        Returns
-        -------
-        parameters : ndarray of shape (n_parameters,)
-        """
-        pose, _, alpha = self.model.split(parameters)
-        start = np.concatenate([pose, sigma, alpha])
-        known = given_person(self.prior, sigma)
-        fitted, _ = self._search(image, start, known, first_stage=self._second_stage)
-        n_pose = len(pose)
-        fitted[n_pose : n_pose + len(sigma)] = sigma
-        return fitted
-
-    def assess(self, image, face, *, detector="dlib"):
-        """Score a doubtful find again, as PointCascade does."""
-        return self.landmarks.assess(image, face, detector=detector)
-
-    @property
-    def _second_stage(self):
-        """Where a fit goes on that is nearly there: the lines of the first reach far."""
-        return min(1, self.objective.n_stages - 1)
-
-    def _search(self, image, start, prior, first_stage=0):
-        limits = unit_limits(self.model, self.prior)
-        parameters, _ = fit_objective(
-            self.model,
-            prior,
-            self.objective,
-            image,
-            start,
-            limits=limits,
-            first_stage=first_stage,
-        )
-        pose, sigma, alpha = self.model.split(parameters)
-        vertices, _ = self.model.seen_in_landmarks
-        shown = project(self.model.shape(sigma, alpha)[vertices], pose)
-        return parameters, load_quality_model()(image, shown)
+def _project_visible(
+    model: CandideModel, vertices: np.ndarray, parameters: np.ndarray
+) -> np.ndarray:
+    pose, sigma, alpha = model.split(parameters)
+    return project(model.shape(sigma, alpha)[vertices], pose)

@@ -1,149 +1,41 @@
-"""Fit the wireframe to points: pose, person and action, with what is known beforehand.
+"""Fit the wireframe to points: head pose, shape and animation parameters.
 
-One solver: Gauss-Newton steps, damped after Levenberg and Marquardt, with a Gaussian prior
-and, where they are given, limits of the units.
+The solver takes Gauss-Newton steps, damped after Levenberg and Marquardt, with a Gaussian
+prior and optional limits of the shape and animation parameters.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ferpipe.candide.camera import project, project_with_jacobian, rough_poses
-from ferpipe.candide.model import POSE_NAMES
+from ferpipe.candide.model import POSE_NAMES, CandideModel
+from ferpipe.candide.prior import Prior
 
 __all__ = [
-    "Prior",
     "fit_points",
     "fit_targets",
-    "given_person",
-    "unit_limits",
-    "visible_points",
 ]
 
 _N_POSE = len(POSE_NAMES)
-# of sigma once it is known: not 0, so that its covariance can be inverted
-_KNOWN = 1e-6
-# of rx, ry and rz, in radians; scale and shift are free
+# standard deviations of rx, ry and rz, in radians; scale and shift are free
 _ANGLE_SPREAD = np.array([0.4, 0.6, 1.5])
-# of scale and shift about the start where targets may not determine them, as a multiple of
-# the scale: so wide that it hardly matters
+# standard deviation of scale and shift about the start, as a multiple of the scale: wide,
+# for targets that do not determine them
 _FREE = 1000.0
 _MOST_STEPS = 60
 _CHUNK = 256
-# Of animation units: faces at rest differ, in the brows above all. What opens the mouth or
-# shuts the eyes hardly goes beyond the other end.
-_ACTION_LIMITS = -1.0, 2.0
-_OPENING_LIMITS = -0.5, 1.5
-_OPENING = ("AU25", "AU26", "AU27", "AU43", "AU46")
-# of people from the mean, in standard deviations
-_MOST_UNUSUAL = 3.0
-
-
-@dataclass(frozen=True, eq=False)
-class Prior:
-    """What faces are like before any of their points is seen: a Gaussian.
-
-    Attributes
-    ----------
-    mean : ndarray of shape (n_shape + n_animation,)
-        Of sigma and alpha.
-    covariance : ndarray of shape (n_shape + n_animation, n_shape + n_animation)
-        Of sigma and alpha.
-    noise : float
-        Standard deviation of a point's coordinate about the wireframe's, in units of the
-        model (outer eye distances).
-    """
-
-    mean: np.ndarray
-    covariance: np.ndarray
-    noise: float
-
-    @cached_property
-    def precision(self) -> np.ndarray:
-        """The inverse of the covariance."""
-        return np.linalg.inv(self.covariance)
-
-
-def unit_limits(model, prior):
-    """Return between what the units of faces lie.
-
-    Parameters
-    ----------
-    model : CandideModel
-        The wireframe.
-    prior : Prior
-        Of its units.
-
-    Returns
-    -------
-    limits : ndarray of shape (2, n_shape + n_animation)
-        Least and largest values. Shape units are at most 3 standard deviations from
-        their means. Animation units are from -1 to 2, and those that open the mouth or
-        shut the eyes (AU25, AU26, AU27, AU43, AU46) from -0.5 to 1.5, where 0 is the
-        wireframe's face at rest and 1 the unit as it is drawn.
-
-    Notes
-    -----
-    Muscles pull and do not push, but faces at rest differ from the wireframe's: of 1207
-    annotated faces fitted without limits, two of three have a unit outside -0.5 to 1.5,
-    mostly of a brow, and one of ten a unit outside -1 to 2.
-    """
-    n_shape = len(model.shape_names)
-    limits = np.empty((2, len(prior.mean)))
-    for number, name in enumerate(model.animation_names, start=n_shape):
-        opens = name.partition("_")[0] in _OPENING
-        limits[:, number] = _OPENING_LIMITS if opens else _ACTION_LIMITS
-    off = _MOST_UNUSUAL * np.sqrt(np.diag(prior.covariance)[:n_shape])
-    limits[:, :n_shape] = prior.mean[:n_shape] + np.array([-off, off])
-    return limits
-
-
-def given_person(prior, sigma) -> Prior:
-    """Return the prior of the animation units once the shape units are known.
-
-    Parameters
-    ----------
-    prior : Prior
-        Of all units.
-    sigma : ndarray of shape (n_shape,)
-        Shape parameters of the person.
-    """
-    n_shape = len(sigma)
-    of_person = prior.covariance[:n_shape, :n_shape]
-    across = prior.covariance[n_shape:, :n_shape]
-    gain = np.linalg.solve(of_person, across.T).T
-    mean = prior.mean[n_shape:] + gain @ (sigma - prior.mean[:n_shape])
-    covariance = np.zeros_like(prior.covariance)
-    covariance[:n_shape, :n_shape] = _KNOWN**2 * np.eye(n_shape)
-    covariance[n_shape:, n_shape:] = prior.covariance[n_shape:, n_shape:] - gain @ across.T
-    return Prior(np.concatenate([sigma, mean]), covariance, prior.noise)
-
-
-def visible_points(model, landmarks):
-    """Return the points of the 68 that vertices of the wireframe are compared with.
-
-    Parameters
-    ----------
-    model : CandideModel
-        Its ``landmarks`` say which points show which vertex.
-    landmarks : ndarray of shape (..., 68, 2)
-        ``(x, y)`` in pixels.
-
-    Returns
-    -------
-    vertices : ndarray of shape (k,), int
-        Indices of the vertices, ascending.
-    points : ndarray of shape (..., k, 2)
-        Where they are seen.
-    """
-    vertices, weights = model.seen_in_landmarks
-    return vertices, weights @ landmarks
 
 
 def fit_points(
-    model, prior, vertices, points, *, weights=None, limits=None, covariances=False
-):
+    model: CandideModel,
+    prior: Prior,
+    vertices: ArrayLike,
+    points: ArrayLike,
+    *,
+    weights: np.ndarray | None = None,
+    limits: np.ndarray | None = None,
+    covariances: bool = False,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
     """Fit the parameters of faces to points.
 
     Parameters
@@ -151,31 +43,32 @@ def fit_points(
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its shape and animation units.
+        The prior of its shape and animation parameters.
     vertices : array-like of shape (k,), int
         Vertices of the wireframe.
     points : ndarray of shape (n, k, 2)
-        Where each face shows them, in pixels.
+        Positions of these vertices in each image, in pixels.
     weights : ndarray of shape (n, k), default=None
-        How much each squared distance counts; None counts all alike.
+        Weight of each squared distance; None for equal weights.
     limits : ndarray of shape (2, n_shape + n_animation), default=None
-        Least and largest values of the units, as :func:`unit_limits` gives them; None
-        for none.
+        Least and largest shape and animation parameters, as
+        :func:`ferpipe.candide.prior.unit_limits` returns them; None for no limits.
     covariances : bool, default=False
-        Return the posterior covariances of sigma and alpha too, as they are without
-        limits.
+        Also return the posterior covariances of the shape and animation parameters,
+        computed without limits.
 
     Returns
     -------
     parameters : ndarray of shape (n, n_parameters)
-        Most probable parameters, as the model's ``parameter_names`` lists them.
+        The most probable parameters, as the model's ``parameter_names`` lists them.
     covariances : ndarray of shape (n, n_units, n_units)
-        Only if asked for.
+        Only if ``covariances=True``.
 
     Raises
     ------
     ValueError
-        If the points of a face determine no pose, or a lower limit is above an upper one.
+        If the points of a face do not determine a pose, or a lower limit is above an upper
+        one.
     """
     vertices, points = np.asarray(vertices), np.asarray(points, np.float64)
     if weights is None:
@@ -199,37 +92,37 @@ def fit_points(
 
 
 def fit_targets(
-    model,
-    prior,
-    vertices,
-    targets,
-    precisions,
-    start,
+    model: CandideModel,
+    prior: Prior,
+    vertices: ArrayLike,
+    targets: ArrayLike,
+    precisions: ArrayLike,
+    start: ArrayLike,
     *,
-    limits=None,
-    most_steps=_MOST_STEPS,
-):
-    """Fit the parameters of a face to places that are surer in some directions.
+    limits: np.ndarray | None = None,
+    most_steps: int = _MOST_STEPS,
+) -> np.ndarray:
+    """Fit the parameters of a face to targets with a precision matrix each.
 
     Parameters
     ----------
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its shape and animation units.
+        The prior of its shape and animation parameters.
     vertices : array-like of shape (k,), int
         Vertices of the wireframe.
     targets : ndarray of shape (k, 2)
-        Where they should be seen, in pixels.
+        Where these vertices should be in the image, in pixels.
     precisions : ndarray of shape (k, 2, 2)
-        How sure that is, per squared pixel: the inverse of the covariance, or of rank one
-        where only the distance along a direction is known, or 0.
+        Inverse covariances of the targets, per squared pixel: of rank one where only the
+        distance along one direction is known, 0 where nothing is known.
     start : ndarray of shape (n_parameters,)
-        Parameters to start from; those beyond the limits are taken to them.
+        Parameters to start from; they are clipped to the limits.
     limits : ndarray of shape (2, n_shape + n_animation), default=None
         As for :func:`fit_points`.
     most_steps : int, default=60
-        Most Gauss-Newton steps.
+        Largest number of Gauss-Newton steps.
 
     Returns
     -------
@@ -244,7 +137,7 @@ def fit_targets(
     precision, mean = _precision_of(model, prior)
     between = _limits_of_all(limits, len(prior.mean))
     parameters = np.clip(np.asarray(start, np.float64), *between)[None]
-    # targets that do not determine scale and shift leave them
+    # where the targets do not determine scale and shift, these keep their start
     mean[3:_N_POSE] = parameters[0, 3:_N_POSE]
     precision[range(3, _N_POSE), range(3, _N_POSE)] = (_FREE * parameters[0, 3]) ** -2
     _descend(
@@ -261,7 +154,14 @@ def fit_targets(
     return parameters[0]
 
 
-def _fit_chunk(model, prior, vertices, points, weights, between):
+def _fit_chunk(
+    model: CandideModel,
+    prior: Prior,
+    vertices: np.ndarray,
+    points: np.ndarray,
+    weights: np.ndarray,
+    between: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     n = len(points)
     precision, target = _precision_of(model, prior)
     typical = model.shape(*np.split(prior.mean, [len(model.shape_names)]))[vertices]
@@ -269,7 +169,7 @@ def _fit_chunk(model, prior, vertices, points, weights, between):
     parameters[:, :_N_POSE] = rough_poses(typical, points, weights)
     parameters[:, _N_POSE:] = prior.mean
     np.clip(parameters, *between, out=parameters)
-    # distances count in units of the model: by the scale of the start
+    # the noise is in units of the model: the scale of the start converts it to pixels
     root = np.sqrt(weights)[:, :, None] / (prior.noise * parameters[:, None, 3:4])
     _descend(
         model, vertices, points, root, precision, target, parameters, between, _MOST_STEPS
@@ -279,9 +179,17 @@ def _fit_chunk(model, prior, vertices, points, weights, between):
 
 
 def _descend(
-    model, vertices, points, root, precision, target, parameters, between, most_steps
-):
-    """Take damped Gauss-Newton steps within the limits, each face by itself, in place."""
+    model: CandideModel,
+    vertices: np.ndarray,
+    points: np.ndarray,
+    root: np.ndarray,
+    precision: np.ndarray,
+    target: np.ndarray,
+    parameters: np.ndarray,
+    between: np.ndarray,
+    most_steps: int,
+) -> None:
+    """Take damped Gauss-Newton steps within the limits, per face, in place."""
     damping = np.full(len(points), 1e-3)
     error = _error(model, vertices, points, root, precision, target, parameters)
     going = np.arange(len(points))
@@ -308,14 +216,22 @@ def _descend(
         parameters[going[better]] = moved[better]
         error[going[better]] = new_error[better]
         damping[going] *= np.where(better, 0.1, 10)
-        # each face by itself: what others of its batch do must not matter
+        # per face: the other faces of the batch must not change the result
         done = (better & (gain < 1e-6 * new_error)) | (damping[going] > 1e6)
         going = going[~done]
         if not len(going):
             break
 
 
-def _derivatives(model, vertices, points, root, precision, target, parameters):
+def _derivatives(
+    model: CandideModel,
+    vertices: np.ndarray,
+    points: np.ndarray,
+    root: np.ndarray,
+    precision: np.ndarray,
+    target: np.ndarray,
+    parameters: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the Gauss-Newton Hessian and the direction down of half the error."""
     n = len(points)
     shown, jacobian = project_with_jacobian(model, parameters, vertices)
@@ -326,7 +242,7 @@ def _derivatives(model, vertices, points, root, precision, target, parameters):
     return transposed @ rows + precision, downhill
 
 
-def _weigh(root, columns):
+def _weigh(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Multiply columns (n, k, 2, m) by numbers (n, k, 1) or by matrices (n, k, 2, 2)."""
     if root.ndim == 3:
         return root[..., None] * columns
@@ -335,7 +251,7 @@ def _weigh(root, columns):
     return root[..., :1] * x + root[..., 1:] * y
 
 
-def _square_roots(matrices):
+def _square_roots(matrices: np.ndarray) -> np.ndarray:
     """Return the symmetric square roots of matrices (..., 2, 2), which may be singular."""
     determinant = np.linalg.det(matrices)
     root = np.sqrt(np.maximum(determinant, 0))[..., None, None]
@@ -344,19 +260,21 @@ def _square_roots(matrices):
     return (matrices + root * np.eye(2)) / size
 
 
-def _limits_of_all(limits, n_units):
-    """Return the limits of all parameters: those of the pose are infinite."""
+def _limits_of_all(limits: np.ndarray | None, n_units: int) -> np.ndarray:
+    """Return the limits of all parameters; those of the pose are infinite."""
     between = np.empty((2, _N_POSE + n_units))
     between[0], between[1] = -np.inf, np.inf
     if limits is not None:
         between[:, _N_POSE:] = limits
         if (between[0] > between[1]).any():
-            raise ValueError("Lower limits of units must not be above the upper ones.")
+            raise ValueError(
+                "Lower limits, limits[0], must not be above the upper ones, limits[1]."
+            )
     return between
 
 
-def _precision_of(model, prior):
-    """Return the precision and the mean of all parameters before a point is seen."""
+def _precision_of(model: CandideModel, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """Return the prior precision and mean of all parameters."""
     n = len(model.parameter_names)
     precision, mean = np.zeros((n, n)), np.zeros(n)
     precision[np.arange(3), np.arange(3)] = _ANGLE_SPREAD**-2
@@ -365,7 +283,15 @@ def _precision_of(model, prior):
     return precision, mean
 
 
-def _error(model, vertices, points, root, precision, target, parameters):
+def _error(
+    model: CandideModel,
+    vertices: np.ndarray,
+    points: np.ndarray,
+    root: np.ndarray,
+    precision: np.ndarray,
+    target: np.ndarray,
+    parameters: np.ndarray,
+) -> np.ndarray:
     pose, sigma, alpha = model.split(parameters)
     shown = project(model.shape(sigma, alpha)[:, vertices], pose)
     off = parameters - target

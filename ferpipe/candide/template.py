@@ -1,5 +1,6 @@
-"""The project's own wireframe, built from the tables."""
+"""The template: the project's wireframe, built from tables, before calibration."""
 
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -10,19 +11,19 @@ from ferpipe.candide.model import CandideModel
 __all__ = ["ANCHORS", "N_VERTICES", "template_model", "partners", "triangles_of_openings"]
 
 N_VERTICES = 116
-# the skull and the ears, of which points of the face say nothing
+# the skull and the ears, which landmarks do not show
 ANCHORS = (0, 11, 12, 14, 28, 29, 44, 45, 47, 61, 62)
 
 
 @cache
 def template_model() -> CandideModel:
-    """Build the wireframe as the tables draw it, before any calibration.
+    """Build the wireframe of the tables, before any calibration.
 
     Returns
     -------
     model : CandideModel
-        14 shape units and 65 animation units. Units that move one side are named
-        ``AU12_left`` and ``AU12_right``, after the subject's sides.
+        It has 14 shape units and 65 animation units. Units that move one side have names
+        such as ``AU12_left`` and ``AU12_right``; left and right are the subject's.
     """
     partner = partners()
     vertices = np.zeros((N_VERTICES, 3))
@@ -54,8 +55,8 @@ def template_model() -> CandideModel:
     )
 
 
-def triangles_of_openings():
-    """Return the triangles that close the eyes and the mouth, for drawing.
+def triangles_of_openings() -> tuple[np.ndarray, np.ndarray]:
+    """Return the triangles that fill the eyes and the mouth, for rendering.
 
     Returns
     -------
@@ -69,15 +70,15 @@ def triangles_of_openings():
     return np.concatenate(eyes), np.concatenate(mouth)
 
 
-def _lines(table):
+def _lines(table: str) -> list[str]:
     return [line for line in table.strip().splitlines() if line.strip()]
 
 
-def _numbers(table):
+def _numbers(table: str) -> list[list[int]]:
     return [[int(n) for n in part.split()] for part in table.split(",")]
 
 
-def _units(table):
+def _units(table: str) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield the name, the kind and the left half's displacements of each unit."""
     joined = table.strip().replace(";\n", "; ")
     for line in _lines(joined):
@@ -94,7 +95,7 @@ def _units(table):
         yield name, kind[0] if kind else "both", half
 
 
-def _animation_units():
+def _animation_units() -> Iterator[tuple[str, np.ndarray]]:
     for name, kind, half in _units(tables.ANIMATION_UNITS):
         if kind == "sides":
             yield f"{name}_left", half
@@ -112,32 +113,32 @@ def _animation_units():
             yield name, _both(half)
 
 
-def _both(half, *, shift=False):
-    """Complete a half: mirrored, or shifted with it."""
+def _both(half: np.ndarray, *, shift: bool = False) -> np.ndarray:
+    """Return both halves of a unit: the other half mirrored, or shifted alike."""
     whole = half.copy()
     for left, right in _numbers(tables.PARTNERS):
         whole[right] = half[left] * (1 if shift else -1, 1, 1)
     return whole
 
 
-def _mirrored(unit):
-    """Return the unit of the other side."""
+def _mirrored(unit: np.ndarray) -> np.ndarray:
+    """Return the unit that moves the other side."""
     return (unit * (-1, 1, 1))[partners()]
 
 
-def partners():
-    """Return the vertex on the other side of the face, for each: itself in the middle."""
+def partners() -> np.ndarray:
+    """Return each vertex's partner on the other side; itself in the middle."""
     partner = np.arange(N_VERTICES)
     for left, right in _numbers(tables.PARTNERS):
         partner[left], partner[right] = right, left
     return partner
 
 
-# units that are each other's mirror image though their names do not say so
+# pairs of units that mirror each other without a side in their names
 _OPPOSITE = {"AU61": "AU62", "FAP08": "FAP09", "FAP10": "FAP11"}
 
 
-def _mirrored_name(name):
+def _mirrored_name(name: str) -> str:
     if name.endswith("_left"):
         return name.removesuffix("_left") + "_right"
     if name.endswith("_right"):
@@ -146,17 +147,17 @@ def _mirrored_name(name):
     return opposite.get(name, name)
 
 
-def _triangles():
+def _triangles() -> np.ndarray:
     left = np.array(_numbers(tables.TRIANGLES))
     return np.concatenate([left, _mirrored_triangles(left)])
 
 
-def _mirrored_triangles(triangles):
+def _mirrored_triangles(triangles: np.ndarray) -> np.ndarray:
     return partners()[triangles][:, ::-1]
 
 
-def _strip(upper, lower):
-    """Return triangles between two edges that begin at one corner, counter-clockwise."""
+def _strip(upper: Sequence[int], lower: Sequence[int]) -> np.ndarray:
+    """Return triangles, counter-clockwise, between two edges from one corner."""
     triangles = []
     i = j = 0
     while i < len(upper) - 1 or j < len(lower) - 1:

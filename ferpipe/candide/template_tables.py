@@ -1,10 +1,10 @@
-"""Figures of the project's own wireframe, set by hand.
+"""Tables of the project's own wireframe, set by hand.
 
 Lengths are in outer eye distances, about 9 cm; the origin lies between the outer corners
-of the eyes. x points to the subject's left, y up, z to the camera. Only the left half is
-given: what has a partner on the right is mirrored. Positions of the points that pictures
-show follow the mean of frontal faces, depths the proportions of adult heads. What training
-on annotated faces changes is kept apart, in ``pretrained/candide``.
+of the eyes. x points to the subject's left, y up, z to the camera. The tables hold the left
+half; the right half is its mirror image. Positions of the visible points follow the mean of
+frontal faces, depths the proportions of adult heads. Calibration on annotated faces writes
+its changes to ``pretrained/candide``.
 """
 
 # Slots 0 to 112 keep the number and the meaning that Candide-3 gives them (Ahlberg 2001);
@@ -74,7 +74,7 @@ VERTICES = """
 
 RESERVED = (4, 35, 36, 37, 38, 39, 41, 42, 43)
 
-# of each vertex on the left the one on the right
+# pairs of a vertex on the left and its partner on the right
 PARTNERS = """
 1 34, 11 44, 12 45, 13 46, 14 47, 15 48, 16 49, 17 50, 18 51, 19 52, 20 53, 21 54, 22 55,
 23 56, 24 57, 25 58, 26 59, 27 60, 28 61, 29 62, 30 63, 31 64, 32 65, 33 66, 67 69, 68 70,
@@ -82,7 +82,7 @@ PARTNERS = """
 99 100, 101 102, 103 104, 105 106, 107 108, 109 110, 111 112, 113 114
 """
 
-# Vertex, then the points of the 68 that show it: the mean of two
+# a vertex, then the points (of 68) that show it; two points stand for their mean
 LANDMARKS = """
 48 17, 49 19, 50 21, 17 22, 16 24, 15 26, 53 36, 56 39, 54 37 38, 55 40 41, 23 42, 20 45,
 21 43 44, 22 46 47, 94 28, 5 30, 6 33, 26 35, 59 31, 64 48, 31 54, 7 51, 8 57, 66 50,
@@ -90,7 +90,7 @@ LANDMARKS = """
 83 65, 10 8
 """
 
-# Displacements of the left half for a parameter of 1. "a b: x y z" moves a and b alike.
+# displacements of the left half for a parameter of 1; "a b: x y z" moves a and b alike
 SHAPE_UNITS = """
 head_height       0: 0 .20 0; 1 11 13: 0 .12 0; 12 14: 0 .08 0; 2: 0 .04 0
 face_width        27: .05 0 0; 28 29: .08 0 0; 30: .07 0 0; 12 14: .07 0 0; 13: .04 0 0;
@@ -112,7 +112,7 @@ mouth_width       31 88: .05 0 -.015; 79 85: .03 0 0; 81 83: .015 0 0; 33: .01 0
 chin_height       10: 0 -.10 0; 9: 0 -.06 0; 32: 0 -.09 0; 30: 0 -.04 0
 """
 
-# "left" and "right" units move one half; the others both.
+# "left" and "right" units move one half, the others both
 ANIMATION_UNITS = """
 AU01 sides        17: -.01 .12 .01; 16 18: 0 .05 .01; 3: 0 .03 0; 2: 0 .01 0
 AU02 sides        15: 0 .10 0; 16: 0 .10 .01; 18: 0 .09 0; 17: 0 .02 0; 19 95: 0 .015 0
@@ -190,14 +190,14 @@ FAP51 both        7: 0 -.05 0; 33: 0 -.04 0
 FAP63 both        5: 0 .05 0; 75: 0 .03 0; 6 111: 0 .01 0
 """
 
-# What faces do often, and what points of a face tell apart best. A prior that allows these
-# much and the others little decides between units that move a face alike: AU12 or AU13 and
-# AU14, AU24 or AU23 and AU28, AU26 or AU29 and FAP18, AU10 or AU11.
+# Units that are frequent and that landmarks distinguish best. A wide prior of these and a
+# narrow prior of the others decides between units that move a face alike: AU12 over AU13,
+# AU14, AU24 over AU23 and AU28, AU26 over AU29 and FAP18, AU10 over AU11.
 COMMON_UNITS = """
 AU01 AU02 AU04 AU05 AU06 AU07 AU09 AU10 AU12 AU15 AU17 AU18 AU20 AU24 AU25 AU26 AU27 AU43
 """
 
-# Corners counter-clockwise as seen from outside; the right half has the mirrored ones.
+# corners counter-clockwise from outside; the right half has the mirrored triangles
 TRIANGLES = """
 0 1 11, 0 2 1, 1 2 16, 1 13 11, 1 16 13, 2 3 17, 2 17 16, 3 77 17, 3 94 77, 5 6 111,
 5 25 92, 5 75 25, 5 92 94, 5 111 75, 6 7 33, 6 33 111, 7 81 33, 7 87 81, 8 9 85, 8 83 40,
@@ -211,6 +211,6 @@ TRIANGLES = """
 83 85 88
 """
 
-# Left halves of the openings: from the outer corner inwards, upper and lower edge
+# left halves of the openings: upper and lower edge, from the outer corner inwards
 EYE_OPENING = (20, 97, 21, 105, 23), (20, 99, 22, 107, 23)
 MOUTH_OPENING = (88, 81, 87), (88, 83, 40)

@@ -1,6 +1,8 @@
-"""Ensembles of regression trees as plain arrays, many evaluated at once."""
+"""Ensembles of regression trees as plain arrays, all evaluated together."""
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 from sklearn.dummy import DummyRegressor
@@ -11,13 +13,13 @@ from sklearn.ensemble import (
 )
 from sklearn.tree import DecisionTreeRegressor
 
-__all__ = ["TreeArrays", "flatten_trees", "takes"]
+__all__ = ["TreeArrays", "flatten_trees", "can_flatten"]
 
 _MOST_LEVELS = 8
 
 
-def takes(regressor):
-    """Tell whether a fitted regressor can be written as complete trees.
+def can_flatten(regressor: Any) -> bool:
+    """Return whether a fitted regressor can be written as complete trees.
 
     Parameters
     ----------
@@ -30,12 +32,12 @@ def takes(regressor):
     )
 
 
-def _trees_of(regressor):
+def _trees_of(regressor: Any) -> list[Any]:
     if isinstance(regressor, DecisionTreeRegressor):
         return [regressor.tree_]
     if isinstance(regressor, RandomForestRegressor | ExtraTreesRegressor):
         return [one.tree_ for one in regressor.estimators_]
-    # boosting may begin with any regressor; a constant is what trees can add
+    # boosting may start from any regressor; only a constant can be added to the leaves
     if isinstance(regressor, GradientBoostingRegressor) and isinstance(
         regressor.init_, DummyRegressor
     ):
@@ -43,27 +45,29 @@ def _trees_of(regressor):
     return []
 
 
-def flatten_trees(regressor, n_features, n_levels):
+def flatten_trees(
+    regressor: Any, n_features: int, n_levels: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Write a fitted ensemble as complete binary trees.
 
     Parameters
     ----------
     regressor : estimator
-        One that :func:`takes` accepts.
+        A regressor that :func:`can_flatten` accepts.
     n_features : int
-        That it was fitted on.
+        Number of features that it was fitted on.
     n_levels : int
-        Levels of splits that each tree gets; what ends sooner goes left from there on.
+        Levels of splits of each tree; nodes below a leaf always lead to the left.
 
     Returns
     -------
     columns : ndarray of shape (n_trees, 2 ** n_levels - 1), uint8
-        Column that each inner node compares. The children of node i are nodes 2 i + 1 and
-        2 i + 2.
+        Feature that each inner node compares. The children of node i are the nodes
+        2 i + 1 and 2 i + 2.
     thresholds : ndarray of the same shape, float32
-        Larger values go to the second child.
+        Larger values lead to the second child.
     leaves : ndarray of shape (n_trees, 2 ** n_levels), float32
-        What each leaf adds to the prediction.
+        Term of each leaf in the prediction.
     """
     trees = _trees_of(regressor)
     n_inner = 2**n_levels - 1
@@ -107,33 +111,35 @@ class TreeArrays:
         As :func:`flatten_trees` returns them for each.
     """
 
-    def __init__(self, columns, thresholds, leaves):
+    def __init__(
+        self, columns: np.ndarray, thresholds: np.ndarray, leaves: np.ndarray
+    ) -> None:
         self.columns, self.thresholds, self.leaves = columns, thresholds, leaves
 
     @classmethod
-    def of(cls, regressors, n_features):
+    def of(cls, regressors: Sequence[Any], n_features: int) -> Self:
         """Flatten regressors.
 
         Parameters
         ----------
         regressors : list of estimator
-            Each one that :func:`takes` accepts, with as many trees as the others.
+            Each one that :func:`can_flatten` accepts, with as many trees as the others.
         n_features : int
-            That each was fitted on.
+            Number of features that each was fitted on.
         """
         depths = [tree.max_depth for one in regressors for tree in _trees_of(one)]
         n_levels = max(1, *depths)
         parts = [flatten_trees(one, n_features, n_levels) for one in regressors]
         return cls(*(np.stack(part) for part in zip(*parts, strict=True)))
 
-    def take(self, indices):
-        """Return the trees of some of the regressors, which may come more than once."""
+    def take(self, indices: np.ndarray) -> "TreeArrays":
+        """Return the trees of the regressors with these indices, which may repeat."""
         return TreeArrays(
             self.columns[indices], self.thresholds[indices], self.leaves[indices]
         )
 
-    def predict(self, X):
-        """Predict by every regressor from its own rows.
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Predict with every regressor from its own rows.
 
         Parameters
         ----------
@@ -160,8 +166,8 @@ class TreeArrays:
         return leaves.take(node + (first_leaf - n_inner)).sum(-1)
 
     @cached_property
-    def _flat(self):
-        """Flat arrays, and where in them each tree begins."""
+    def _flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The flattened arrays, and the index at which each tree begins."""
         n_regressors, n_trees, n_inner = self.columns.shape
         tree = np.arange(n_regressors * n_trees, dtype=np.intp)
         tree = tree.reshape(n_regressors, 1, n_trees)

@@ -2,11 +2,13 @@
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ferpipe.candide.model import CandideModel
 
@@ -52,7 +54,7 @@ class WireframeFile:
     texture_points: np.ndarray | None = None
     texture_file: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         expected = {
             "shape_parameters": len(self.model.shape_names),
             "animation_parameters": len(self.model.animation_names),
@@ -65,26 +67,26 @@ class WireframeFile:
             if found != (length,):
                 raise ValueError(f"{name} must have the shape ({length},), got {found}.")
         if self.texture_points is not None:
-            self._check_texture()
+            self._check_texture(self.texture_points)
         elif self.texture_file is not None:
             raise ValueError("texture_file needs texture_points, got None.")
 
-    def _check_texture(self):
-        found = np.shape(self.texture_points)
+    def _check_texture(self, points: np.ndarray) -> None:
+        found = np.shape(points)
         if len(found) != 2 or found[0] == 0 or found[1] != 3:
             raise ValueError(
                 f"texture_points must have the shape (k, 3) with k > 0, got {found}; "
                 "without a texture they are None."
             )
         n = len(self.model.vertices)
-        if not np.isin(np.asarray(self.texture_points)[:, 0], np.arange(n)).all():
+        if not np.isin(np.asarray(points)[:, 0], np.arange(n)).all():
             raise ValueError(
                 "The first column of texture_points must hold indices of the "
                 f"{n} vertices, 0 to {n - 1}."
             )
 
 
-def read_wfm(path) -> WireframeFile:
+def read_wfm(path: Path | str) -> WireframeFile:
     """Read a ``.wfm`` file of any version of Candide.
 
     Parameters
@@ -133,7 +135,7 @@ def read_wfm(path) -> WireframeFile:
         return _parse_content(path, file.read(_LARGEST_FILE + 1))
 
 
-def write_wfm(file_or_model, path):
+def write_wfm(file_or_model: WireframeFile | CandideModel, path: Path | str) -> None:
     """Write a ``.wfm`` file from which :func:`read_wfm` reads the same.
 
     Parameters
@@ -165,7 +167,7 @@ def write_wfm(file_or_model, path):
     Path(path).write_bytes(content)
 
 
-def _parse_content(path, content):
+def _parse_content(path: Path | str, content: bytes) -> WireframeFile:
     if len(content) > _LARGEST_FILE:
         raise ValueError(
             f"{path}: the file is larger than the {_LARGEST_FILE:,} bytes that are read; a "
@@ -181,7 +183,7 @@ def _parse_content(path, content):
 class _Lines:
     """The lines of a file with data, one after another, and the comments between them."""
 
-    def __init__(self, path, text):
+    def __init__(self, path: Path | str, text: str) -> None:
         self.path = path
         # splitlines would also break at characters that no editor counts as a line
         self.lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -195,14 +197,14 @@ class _Lines:
         self.position = 0
 
     @property
-    def n_left(self):
+    def n_left(self) -> int:
         return len(self.data) - self.position
 
-    def rest(self):
+    def rest(self) -> Iterator[str]:
         """Yield the lines that are left, without taking them."""
         return (self.lines[index].strip() for index in self.data[self.position :])
 
-    def take(self, expected):
+    def take(self, expected: str) -> str:
         if not self.n_left:
             line = max(1, len(self.lines))
             raise ValueError(
@@ -211,39 +213,51 @@ class _Lines:
         self.position += 1
         return self.lines[self.data[self.position - 1]].strip()
 
-    def error(self, expected, got):
+    def error(self, expected: str, got: str) -> ValueError:
         """Return the error for the line taken last."""
         line = self.data[self.position - 1] + 1
         short = got if len(got) <= 40 else f"{got[:39]}…"
         return ValueError(f"{self.path}, line {line}: expected {expected}, got {short!r}.")
 
-    def end_within(self, block, found, expected, things="lines"):
+    def end_within(
+        self, block: str, found: int, expected: int, things: str = "lines"
+    ) -> ValueError:
         """Return the error for a file that ends too early."""
         return ValueError(
             f"{self.path}, line {len(self.lines)}: the file ends within the {block}: "
             f"expected {expected} {things}, got {found}; {expected - found} missing."
         )
 
-    def count(self, things, least=0):
+    def count(self, things: str, least: int = 0) -> int:
         expected = f"the number of {things} ({least} or more)"
         text = self.take(expected)
         if not _WHOLE.fullmatch(text) or int(text) < least:
             raise self.error(expected, text)
         return int(text)
 
-    def row(self, expected, indices, below, floats):
+    def row(self, expected: str, indices: int, below: int, floats: int) -> list[float]:
         """Take a line of so many indices (0 to ``below`` - 1) and so many floats."""
         text = self.take(expected)
         words = text.split()
         if len(words) != indices + floats:
             raise self.error(expected, text)
-        found = [_index(word, below) for word in words[:indices]]
-        found += [_number(word) for word in words[indices:]]
-        if None in found:
+        read: list[float | None] = [_index(word, below) for word in words[:indices]]
+        read += [_number(word) for word in words[indices:]]
+        numbers = [number for number in read if number is not None]
+        if len(numbers) < len(read):
             raise self.error(expected, text)
-        return found
+        return numbers
 
-    def block(self, name, n, expected, *, indices=0, below=0, floats=0):
+    def block(
+        self,
+        name: str,
+        n: int,
+        expected: str,
+        *,
+        indices: int = 0,
+        below: int = 0,
+        floats: int = 0,
+    ) -> np.ndarray:
         """Take so many lines and return their numbers, of shape (n, indices + floats)."""
         # before anything of this size is made
         if n > self.n_left:
@@ -251,7 +265,7 @@ class _Lines:
         rows = [self.row(expected, indices, below, floats) for _ in range(n)]
         return np.array(rows, float).reshape(n, indices + floats)
 
-    def heading(self):
+    def heading(self) -> str:
         """Return the first line of the last group of comments before the next data."""
         start = self.data[self.position - 1] + 1
         heading, inside = "", False
@@ -263,13 +277,13 @@ class _Lines:
         return heading
 
 
-def _index(word, below):
+def _index(word: str, below: int) -> int | None:
     """Return an index from 0 to ``below`` - 1; None if the word is none."""
     index = int(word) if _WHOLE.fullmatch(word) else -1
     return index if 0 <= index < below else None
 
 
-def _number(word):
+def _number(word: str) -> float | None:
     """Return a finite number; None if the word is none."""
     try:
         number = float(word) if _REAL.fullmatch(word) else math.inf
@@ -278,13 +292,13 @@ def _number(word):
     return number if math.isfinite(number) else None
 
 
-def _clean(comment):
+def _clean(comment: str) -> str:
     """Return the text of a comment; "" if it is a mere line of signs."""
     text = " ".join(comment.strip("# \t").split())
     return text if any(map(str.isalnum, text)) else ""
 
 
-def _parse(lines):
+def _parse(lines: _Lines) -> WireframeFile:
     n = lines.count("vertices", least=1)
     vertices = lines.block("vertices", n, "3 numbers (a vertex)", floats=3)
     n_triangles = lines.count("triangles") if lines.n_left else 0
@@ -314,19 +328,22 @@ def _parse(lines):
     motion = np.array([[0.0] * 3, [1.0] * 3, [0.0] * 3])
     if lines.n_left:
         motion = lines.block("global motion", 3, "3 numbers (a global motion)", floats=3)
+    rotation, scale, translation = motion
     if lines.n_left:
         raise lines.error("the end of the file", lines.take("the end of the file"))
     return WireframeFile(
         model,
         shape_parameters,
         animation_parameters,
-        *motion,
+        rotation=rotation,
+        scale=scale,
+        translation=translation,
         texture_points=texture_points,
         texture_file=texture_file,
     )
 
 
-def _units(lines, kind, n):
+def _units(lines: _Lines, kind: str, n: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read the units of a kind and return their displacements and names."""
     n_units = lines.count(f"{kind} units") if lines.n_left else 0
     if n_units > lines.n_left:
@@ -355,8 +372,8 @@ def _units(lines, kind, n):
     return units, _unique(names)
 
 
-def _unique(names):
-    taken = {}
+def _unique(names: list[str]) -> tuple[str, ...]:
+    taken: dict[str, int] = {}
     for name in names:
         # the name itself takes number 1, and remembers how far its repetitions got
         number = taken.setdefault(name, 0) + 1
@@ -368,7 +385,7 @@ def _unique(names):
     return tuple(taken)
 
 
-def _parameters(lines, kind, n, dense):
+def _parameters(lines: _Lines, kind: str, n: int, dense: bool) -> np.ndarray:
     """Read the parameters of a kind, with or without their number and indices."""
     name, values = f"{kind} parameters", np.zeros(n)
     if not lines.n_left:
@@ -381,7 +398,7 @@ def _parameters(lines, kind, n, dense):
     return values
 
 
-def _texture(lines, n):
+def _texture(lines: _Lines, n: int) -> tuple[np.ndarray | None, str | None]:
     """Read the points of the texture and the name of its image; None without them."""
     if not lines.n_left:
         return None, None
@@ -400,12 +417,12 @@ def _texture(lines, n):
     return points, None
 
 
-def _three_numbers(text):
+def _three_numbers(text: str) -> bool:
     words = text.split()
     return len(words) == 3 and None not in map(_number, words)
 
 
-def _at_rest(model):
+def _at_rest(model: CandideModel) -> WireframeFile:
     zeros = np.zeros(3)
     return WireframeFile(
         model,
@@ -417,7 +434,7 @@ def _at_rest(model):
     )
 
 
-def _text_lines(file):
+def _text_lines(file: WireframeFile) -> Iterator[str]:
     """Yield the lines of the file."""
     model = file.model
     yield "# Wireframe written by ferpipe"
@@ -452,12 +469,12 @@ def _text_lines(file):
         yield from _rows(name, [getattr(file, name)], indices=0)
 
 
-def _block(title, name, rows, indices=0):
+def _block(title: str, name: str, rows: np.ndarray, indices: int = 0) -> Iterator[str]:
     yield from ("", f"# {title}", str(len(rows)))
     yield from _rows(name, rows, indices)
 
 
-def _rows(name, rows, indices):
+def _rows(name: str, rows: ArrayLike, indices: int) -> Iterator[str]:
     rows = np.asarray(rows, float)
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} must hold finite numbers to be written.")
@@ -467,7 +484,7 @@ def _rows(name, rows, indices):
         )
 
 
-def _checked_file(name):
+def _checked_file(name: str) -> str:
     plain = name.strip() == name and not name.startswith("#")
     if not name or not plain or re.search(r"[\r\n]", name) or _three_numbers(name):
         raise ValueError(

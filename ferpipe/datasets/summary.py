@@ -1,13 +1,14 @@
 """Summarize a data set in a few lines of text."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
+
+from ferpipe.datasets.duplicates import number_identical
 
 __all__ = ["summary"]
 
@@ -92,11 +93,9 @@ def _describe_subjects(groups: NDArray[np.str_] | None) -> str:
 def _describe_duplicates(
     data: Sequence[NDArray[Any]], usage: NDArray[np.str_] | None
 ) -> str:
-    alike = defaultdict(list)
-    for index, sample in enumerate(data):
-        shape = np.array(sample.shape).tobytes()
-        alike[sha256(shape + np.ascontiguousarray(sample).tobytes()).digest()].append(index)
-    groups = [indices for indices in alike.values() if len(indices) > 1]
+    numbers = number_identical(data)
+    repeated = np.flatnonzero(np.bincount(numbers) > 1)
+    groups = [np.flatnonzero(numbers == number) for number in repeated]
     if not groups:
         return "none"
     text = (

@@ -1,16 +1,20 @@
 """FaceAligner: from any images to crops in which the eyes have fixed places."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch
 
+from ferpipe._base import RawImageMixin
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.faces.detection import check_detector
 from ferpipe.faces.landmark_points import eye_centers
 from ferpipe.faces.landmarks import (
-    FromRawImages,
     NoFaceError,
     load_model,
     locate_faces,
@@ -28,7 +32,9 @@ TEMPLATES = {
 }
 
 
-def eye_transform(eyes, size, template="fer2013", margin=0.0):
+def eye_transform(
+    eyes: ArrayLike, size: int, template: str | ArrayLike = "fer2013", margin: float = 0.0
+) -> np.ndarray:
     """Return the similarity transform that brings the eyes to their places in a crop.
 
     Parameters
@@ -52,7 +58,9 @@ def eye_transform(eyes, size, template="fer2013", margin=0.0):
     return fit_similarity(eyes, within * size - 0.5)
 
 
-def align_face(image, matrix, size, *, landmarks=None):
+def align_face(
+    image: np.ndarray, matrix: np.ndarray, size: int, *, landmarks: np.ndarray | None = None
+) -> np.ndarray:
     """Cut one face out.
 
     Parameters
@@ -82,9 +90,7 @@ def align_face(image, matrix, size, *, landmarks=None):
     return crop
 
 
-class FaceAligner(
-    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
-):  # type: ignore[call-arg]
+class FaceAligner(RawImageMixin, BaseEstimator):
     """Find the face in each image and cut it out, eyes level and at fixed places.
 
     Images of any sizes go in, crops of one size come out: what every later step takes. The
@@ -165,20 +171,20 @@ class FaceAligner(
 
     def __init__(
         self,
-        size=48,
+        size: int = 48,
         *,
-        template="fer2013",
-        margin=0.0,
-        color=False,
-        mask=False,
-        missing="raise",
-        detector="dlib",
-        min_size=None,
-        threshold=None,
-        landmarks="ferpipe",
-        n_jobs=None,
-        verbose=False,
-    ):
+        template: str | ArrayLike = "fer2013",
+        margin: float = 0.0,
+        color: bool = False,
+        mask: bool = False,
+        missing: str = "raise",
+        detector: str | Path | None = "dlib",
+        min_size: float | None = None,
+        threshold: float | None = None,
+        landmarks: str | Path = "ferpipe",
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ) -> None:
         self.size = size
         self.template = template
         self.margin = margin
@@ -193,7 +199,7 @@ class FaceAligner(
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Check the images and the parameters; nothing is learned.
 
         Parameters
@@ -214,7 +220,7 @@ class FaceAligner(
             check_detector(self.detector)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Cut the faces out.
 
         Parameters
@@ -258,7 +264,7 @@ class FaceAligner(
             )
         return crops
 
-    def locate(self, X):
+    def locate(self, X: Any) -> Bunch:
         """Find boxes, landmarks and transforms; images without a face have NaN.
 
         Parameters
@@ -275,7 +281,7 @@ class FaceAligner(
         """
         return self._locate(check_raw_images(X))
 
-    def _locate(self, images):
+    def _locate(self, images: Sequence[np.ndarray]) -> Bunch:
         places = self._check_places()
         found = locate_faces(
             images,
@@ -292,7 +298,7 @@ class FaceAligner(
             found.transforms[index] = eye_transform(eyes, self.size, places, self.margin)
         return found
 
-    def _check_places(self):
+    def _check_places(self) -> np.ndarray:
         if isinstance(self.template, str):
             return np.array(TEMPLATES[self.template])
         places = np.asarray(self.template, dtype=np.float64)
@@ -309,7 +315,7 @@ class FaceAligner(
         return places
 
 
-def _middle_square(image, size):
+def _middle_square(image: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     scale = size / min(height, width)
     center = ((width - 1) / 2, (height - 1) / 2)

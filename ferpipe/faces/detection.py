@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ferpipe.geometry import invert, similarity, transform_points, warp
 from ferpipe.io.images import as_uint8
 
-__all__ = ["Face", "check_detector", "detect_faces", "find_face", "score_face"]
+__all__ = ["Box", "Face", "check_detector", "detect_faces", "find_face", "score_face"]
 
 # Enlarging more shows nothing new, and faces under 20 pixels have no expression to read.
 _LARGEST_SCALE = 4.0
+# x, y, width and height, in pixels
+Box = tuple[float, float, float, float]
+# center, width and score
+_Find = tuple[np.ndarray, float, float]
 # Detectors are not said to be safe to share between threads.
 _OF_THREAD = threading.local()
 
@@ -36,13 +41,18 @@ class Face(NamedTuple):
         faces that were found upright.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     score: float
     angle: float = 0.0
 
 
 def detect_faces(
-    image, *, detector="dlib", min_size=40, threshold=None, angle=0.0
+    image: ArrayLike,
+    *,
+    detector: str | Path = "dlib",
+    min_size: float = 40,
+    threshold: float | None = None,
+    angle: float = 0.0,
 ) -> list[Face]:
     """Find all the faces in an image.
 
@@ -96,7 +106,12 @@ def detect_faces(
 
 
 def find_face(
-    image, *, detector="dlib", min_size=None, threshold=None, assess=None
+    image: ArrayLike,
+    *,
+    detector: str | Path = "dlib",
+    min_size: float | None = None,
+    threshold: float | None = None,
+    rescore: Callable[[Face], float] | None = None,
 ) -> Face | None:
     """Find the face in an image of one person: the largest that is surely one.
 
@@ -118,7 +133,7 @@ def find_face(
     threshold : float, default=None
         As for :func:`detect_faces`. For "dlib", faces are in doubt by 0.8 above and below
         it.
-    assess : callable, default=None
+    rescore : callable, default=None
         Called with each :class:`Face` in doubt; what it returns takes the place of the
         score. The best is taken if it is not below the threshold, for "dlib" by not more
         than 0.5.
@@ -132,14 +147,14 @@ def find_face(
     TypeError, ValueError, FileNotFoundError
         As for :func:`detect_faces`.
     """
-    image = as_uint8(image)
+    pixels = as_uint8(image)
     kind = check_detector(detector)
     middle = kind.threshold if threshold is None else threshold
-    shorter_side = min(image.shape[:2])
+    shorter_side = min(pixels.shape[:2])
     in_doubt: list[Face] = []
     for angle in (0.0, -_TILT, _TILT):
         for size in _sizes(shorter_side, min_size):
-            faces = _search(image, kind, size, middle - kind.doubt, angle)
+            faces = _search(pixels, kind, size, middle - kind.doubt, angle)
             sure = [face for face in faces if face.score >= middle + kind.doubt]
             if angle == 0 and sure:
                 return max(sure, key=lambda face: face.box[2])
@@ -150,7 +165,7 @@ def find_face(
             ]
 
     scores = [
-        (assess(face) if assess else face.score) - (_TILT_COST if face.angle else 0)
+        (rescore(face) if rescore else face.score) - (_TILT_COST if face.angle else 0)
         for face in in_doubt
     ]
     if not scores or max(scores) < middle - kind.slack:
@@ -158,7 +173,9 @@ def find_face(
     return in_doubt[int(np.argmax(scores))]
 
 
-def score_face(image, box, angle=0.0, *, detector="dlib") -> float:
+def score_face(
+    image: np.ndarray, box: Box, angle: float = 0.0, *, detector: str | Path = "dlib"
+) -> float:
     """Return the score of a face whose place is known.
 
     Parameters
@@ -168,7 +185,7 @@ def score_face(image, box, angle=0.0, *, detector="dlib") -> float:
     box : (float, float, float, float)
         ``(x, y, width, height)`` in pixels, as of :class:`Face`.
     angle : float, default=0.0
-        Turn of the face, in radians, clockwise.
+        In-plane rotation of the face, in radians, clockwise in the image.
     detector : {"dlib", "cascade"} or path, default="dlib"
         As for :func:`detect_faces`.
 
@@ -203,7 +220,7 @@ _TILT = np.deg2rad(25)
 _TILT_COST = 0.25
 
 
-def _sizes(shorter_side, min_size) -> Iterator[float]:
+def _sizes(shorter_side: int, min_size: float | None) -> Iterator[float]:
     least = min(80, shorter_side / 6) if min_size is None else min_size
     least = max(least, 80 / _LARGEST_SCALE)
     size = max(shorter_side / 3, least)
@@ -223,14 +240,14 @@ class _Detector:
     rejected when their final score is more than ``slack`` below it.
     """
 
-    find: Callable[[np.ndarray, float], Iterator[tuple[np.ndarray, float, float]]]
+    find: Callable[[np.ndarray, float], Iterator[_Find]]
     window: float
     threshold: float
     doubt: float
     slack: float
 
 
-def check_detector(detector) -> _Detector:
+def check_detector(detector: str | Path | None) -> _Detector:
     """Return what a detector's name or file stands for.
 
     Parameters
@@ -257,13 +274,15 @@ def check_detector(detector) -> _Detector:
         )
     _load_yunet(str(path), threading.get_ident())
 
-    def find(frame, threshold):
+    def find(frame: np.ndarray, threshold: float) -> Iterator[_Find]:
         return _find_by_yunet(str(path), frame, threshold)
 
     return _Detector(find, window=24, threshold=0.6, doubt=0, slack=0)
 
 
-def _search(image, kind, min_size, threshold, angle) -> list[Face]:
+def _search(
+    image: np.ndarray, kind: _Detector, min_size: float, threshold: float, angle: float
+) -> list[Face]:
     """Look for faces in the image as the detector can see them best."""
     scale = min(kind.window / min_size, _LARGEST_SCALE)
     height, width = image.shape[:2]
@@ -286,7 +305,7 @@ def _search(image, kind, min_size, threshold, angle) -> list[Face]:
     return faces
 
 
-def _find_by_dlib(frame, threshold):
+def _find_by_dlib(frame: np.ndarray, threshold: float) -> Iterator[_Find]:
     detector = _of_thread("dlib", _load_dlib)
     boxes, scores, _ = detector.run(_gray(frame), 0, threshold)
     for box, score in zip(boxes, scores, strict=True):
@@ -300,7 +319,7 @@ _CASCADE_WIDTH = 0.91
 _CASCADE_CENTER = np.array([0.0, 0.065])
 
 
-def _find_by_cascade(frame, threshold):
+def _find_by_cascade(frame: np.ndarray, threshold: float) -> Iterator[_Find]:
     cascade = _of_thread("cascade", _load_cascade)
     boxes, _, scores = cascade.detectMultiScale3(
         _gray(frame), scaleFactor=1.1, minNeighbors=3, outputRejectLevels=True
@@ -318,7 +337,7 @@ _POINTS_CENTER = 0.457
 _POINTS_WIDTH = 1.69
 
 
-def _find_by_yunet(path, frame, threshold):
+def _find_by_yunet(path: str, frame: np.ndarray, threshold: float) -> Iterator[_Find]:
     import cv2
 
     network = _load_yunet(path, threading.get_ident())
@@ -335,27 +354,28 @@ def _find_by_yunet(path, frame, threshold):
         yield between + _POINTS_CENTER * down, width, row[14]
 
 
-def _of_thread(name, load) -> Any:
+def _of_thread(name: str, load: Callable[[], Any]) -> Any:
     if not hasattr(_OF_THREAD, name):
         setattr(_OF_THREAD, name, load())
     return getattr(_OF_THREAD, name)
 
 
-def _load_dlib():
+def _load_dlib() -> Any:
     import dlib
 
     return dlib.get_frontal_face_detector()
 
 
-def _load_cascade():
+def _load_cascade() -> Any:
     import cv2
+    from cv2.data import haarcascades
 
     name = "haarcascade_frontalface_alt2.xml"
-    return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / name))
+    return cv2.CascadeClassifier(str(Path(haarcascades) / name))
 
 
 @cache
-def _load_yunet(path, thread):
+def _load_yunet(path: str, thread: int) -> Any:
     import cv2
 
     if not Path(path).is_file():
@@ -366,7 +386,7 @@ def _load_yunet(path, thread):
         raise ValueError(f"{path}: OpenCV cannot read this as a network.") from error
 
 
-def _gray(frame):
+def _gray(frame: np.ndarray) -> np.ndarray:
     import cv2
 
     return frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)

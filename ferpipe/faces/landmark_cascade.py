@@ -10,13 +10,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ferpipe.faces.detection import score_face
+from ferpipe.faces.detection import Box, Face, score_face
 from ferpipe.faces.landmark_points import outer_eye_distance
 from ferpipe.geometry import (
+    Pair,
     average_blocks,
     compose,
     fit_similarity,
@@ -30,12 +30,12 @@ from ferpipe.io.format1 import current_metadata
 __all__ = [
     "CropPlacer",
     "CROP_SIDE",
-    "OpenNetwork",
+    "OnnxNetwork",
     "PointCascade",
     "crop_transform",
     "load_cascade",
     "place_in_box",
-    "read_facts",
+    "read_metadata",
 ]
 
 # of a crop, in outer eye distances of the mean face
@@ -47,7 +47,7 @@ _SCORE_OF_MOVES = 40.0
 _NEUTRAL_MOVE = 0.025
 
 
-def crop_transform(placement, mean_shape, size):
+def crop_transform(placement: np.ndarray, mean_shape: np.ndarray, size: int) -> np.ndarray:
     """Return the transform from an image to the crop of a face.
 
     Parameters
@@ -86,7 +86,7 @@ class CropPlacer:
         Side of the crop, in pixels.
     """
 
-    def __init__(self, mean_points, mean_shape, size):
+    def __init__(self, mean_points: np.ndarray, mean_shape: np.ndarray, size: int) -> None:
         mean = mean_points.mean(0)
         off = mean_points - mean
         # the regression of complex numbers on these, centered
@@ -96,7 +96,7 @@ class CropPlacer:
         x, y = transform_points(from_mean, mean)
         self._target = complex(x, y)
 
-    def __call__(self, points):
+    def __call__(self, points: np.ndarray) -> np.ndarray:
         """Return the transform from the image to the crop.
 
         Parameters
@@ -117,7 +117,9 @@ class CropPlacer:
         )
 
 
-def place_in_box(box, angle, mean_shape, box_width, box_center):
+def place_in_box(
+    box: Box, angle: float, mean_shape: np.ndarray, box_width: float, box_center: Pair
+) -> np.ndarray:
     """Place the mean face in a detector's box.
 
     Parameters
@@ -125,7 +127,7 @@ def place_in_box(box, angle, mean_shape, box_width, box_center):
     box : (float, float, float, float)
         ``(x, y, width, height)`` in pixels.
     angle : float
-        Turn of the face, in radians, clockwise.
+        In-plane rotation of the face, in radians, clockwise in the image.
     mean_shape : ndarray of shape (68, 2)
         Points of the mean face.
     box_width : float
@@ -149,7 +151,7 @@ class PointCascade:
 
     Attributes
     ----------
-    coarse, fine : OpenNetwork
+    coarse, fine : OnnxNetwork
         From one crop, uint8 of shape (1, 1, size, size), to points (1, 68, 2).
     mean_shape : ndarray of shape (68, 2)
         Points of the mean face; its outer eye distance is 1.
@@ -159,13 +161,13 @@ class PointCascade:
         Their mean center, in the frame of the mean face.
     """
 
-    coarse: Any
-    fine: Any
+    coarse: "OnnxNetwork"
+    fine: "OnnxNetwork"
     mean_shape: np.ndarray
     box_width: float
     box_center: np.ndarray
 
-    def predict(self, image, box, angle=0.0):
+    def predict(self, image: np.ndarray, box: Box, angle: float = 0.0) -> np.ndarray:
         """Find the points of the face in a box.
 
         Parameters
@@ -175,7 +177,7 @@ class PointCascade:
         box : (float, float, float, float)
             ``(x, y, width, height)`` in pixels.
         angle : float, default=0.0
-            Turn of the face, in radians, clockwise.
+            In-plane rotation of the face, in radians, clockwise in the image.
 
         Returns
         -------
@@ -184,7 +186,7 @@ class PointCascade:
         """
         return self._passes(image, box, angle)[1]
 
-    def refine(self, image, landmarks):
+    def refine(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """Find the points again, from where they nearly are.
 
         Parameters
@@ -198,9 +200,9 @@ class PointCascade:
         -------
         landmarks : ndarray of shape (68, 2)
         """
-        return self._look(self.fine, image, fit_similarity(self.mean_shape, landmarks))
+        return self._predict(self.fine, image, fit_similarity(self.mean_shape, landmarks))
 
-    def first_look(self, image, box, angle=0.0):
+    def predict_coarse(self, image: np.ndarray, box: Box, angle: float = 0.0) -> np.ndarray:
         """Find the points roughly, by the coarse network alone.
 
         Parameters
@@ -210,15 +212,15 @@ class PointCascade:
         box : (float, float, float, float)
             ``(x, y, width, height)`` in pixels.
         angle : float, default=0.0
-            Turn of the face, in radians, clockwise.
+            In-plane rotation of the face, in radians, clockwise in the image.
 
         Returns
         -------
         landmarks : ndarray of shape (68, 2)
         """
-        return self._look(self.coarse, image, self._in_box(box, angle))
+        return self._predict(self.coarse, image, self._in_box(box, angle))
 
-    def box_of(self, landmarks):
+    def box_of(self, landmarks: np.ndarray) -> tuple[Box, float]:
         """Return the box that a detector would put round a face, and the face's turn.
 
         Parameters
@@ -240,7 +242,9 @@ class PointCascade:
         x, y = transform_points(placement, self.box_center) + 0.5 - width / 2
         return (float(x), float(y), width, width), float(angle)
 
-    def assess(self, image, face, *, detector="dlib"):
+    def rescore(
+        self, image: np.ndarray, face: Face, *, detector: str | Path = "dlib"
+    ) -> float:
         """Score a doubtful find again, where the points say that the face is.
 
         On a face, points that are looked for a second time from where they were found
@@ -265,10 +269,12 @@ class PointCascade:
         score = score_face(image, *self.box_of(again), detector=detector)
         return score + _SCORE_OF_MOVES * (_NEUTRAL_MOVE - float(moved))
 
-    def _in_box(self, box, angle):
+    def _in_box(self, box: Box, angle: float) -> np.ndarray:
         return place_in_box(box, angle, self.mean_shape, self.box_width, self.box_center)
 
-    def _passes(self, image, box, angle):
+    def _passes(
+        self, image: np.ndarray, box: Box, angle: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find the points by the coarse network and then by the fine one, twice."""
         size = self.fine.size
         times = max(1, round(CROP_SIDE * box[2] / self.box_width / size))
@@ -276,14 +282,16 @@ class PointCascade:
         x, y, width, height = box
         low, high = (x - width, y - height), (x + 2 * width, y + 2 * height)
         small, from_small = average_blocks(image, low, high, times)
-        points = self._look(
+        points = self._predict(
             self.coarse, small, compose(invert(from_small), self._in_box(box, angle))
         )
         first = self.refine(small, points)
         again = self.refine(small, first)
         return transform_points(from_small, first), transform_points(from_small, again)
 
-    def _look(self, network, image, placement):
+    def _predict(
+        self, network: "OnnxNetwork", image: np.ndarray, placement: np.ndarray
+    ) -> np.ndarray:
         size = network.size
         to_crop = crop_transform(placement, self.mean_shape, size)
         crop = warp(image, to_crop, (size, size))
@@ -291,7 +299,7 @@ class PointCascade:
         return transform_points(invert(to_crop), points[0].astype(np.float64))
 
 
-def load_cascade(folder) -> PointCascade:
+def load_cascade(folder: Path | str) -> PointCascade:
     """Load the networks from a folder.
 
     Parameters
@@ -300,17 +308,17 @@ def load_cascade(folder) -> PointCascade:
         Holds ``coarse.onnx`` and ``fine.onnx``.
     """
     coarse, fine = Path(folder) / "coarse.onnx", Path(folder) / "fine.onnx"
-    facts = read_facts(coarse)
+    facts = read_metadata(coarse)
     return PointCascade(
-        OpenNetwork(coarse),
-        OpenNetwork(fine),
+        OnnxNetwork(coarse),
+        OnnxNetwork(fine),
         np.array(facts["mean_shape"]),
         facts["box_width"],
         np.array(facts["box_center"]),
     )
 
 
-def read_facts(path) -> dict:
+def read_metadata(path: Path | str) -> dict:
     """Read what :func:`~ferpipe.faces.landmark_network.export_network` wrote in a file.
 
     Parameters
@@ -318,11 +326,11 @@ def read_facts(path) -> dict:
     path : path
         The file.
     """
-    written = OpenNetwork(path).session.get_modelmeta().custom_metadata_map
+    written = OnnxNetwork(path).session.get_modelmeta().custom_metadata_map
     return current_metadata({name: json.loads(value) for name, value in written.items()})
 
 
-class OpenNetwork:
+class OnnxNetwork:
     """A network of a file, run by one thread.
 
     Copies and pickles hold the path: the file is opened again where they arrive.
@@ -333,7 +341,7 @@ class OpenNetwork:
         The file; it takes ``crop``, uint8 of shape (1, 1, size, size).
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str) -> None:
         # else it writes an identifier of the computer to disk, and reports to its maker
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
@@ -347,9 +355,9 @@ class OpenNetwork:
         )
         self.size = self.session.get_inputs()[0].shape[-1]
 
-    def run(self, outputs, crop):
+    def run(self, outputs: list[str] | None, crop: np.ndarray) -> list[np.ndarray]:
         """Return the named outputs, or all for None, of a crop (size, size)."""
         return self.session.run(outputs, {"crop": crop[None, None]})
 
-    def __reduce__(self):
-        return OpenNetwork, (self.path,)
+    def __reduce__(self) -> tuple[type["OnnxNetwork"], tuple[Path]]:
+        return OnnxNetwork, (self.path,)

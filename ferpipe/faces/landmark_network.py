@@ -5,9 +5,11 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +18,25 @@ from torch.nn import functional
 
 from ferpipe.faces.landmark_points import N_POINTS
 
-__all__ = ["PointNetwork", "export_network"]
+__all__ = ["CropNetwork", "PointNetwork", "export_network"]
 
 # weights of a fully connected layer from which on it computes in 8-bit integers too
 _LARGE = 500_000
 
 
-class PointNetwork(nn.Module):
+class CropNetwork(nn.Module):
+    """A network that takes crops of one size.
+
+    Attributes
+    ----------
+    size : int
+        Side of the crops, in pixels.
+    """
+
+    size: int
+
+
+class PointNetwork(CropNetwork):
     """Convolutions down to 1/16 of a crop and back to 1/8; one heat map a point.
 
     A point is the mean position under the softmax of its heat map (integral regression
@@ -48,7 +62,14 @@ class PointNetwork(nn.Module):
        ECCV 2018, eq. (1).
     """
 
-    def __init__(self, size, channels=(16, 32, 64, 128), n_points=N_POINTS):
+    places: torch.Tensor
+
+    def __init__(
+        self,
+        size: int,
+        channels: tuple[int, int, int, int] = (16, 32, 64, 128),
+        n_points: int = N_POINTS,
+    ) -> None:
         super().__init__()
         self.size = size
         half, quarter, eighth, sixteenth = channels
@@ -70,7 +91,7 @@ class PointNetwork(nn.Module):
         self.shift = nn.Parameter(torch.zeros(n_points, 2))
         self.register_buffer("places", 8 * (torch.arange(size // 8) + 0.5) - 0.5)
 
-    def forward(self, crops):
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """Find the points.
 
         Parameters
@@ -85,7 +106,7 @@ class PointNetwork(nn.Module):
         """
         return self.points_in(self.features(crops)[0])
 
-    def features(self, crops):
+    def features(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the feature maps at 1/8 and at 1/16 of the side."""
         mean = crops.mean((2, 3), keepdim=True)
         deviation = ((crops - mean) ** 2).mean((2, 3), keepdim=True).sqrt()
@@ -94,7 +115,7 @@ class PointNetwork(nn.Module):
         back = functional.interpolate(self.back(coarse), scale_factor=2.0, mode="nearest")
         return self.mix(functional.relu(back + fine)), coarse
 
-    def points_in(self, fine):
+    def points_in(self, fine: torch.Tensor) -> torch.Tensor:
         """Return the points that the feature maps at 1/8 of the side show."""
         heat = self.heat(fine).float()
         weights = heat.flatten(2).softmax(2).view(heat.shape)
@@ -104,16 +125,18 @@ class PointNetwork(nn.Module):
 
 
 class _Residual(nn.Module):
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = nn.Sequential(*_convolution(channels, channels))
         self.second = nn.Sequential(*_convolution(channels, channels)[:2])
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.relu(x + self.second(self.first(x)))
 
 
-def _convolution(n_in, n_out, kernel=3, stride=1):
+def _convolution(
+    n_in: int, n_out: int, kernel: int = 3, stride: int = 1
+) -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.ReLU]:
     return (
         nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(n_out),
@@ -124,15 +147,22 @@ def _convolution(n_in, n_out, kernel=3, stride=1):
 class _FromBytes(nn.Module):
     """Takes the crop as it is cut out, in uint8."""
 
-    def __init__(self, network):
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, crops):
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
         return self.network(crops.float())
 
 
-def export_network(network, path, crops, *, outputs=("points",), **facts):
+def export_network(
+    network: CropNetwork,
+    path: Path | str,
+    crops: np.ndarray,
+    *,
+    outputs: tuple[str, ...] = ("points",),
+    **facts: Any,
+) -> None:
     """Write a network as an ONNX file whose convolutions compute in 8-bit integers.
 
     Weights are rounded to 7 bits a channel, so that no processor's integer sums overflow,
@@ -142,7 +172,7 @@ def export_network(network, path, crops, *, outputs=("points",), **facts):
 
     Parameters
     ----------
-    network : nn.Module
+    network : CropNetwork
         Trained; it takes crops as :class:`PointNetwork` does, and has a ``size``.
     path : str or path
         The file.
@@ -155,16 +185,19 @@ def export_network(network, path, crops, *, outputs=("points",), **facts):
     """
     import onnx
 
+    size = network.size
     with tempfile.TemporaryDirectory() as folder, _quiet():
         exact, clean, whole = (Path(folder, f"{n}.onnx") for n in range(3))
         program = torch.onnx.export(
             _FromBytes(network).eval(),
-            (torch.zeros(1, 1, network.size, network.size, dtype=torch.uint8),),
+            (torch.zeros(1, 1, size, size, dtype=torch.uint8),),
             dynamo=True,
             input_names=["crop"],
             output_names=list(outputs),
             verbose=False,
         )
+        if program is None:
+            raise RuntimeError("torch.onnx.export returned no program.")
         onnx.save(program.model_proto, exact)
         _quantize(exact, clean, whole, crops)
         model = onnx.load(whole)
@@ -179,7 +212,7 @@ def export_network(network, path, crops, *, outputs=("points",), **facts):
     part.replace(path)
 
 
-def _quantize(exact, clean, whole, crops):
+def _quantize(exact: Path, clean: Path, whole: Path, crops: np.ndarray) -> None:
     import onnx
 
     # else it writes an identifier of the computer to disk, and reports to its maker
@@ -190,7 +223,7 @@ def _quantize(exact, clean, whole, crops):
     class Crops(quantization.CalibrationDataReader):
         rest = iter(crops)
 
-        def get_next(self):
+        def get_next(self) -> dict[str, np.ndarray] | None:
             crop = next(self.rest, None)
             return None if crop is None else {"crop": crop[None, None]}
 
@@ -221,7 +254,7 @@ def _quantize(exact, clean, whole, crops):
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Keep the exporter's and the quantizer's accounts of their inner workings back."""
     levels = {name: logging.getLogger(name).level for name in (None, "torch.onnx")}
     for name in levels:

@@ -24,7 +24,7 @@ MIRRORED = np.array(
 )
 
 
-def eye_centers(landmarks):
+def eye_centers(landmarks: np.ndarray) -> np.ndarray:
     """Return the centers of both eyes: the means of their six points.
 
     Parameters
@@ -42,7 +42,7 @@ def eye_centers(landmarks):
     )
 
 
-def outer_eye_distance(landmarks):
+def outer_eye_distance(landmarks: np.ndarray) -> np.ndarray:
     """Return the distance of the outer corners of the eyes, points 36 and 45.
 
     Parameters

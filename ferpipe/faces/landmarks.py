@@ -1,34 +1,36 @@
 """LandmarkPredictor: the 68 points of the face in each image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, Self, overload
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
 import ferpipe
+from ferpipe._base import RawImageMixin
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
-from ferpipe.faces.detection import Face, check_detector, find_face
-from ferpipe.faces.landmark_cascade import load_cascade
+from ferpipe.faces.detection import Box, Face, check_detector, find_face
+from ferpipe.faces.landmark_cascade import PointCascade, load_cascade
 from ferpipe.faces.landmark_points import N_POINTS
 from ferpipe.geometry import invert, similarity, transform_points, warp
 from ferpipe.io.images import check_raw_images, read_image
 
 __all__ = [
-    "FromRawImages",
+    "LandmarkModel",
     "LandmarkPredictor",
     "NoFaceError",
     "central_face",
     "load_model",
     "locate_faces",
-    "look_in_the_middle",
+    "predict_in_center",
 ]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "landmarks68"
@@ -37,56 +39,49 @@ _CENTRAL_WIDTH = 0.79
 _CENTRAL_CENTER = (0.5, 0.57)
 
 
-class FromRawImages:
-    """What LandmarkPredictor and FaceAligner share: any images in, no table out, no fit."""
+class LandmarkModel(Protocol):
+    """Finds the 68 points of a face."""
 
-    input_kind = "raw images"
-    stateless = True
-    _gives: str
-
-    def get_feature_names_out(self, input_features=None):
-        """Raise an error: what comes out has no names.
+    def predict(self, image: np.ndarray, box: Box, angle: float = 0.0) -> np.ndarray:
+        """Find the points of the face in a box.
 
         Parameters
         ----------
-        input_features : ignored
-            Present for scikit-learn's interface.
-
-        Raises
-        ------
-        ValueError
-            Always.
-        """
-        raise ValueError(
-            f"Only feature vectors have names, and {type(self).__name__} gives "
-            f"{self._gives}."
-        )
-
-    def set_output(self, *, transform=None):
-        """Do nothing: what comes out has no table form.
-
-        Parameters
-        ----------
-        transform : ignored
-            Present for scikit-learn's interface.
+        image : ndarray of shape (h, w), uint8
+            Gray.
+        box : (float, float, float, float)
+            ``(x, y, width, height)`` in pixels.
+        angle : float, default=0.0
+            In-plane rotation of the face, in radians, clockwise in the image.
 
         Returns
         -------
-        self : estimator
+        landmarks : ndarray of shape (68, 2)
+            ``(x, y)`` in pixels of the image.
         """
-        return self
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
+    def rescore(
+        self, image: np.ndarray, face: Face, *, detector: str | Path = "dlib"
+    ) -> float:
+        """Return a better score of a face of which the detector is not sure.
+
+        Parameters
+        ----------
+        image : ndarray of shape (h, w), uint8
+            Gray.
+        face : Face
+            The detector's.
+        detector : {"dlib", "cascade"} or path, default="dlib"
+            As for :func:`ferpipe.faces.detection.score_face`.
+
+        Returns
+        -------
+        score : float
+            On the detector's scale.
+        """
 
 
-class LandmarkPredictor(
-    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
-):  # type: ignore[call-arg]
+class LandmarkPredictor(RawImageMixin, BaseEstimator):
     """The 68 points of the face in each image.
 
     Images of any sizes go in, in which one person's face is looked for
@@ -151,15 +146,15 @@ class LandmarkPredictor(
 
     def __init__(
         self,
-        model="ferpipe",
+        model: str | Path = "ferpipe",
         *,
-        detector="dlib",
-        min_size=None,
-        threshold=None,
-        missing="raise",
-        n_jobs=None,
-        verbose=False,
-    ):
+        detector: str | Path | None = "dlib",
+        min_size: float | None = None,
+        threshold: float | None = None,
+        missing: str = "raise",
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ) -> None:
         self.model = model
         self.detector = detector
         self.min_size = min_size
@@ -169,7 +164,7 @@ class LandmarkPredictor(
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Check the images, the detector and the model; nothing is learned.
 
         Parameters
@@ -189,7 +184,7 @@ class LandmarkPredictor(
             check_detector(self.detector)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Find the landmarks.
 
         Parameters
@@ -223,10 +218,10 @@ class LandmarkPredictor(
         if self.missing == "raise" and missing.any():
             raise NoFaceError(missing)
         if self.missing == "center":
-            look_in_the_middle(images, found, self.model)
+            predict_in_center(images, found, self.model)
         return found.landmarks
 
-    def locate(self, X):
+    def locate(self, X: Any) -> Bunch:
         """Find boxes, scores and landmarks; images without a face have NaN.
 
         Parameters
@@ -252,7 +247,14 @@ class LandmarkPredictor(
 
 
 def locate_faces(
-    images, *, model, detector, min_size, threshold, n_jobs=None, verbose=False
+    images: Sequence[np.ndarray],
+    *,
+    model: str | Path,
+    detector: str | Path | None,
+    min_size: float | None,
+    threshold: float | None,
+    n_jobs: int | None = None,
+    verbose: bool = False,
 ) -> Bunch:
     """Find the box and the landmarks of one face in each image.
 
@@ -269,22 +271,22 @@ def locate_faces(
         ``boxes`` (n, 4), ``scores`` (n,), ``landmarks`` (n, 68, 2); NaN where there is no
         face.
     """
-    model = load_model(model)
+    finder = load_model(model)
 
-    def locate(image):
+    def locate(image: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
         gray = read_image(image)
-        face = central_face(image)
+        face: Face | None = central_face(image)
         if detector is not None:
             face = find_face(
                 image,
                 detector=detector,
                 min_size=min_size,
                 threshold=threshold,
-                assess=partial(model.assess, gray, detector=detector),
+                rescore=partial(finder.rescore, gray, detector=detector),
             )
         if face is None:
             return np.full(4, np.nan), np.nan, np.full((N_POINTS, 2), np.nan)
-        landmarks = model.predict(gray, face.box, face.angle)
+        landmarks = finder.predict(gray, face.box, face.angle)
         return np.array(face.box), face.score, landmarks
 
     # dlib, OpenCV and ONNX Runtime let other threads run meanwhile
@@ -296,7 +298,9 @@ def locate_faces(
     return Bunch(boxes=boxes, scores=scores, landmarks=landmarks)
 
 
-def look_in_the_middle(images, found, model):
+def predict_in_center(
+    images: Sequence[np.ndarray], found: Bunch, model: str | Path
+) -> None:
     """Find landmarks in the middle of the images in which there is no face.
 
     Parameters
@@ -309,7 +313,7 @@ def look_in_the_middle(images, found, model):
         As :class:`LandmarkPredictor` takes it.
     """
     finder = load_model(model)
-    for index in np.flatnonzero(np.isnan(found.scores)):
+    for index in np.flatnonzero(np.isnan(found.scores)).tolist():
         image = read_image(images[index])
         found.landmarks[index] = finder.predict(image, central_face(image).box)
 
@@ -325,12 +329,12 @@ class NoFaceError(ValueError):
         What the images are called; None for ``X[index]``.
     """
 
-    def __init__(self, missing, names=None):
+    def __init__(self, missing: np.ndarray, names: list[str] | None = None) -> None:
         super().__init__(missing, names)
         self.missing = missing
         self.names = names
 
-    def __str__(self):
+    def __str__(self) -> str:
         indices = np.flatnonzero(self.missing)
         first = [f"X[{i}]" if self.names is None else self.names[i] for i in indices[:10]]
         more = f" and {len(indices) - 10} more" if len(indices) > 10 else ""
@@ -342,23 +346,40 @@ class NoFaceError(ValueError):
         )
 
 
-def central_face(image) -> Face:
-    """Return the box of a face that fills an image as FER2013's crops do.
+def central_face(
+    image: np.ndarray,
+    *,
+    width: float = _CENTRAL_WIDTH,
+    center: tuple[float, float] = _CENTRAL_CENTER,
+) -> Face:
+    """Return the box of a face in the middle of an image, by default as FER2013's crops.
 
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3)
         An image.
+    width : float, default=0.79
+        Width of the face, in sides of the largest square in the middle of the image.
+    center : (float, float), default=(0.5, 0.57)
+        ``(x, y)`` of its center, in sides of that square from its top left corner.
     """
-    height, width = image.shape[:2]
-    side = min(height, width)
-    x = (width - side) / 2 + (_CENTRAL_CENTER[0] - _CENTRAL_WIDTH / 2) * side
-    y = (height - side) / 2 + (_CENTRAL_CENTER[1] - _CENTRAL_WIDTH / 2) * side
-    return Face((x, y, _CENTRAL_WIDTH * side, _CENTRAL_WIDTH * side), 0.0)
+    rows, columns = image.shape[:2]
+    side = min(rows, columns)
+    x = (columns - side) / 2 + (center[0] - width / 2) * side
+    y = (rows - side) / 2 + (center[1] - width / 2) * side
+    return Face((x, y, width * side, width * side), 0.0)
 
 
-def load_model(model):
-    """Load what finds landmarks: it has ``predict`` and ``assess``, as PointCascade.
+@overload
+def load_model(model: Literal["ferpipe"]) -> PointCascade: ...
+
+
+@overload
+def load_model(model: str | Path) -> LandmarkModel: ...
+
+
+def load_model(model: str | Path) -> LandmarkModel:
+    """Load what finds landmarks: it has ``predict`` and ``rescore``, as PointCascade.
 
     Parameters
     ----------
@@ -396,7 +417,7 @@ def load_model(model):
 class _DlibPredictor:
     predictor: Any
 
-    def predict(self, image, box, angle=0.0):
+    def predict(self, image: np.ndarray, box: Box, angle: float = 0.0) -> np.ndarray:
         """Find the points of the face in a box."""
         import dlib
 
@@ -415,18 +436,20 @@ class _DlibPredictor:
         shape = self.predictor(np.ascontiguousarray(image), rectangle)
         return np.array([(point.x, point.y) for point in shape.parts()], np.float64)
 
-    def assess(self, image, face, *, detector):
+    def rescore(
+        self, image: np.ndarray, face: Face, *, detector: str | Path = "dlib"
+    ) -> float:
         """Leave the judgement to the detector."""
         return face.score
 
 
 @cache
-def _load_own():
+def _load_own() -> PointCascade:
     return load_cascade(_OWN)
 
 
 @cache
-def _load_dlib(path):
+def _load_dlib(path: str) -> _DlibPredictor:
     import dlib
 
     if not Path(path).is_file():

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from ferpipe._compat import histogram_boosting_types
+
 __all__ = ["FILL", "Broken", "check_learned", "check_random", "full_name"]
 
 
@@ -228,18 +230,16 @@ def _check_boosting(made: Any, what: str) -> None:
 def _check_histogram_boosting(made: Any, what: str) -> None:
     if "_predictors" not in vars(made):
         return
-    from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
-    from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
-
+    record_type, tree_class = histogram_boosting_types()
     width = _width(made, what)
     if vars(made).get("_preprocessor") is not None:
         raise Broken(f"{what} in it has categorical features, which are not read.")
     _need(isinstance(made._predictors, list), what)
     for one in [one for row in made._predictors for one in row]:
-        _need(type(one) is TreePredictor, what)
+        _need(type(one) is tree_class, what)
         nodes = one.nodes
         _need(type(nodes) is np.ndarray and nodes.ndim == 1 and len(nodes), what)
-        _need(nodes.dtype == PREDICTOR_RECORD_DTYPE, what)
+        _need(nodes.dtype == record_type, what)
         inner = np.flatnonzero(nodes["is_leaf"] == 0)
         _need(not nodes["is_categorical"].any(), what)
         for child in (nodes["left"][inner], nodes["right"][inner]):

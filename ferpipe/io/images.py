@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import Image
 
+from ferpipe._checks import as_list
+
 __all__ = [
     "IMAGE_SUFFIXES",
     "LARGEST_IMAGE",
@@ -158,7 +160,8 @@ def check_raw_images(X: Any, *, name: str = "X") -> list[NDArray[np.uint8]]:
     ValueError
         If there is no image, or one is invalid.
     """
-    if not isinstance(X, list | tuple):
+    X = as_list(X)
+    if not isinstance(X, list):
         X = np.asarray(X)
         if X.ndim == 0:
             raise TypeError(
@@ -199,7 +202,8 @@ def check_raw_sequences(X: Any, *, name: str = "X") -> list[list[NDArray[np.uint
     ValueError
         If there is no sequence, one has no frame, or a frame is no image.
     """
-    if not isinstance(X, list | tuple):
+    X = as_list(X)
+    if not isinstance(X, list):
         X = np.asarray(X)
         if X.dtype != object and X.ndim < 4:
             raise ValueError(

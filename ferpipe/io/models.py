@@ -15,11 +15,10 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from joblib.numpy_pickle import NumpyPickler
-from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._base import first_steps
+from ferpipe._base import first_steps, input_kind
+from ferpipe._compat import BaseSearchCV, NumpyPickler
 from ferpipe.io.card import (
     FORMAT,
     card_path,
@@ -43,8 +42,9 @@ __all__ = [
 ]
 
 _LONGEST_REASON = 200
-# seconds before a pair of files that is being replaced is read again
-_PAUSES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.21)
+# seconds: a pair of files that is being replaced is read again after each pause, for as
+# long as one of the two is younger than _SETTLED, and at most _PATIENCE
+_PAUSE, _SETTLED, _PATIENCE = 0.02, 0.5, 5.0
 
 
 def save(
@@ -179,15 +179,17 @@ def load(path: Path | str, *, trusted: Iterable[str] = ()) -> Any:
     """
     path = Path(path).expanduser()
     names = _names(trusted)
-    for pause in _PAUSES:
-        # a pair that is replaced meanwhile is read again
-        time.sleep(pause)
+    begun = time.monotonic()
+    while True:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such model file.")
         # one after the other, so that a pair is rarely replaced between
         with path.open("rb") as file:
             card = read_card(path)
             if card["sha256"] != file_digest(file, "sha256").hexdigest():
+                if _is_settled(path) or time.monotonic() - begun > _PATIENCE:
+                    break
+                time.sleep(_PAUSE)
                 continue
             _warn_of_versions(path, card["versions"])
             try:
@@ -198,6 +200,12 @@ def load(path: Path | str, *, trusted: Iterable[str] = ()) -> Any:
         f"{path}: the file is not the one that its card describes (sha256 differs): it "
         "was cut short or changed after it was saved; get both files again."
     )
+
+
+def _is_settled(path: Path) -> bool:
+    """Return whether neither a model file nor its card was replaced a moment ago."""
+    newest = max(file.stat().st_mtime for file in (path, card_path(path)))
+    return time.time() - newest > _SETTLED
 
 
 def describe_input(model: Any) -> dict[str, Any]:
@@ -219,11 +227,11 @@ def describe_input(model: Any) -> dict[str, Any]:
         for attribute in ("image_shape_", "frame_shape_"):
             if hasattr(step, attribute):
                 shape = [int(n) for n in getattr(step, attribute)]
-                return {"kind": step.input_kind, "shape": shape}
+                return {"kind": input_kind(step) or "unknown", "shape": shape}
         if hasattr(step, "n_features_in_"):
             return {"kind": "features", "shape": [int(step.n_features_in_)]}
-        if hasattr(step, "input_kind"):
-            return {"kind": step.input_kind, "shape": []}
+        if input_kind(step) is not None:
+            return {"kind": input_kind(step), "shape": []}
         if getattr(step, "estimator", None) is not None:
             return describe_input(step.estimator)
     return {"kind": "unknown", "shape": []}

@@ -15,9 +15,9 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
-from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from numpy.typing import NDArray
 
+from ferpipe._compat import OUTPUT_KEYS, NumpyArrayWrapper, NumpyUnpickler, tree_type
 from ferpipe.io.admitted import CALLED, CLASSES, NAMED
 from ferpipe.io.compiled import FILL, Broken, check_random, full_name
 from ferpipe.io.format1 import MOVED, current_state
@@ -236,7 +236,7 @@ def _shown(value: Any) -> str:
 
 
 # attributes of instances that stand in for one of the class
-_STAND_IN = {"_sklearn_auto_wrap_output_keys"}
+_STAND_IN = {OUTPUT_KEYS}
 # what networks build from their weights when they are first used
 _REBUILT = {"_net", "_folded", "_layers"}
 
@@ -436,9 +436,7 @@ def _new_tree(n_features: Any, n_classes: Any, n_outputs: Any) -> Any:
     """Make a tree; compiled code would read beyond the end of a shorter array."""
     if not isinstance(n_classes, np.ndarray) or n_classes.shape != (n_outputs,):
         raise Refused("a decision tree in it is broken.")
-    from sklearn.tree._tree import Tree
-
-    return Tree(n_features, n_classes, n_outputs)
+    return tree_type()(n_features, n_classes, n_outputs)
 
 
 def _new_compiled(kind: Any) -> Any:

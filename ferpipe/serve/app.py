@@ -285,9 +285,8 @@ def _recognize(recognizer: Recognizer, image: NDArray[np.uint8], seconds: float)
     """Recognize the faces in an image; return the answer as JSON."""
     start = time.perf_counter() - seconds
     predictions = recognizer.predict_image(image)
-    return Answer(
-        **_facts_of_image(image, predictions, recognizer, start)
-    ).model_dump_json()
+    facts = _facts_of_image(image, predictions, recognizer.gives, start)
+    return Answer(**facts).model_dump_json()
 
 
 def _recognize_frame(
@@ -299,20 +298,20 @@ def _recognize_frame(
     return FrameAnswer(
         frame=predictions[0].frame,
         time=moment,
-        **_facts_of_image(image, predictions, stream.recognizer, start),
+        **_facts_of_image(image, predictions, stream.config.gives, start),
     ).model_dump_json()
 
 
 def _facts_of_image(
     image: NDArray[np.uint8],
     predictions: list[FacePrediction],
-    recognizer: Recognizer,
+    gives: str,
     start: float,
 ) -> dict[str, Any]:
     return {
         "width": image.shape[1],
         "height": image.shape[0],
-        "gives": recognizer.gives,
+        "gives": gives,
         "faces": [face_of(one) for one in predictions if one.face is not None],
         "seconds": time.perf_counter() - start,
     }

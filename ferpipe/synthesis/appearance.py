@@ -1,6 +1,9 @@
 """How a synthetic face looks besides its geometry: the person, and the picture."""
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 __all__ = ["NO_HAIR", "Appearance", "random_appearance"]
 
@@ -95,7 +98,9 @@ class Appearance:
     noise: float = 2.0
 
 
-def random_appearance(rng, *, person=None):
+def random_appearance(
+    rng: np.random.Generator, *, person: Appearance | None = None
+) -> Appearance:
     """Draw an appearance.
 
     Parameters
@@ -114,7 +119,7 @@ def random_appearance(rng, *, person=None):
     dark_hair = rng.uniform(0.03, 0.25)
     hair = rng.choice([dark_hair, rng.uniform(0.25, 0.75)], p=[0.65, 0.35])
     no_hair, bearded, freckled, long = rng.uniform(size=4)
-    of_person = {
+    of_person: dict[str, Any] = {
         "skin": skin,
         "texture": rng.uniform(0.1, 1),
         "texture_seed": int(rng.integers(2**31)),
@@ -130,7 +135,7 @@ def random_appearance(rng, *, person=None):
         "hair_length": rng.uniform(1.2, 2.5) if long < 0.4 else 0.0,
         "clothes": rng.uniform(0.05, 0.9),
     }
-    of_picture = {
+    of_picture: dict[str, Any] = {
         "background": int(rng.integers(3)),
         "background_tone": rng.uniform(0.05, 0.95),
         "background_range": rng.uniform(0.1, 0.8),

@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["find_sides", "interpolate", "rasterize"]
 
 
-def find_sides(x, y):
+def find_sides(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find the lines between which triangles lie, above and below their middle corner.
 
     Parameters
@@ -23,28 +23,30 @@ def find_sides(x, y):
     heights : ndarray of shape (..., 3, t)
         Ascending y of the corners.
     """
-    x, y = (list(np.moveaxis(coordinate, -2, 0)) for coordinate in (x, y))
+    xs, ys = (list(np.moveaxis(one, -2, 0)) for one in (x, y))
     for i, j in ((0, 1), (1, 2), (0, 1)):
-        later = y[i] > y[j]
-        x[i], x[j] = np.where(later, x[j], x[i]), np.where(later, x[i], x[j])
-        y[i], y[j] = np.minimum(y[i], y[j]), np.maximum(y[i], y[j])
+        later = ys[i] > ys[j]
+        xs[i], xs[j] = np.where(later, xs[j], xs[i]), np.where(later, xs[i], xs[j])
+        ys[i], ys[j] = np.minimum(ys[i], ys[j]), np.maximum(ys[i], ys[j])
 
-    def line(begin, end):
+    def line(begin: int, end: int) -> np.ndarray:
         # from top to bottom, so that neighbours compute their common side alike
-        rise = y[end] - y[begin]
-        slope = (x[end] - x[begin]) / np.where(rise > 0, rise, 1)
-        return np.stack([slope, x[begin] - slope * y[begin]], axis=-2)
+        rise = ys[end] - ys[begin]
+        slope = (xs[end] - xs[begin]) / np.where(rise > 0, rise, 1)
+        return np.stack([slope, xs[begin] - slope * ys[begin]], axis=-2)
 
     long, upper, lower = line(0, 2), line(0, 1), line(1, 2)
-    turns_left = (x[1] < long[..., 0, :] * y[1] + long[..., 1, :])[..., None, :]
-    sides = np.empty((*x[0].shape[:-1], 4, x[0].shape[-1], 2))
+    turns_left = (xs[1] < long[..., 0, :] * ys[1] + long[..., 1, :])[..., None, :]
+    sides = np.empty((*xs[0].shape[:-1], 4, xs[0].shape[-1], 2))
     for part, short in enumerate((upper, lower)):
         sides[..., :2, :, part] = np.where(turns_left, short, long)
         sides[..., 2:, :, part] = np.where(turns_left, long, short)
-    return sides, np.stack(y, axis=-2)
+    return sides, np.stack(ys, axis=-2)
 
 
-def rasterize(sides, heights, labels, background, size):
+def rasterize(
+    sides: np.ndarray, heights: np.ndarray, labels: np.ndarray, background: int, size: int
+) -> np.ndarray:
     """Label each pixel with the last triangle that covers its center.
 
     Parameters
@@ -77,14 +79,16 @@ def rasterize(sides, heights, labels, background, size):
     return labelled.reshape(size, size)
 
 
-def _counted(starts, lengths):
+def _counted(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return the whole numbers from each start on, one run after the other."""
     ends = np.cumsum(lengths, dtype=np.int32)
     total = ends[-1] if len(ends) else 0
     return np.arange(total, dtype=np.int32) + np.repeat(starts - ends + lengths, lengths)
 
 
-def interpolate(gradients, labels, x, y):
+def interpolate(
+    gradients: np.ndarray, labels: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
     """Interpolate values within labelled triangles.
 
     Parameters

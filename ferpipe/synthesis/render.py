@@ -1,19 +1,23 @@
 """Draw wireframe faces as shaded images of varied people in varied surroundings.
 
 A face is painted once on a map; each image takes the map to where the vertices are, in the
-order of their depth, and lights it. Eyes, teeth and what is behind the person are drawn
+order of their depth, and lights it. Eyes, teeth and what is behind the person are rendered
 by themselves. Where an edge crosses a pixel, and in eyes and mouth, four points of the
 pixel are looked at instead of one.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from ferpipe.candide.model import CandideModel
 from ferpipe.candide.template import N_VERTICES
 from ferpipe.synthesis.appearance import Appearance, random_appearance
 from ferpipe.synthesis.raster import find_sides, interpolate, rasterize
-from ferpipe.synthesis.scene import BACKGROUND, EYE, MOUTH, scene_of
+from ferpipe.synthesis.scene import BACKGROUND, EYE, MOUTH, Scene, scene_of
 from ferpipe.synthesis.texture import FINENESS, N_LEVELS, find_folds, fold, paint
 
 __all__ = ["Appearance", "random_appearance", "render", "render_faces"]
@@ -30,7 +34,14 @@ _DOWN = np.array([-0.25, -0.25, 0.25, 0.25], np.float32)[:, None, None]
 _WIDTH = 64
 
 
-def render(model, parameters, appearance, size, *, rng=None):
+def render(
+    model: CandideModel,
+    parameters: ArrayLike,
+    appearance: Appearance,
+    size: int,
+    *,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
     """Draw one face.
 
     Parameters
@@ -46,7 +57,7 @@ def render(model, parameters, appearance, size, *, rng=None):
     size : int
         Width and height of the image in pixels, at least 16.
     rng : numpy.random.Generator, optional
-        What the noise is drawn from; the same for every call by default.
+        What the noise is rendered from; the same for every call by default.
 
     Returns
     -------
@@ -65,8 +76,15 @@ def render(model, parameters, appearance, size, *, rng=None):
 
 
 def render_faces(
-    model, parameters, appearances, size, *, n_jobs=None, random_state=0, verbose=False
-):
+    model: CandideModel,
+    parameters: ArrayLike,
+    appearances: Sequence[Appearance],
+    size: int,
+    *,
+    n_jobs: int | None = None,
+    random_state: int = 0,
+    verbose: bool = False,
+) -> np.ndarray:
     """Draw many faces.
 
     Parameters
@@ -83,7 +101,7 @@ def render_faces(
         Number of processes, as joblib counts them; below some hundreds of faces there is
         one. The images do not depend on it.
     random_state : int, default=0
-        What the noise is drawn from, 0 or more.
+        What the noise is rendered from, 0 or more.
     verbose : bool, default=False
         Show a progress bar.
 
@@ -104,11 +122,11 @@ def render_faces(
             "faces."
         )
     starts = range(0, n, _TASK)
-    draw = Parallel(
+    run = Parallel(
         n_jobs=max(min(effective_n_jobs(n_jobs), len(starts)), 1), return_as="generator"
     )
-    drawn = draw(
-        delayed(_draw)(
+    rendered = run(
+        delayed(_render_batches)(
             model,
             parameters[start : start + _TASK],
             appearances[start : start + _TASK],
@@ -119,14 +137,21 @@ def render_faces(
         for start in starts
     )
     images = np.empty((n, size, size), np.uint8)
-    with tqdm(total=n, desc="drawing", unit="face", disable=not verbose) as progress:
-        for start, part in zip(starts, drawn, strict=True):
+    with tqdm(total=n, desc="rendering", unit="face", disable=not verbose) as progress:
+        for start, part in zip(starts, rendered, strict=True):
             images[start : start + len(part)] = part
             progress.update(len(part))
     return images
 
 
-def _draw(model, parameters, appearances, size, random_state, start):
+def _render_batches(
+    model: CandideModel,
+    parameters: np.ndarray,
+    appearances: Sequence[Appearance],
+    size: int,
+    random_state: int,
+    start: int,
+) -> np.ndarray:
     """Draw the faces from a start on, a batch at a time."""
     n = len(parameters)
     images = np.empty((n, size, size), np.uint8)
@@ -140,7 +165,9 @@ def _draw(model, parameters, appearances, size, random_state, start):
     return images
 
 
-def _check(model, parameters, size, n_dimensions):
+def _check(
+    model: CandideModel, parameters: ArrayLike, size: int, n_dimensions: int
+) -> np.ndarray:
     parameters = np.asarray(parameters, np.float64)
     if parameters.ndim != n_dimensions:
         expected = ("n_parameters", "n, n_parameters")[n_dimensions - 1]
@@ -156,21 +183,27 @@ def _check(model, parameters, size, n_dimensions):
         raise ValueError(f"size must be at least {_SMALLEST_SIZE} pixels, got {size}.")
     if len(model.vertices) != N_VERTICES:
         raise ValueError(
-            f"Only wireframes with the {N_VERTICES} vertices of template_model are "
-            f"rendered, this one has {len(model.vertices)}."
+            f"Only a wireframe with the {N_VERTICES} vertices of template_model can be "
+            f"rendered; this one has {len(model.vertices)}."
         )
     return parameters
 
 
-def _render(model, parameters, appearances, size, rngs):
+def _render(
+    model: CandideModel,
+    parameters: np.ndarray,
+    appearances: Sequence[Appearance],
+    size: int,
+    rngs: Sequence[np.random.Generator],
+) -> np.ndarray:
     pose, sigma, alpha = model.split(parameters)
     scene = scene_of(model)
-    view = scene.look(model.shape(sigma, alpha), pose, appearances)
+    view = scene.view(model.shape(sigma, alpha), pose, appearances)
     folds = find_folds(tuple(model.animation_names))
     levels = np.rint(np.log2(FINENESS / pose[:, 3])).clip(0, N_LEVELS - 1)
     sides, heights = find_sides(*(2 * view.corners + 0.5))
     images = np.empty((len(parameters), size, size), np.uint8)
-    for i, (look, level) in enumerate(
+    for i, (appearance, level) in enumerate(
         zip(appearances, levels.astype(int).tolist(), strict=True)
     ):
         order = view.orders[i]
@@ -181,13 +214,23 @@ def _render(model, parameters, appearances, size, rngs):
             scene.background,
             2 * size,
         )
-        skin = fold(paint(look, level), folds[level], alpha[i])
-        tones = _color(scene, quarters, view.gradients[i], skin, level, look, view.flat[i])
-        images[i] = _develop(tones, look, rngs[i])
+        skin = fold(paint(appearance, level), folds[level], alpha[i])
+        tones = _color(
+            scene, quarters, view.gradients[i], skin, level, appearance, view.flat[i]
+        )
+        images[i] = _develop(tones, appearance, rngs[i])
     return images
 
 
-def _color(scene, quarters, gradients, skin, level, appearance, flat):
+def _color(
+    scene: Scene,
+    quarters: np.ndarray,
+    gradients: np.ndarray,
+    skin: np.ndarray,
+    level: int,
+    appearance: Appearance,
+    flat: np.ndarray,
+) -> np.ndarray:
     """Return the tones of an image, given the triangles at the quarters of its pixels."""
     size = len(quarters) // 2
     quarters = quarters.reshape(size, 2, size, 2).transpose(1, 3, 0, 2).reshape(4, -1)
@@ -218,7 +261,7 @@ def _color(scene, quarters, gradients, skin, level, appearance, flat):
     return tones
 
 
-def _find_edges(scene, quarters):
+def _find_edges(scene: Scene, quarters: np.ndarray) -> np.ndarray:
     """Return the pixels that need a closer look, some of them twice: (k, _WIDTH).
 
     They are those whose quarters (4, n) do not show one surface, and all of eyes and mouth.
@@ -233,7 +276,9 @@ def _find_edges(scene, quarters):
     return np.resize(edges, (-(-len(edges) // _WIDTH), _WIDTH))
 
 
-def _sample(skin, column, row, level):
+def _sample(
+    skin: np.ndarray, column: np.ndarray, row: np.ndarray, level: int
+) -> np.ndarray:
     """Return the tones at places of the finest map from another level."""
     import cv2
 
@@ -243,7 +288,9 @@ def _sample(skin, column, row, level):
     return cv2.remap(skin, column, row, cv2.INTER_LINEAR)
 
 
-def _develop(tones, appearance, rng):
+def _develop(
+    tones: np.ndarray, appearance: Appearance, rng: np.random.Generator
+) -> np.ndarray:
     """Blur the image, and give it brightness, contrast and noise."""
     import cv2
 
@@ -263,7 +310,7 @@ _IRIS_RADIUS, _PUPIL_RADIUS, _GLINT_RADIUS = 0.066, 0.026, 0.014
 _TEETH_HEIGHT = 0.055
 
 
-def _eye_tone(x, y, appearance):
+def _eye_tone(x: np.ndarray, y: np.ndarray, appearance: Appearance) -> np.ndarray:
     """Return the eyeball's tone at offsets from the pupil in outer eye distances."""
     distance = np.hypot(x, y)
     white = 0.62 + 0.28 * appearance.skin
@@ -277,7 +324,7 @@ def _eye_tone(x, y, appearance):
     return tone
 
 
-def _mouth_tone(x, y, flat):
+def _mouth_tone(x: np.ndarray, y: np.ndarray, flat: np.ndarray) -> np.ndarray:
     """Return the tone in the open mouth, at places of the unturned face."""
     tone = np.full(len(x), 0.07, np.float32)
     low = flat[_LOWER_LIP, 1]
@@ -289,7 +336,7 @@ def _mouth_tone(x, y, flat):
     return tone
 
 
-def _background(appearance, size):
+def _background(appearance: Appearance, size: int) -> np.ndarray:
     """Paint what is behind the person."""
     import cv2
 
@@ -305,6 +352,7 @@ def _background(appearance, size):
     else:
         n = int(rng.integers(3, 12))
         coarse = 0.35 * spread * rng.standard_normal((n, n), np.float32)
-        uneven = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        noise = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        uneven = np.asarray(noise, np.float32)
     uneven += tone
     return np.clip(uneven, 0, 1, out=uneven)

@@ -4,21 +4,24 @@ Back of the head, ears, neck and clothes are further triangles about the wirefra
 and mouth are triangles too, in the openings between lids and lips.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
 from ferpipe.candide.camera import rotation_matrix
+from ferpipe.candide.model import CandideModel
 from ferpipe.candide.template import (
     N_VERTICES,
     partners,
     template_model,
     triangles_of_openings,
 )
-from ferpipe.synthesis.appearance import NO_HAIR
+from ferpipe.synthesis.appearance import NO_HAIR, Appearance
 from ferpipe.synthesis.texture import (
     CLOTHES_COLUMN,
     HAIR_COLUMNS,
@@ -29,6 +32,9 @@ from ferpipe.synthesis.texture import (
 
 __all__ = ["BACKGROUND", "EYE", "MOUTH", "Scene", "View", "scene_of"]
 
+_Triangle = tuple[int, int, int]
+# the vertices on the middles of edges
+_Middles = dict[frozenset[int], int]
 # what a triangle shows
 SURFACE, EYE, MOUTH, BACKGROUND = range(4)
 # of the left half or across the middle; edges along them are drawn as curves
@@ -92,7 +98,7 @@ class View(NamedTuple):
     flat: np.ndarray
 
 
-def scene_of(model):
+def scene_of(model: CandideModel) -> "Scene":
     """Return the scene about a wireframe; it is made once.
 
     Parameters
@@ -108,7 +114,7 @@ def scene_of(model):
 
 
 @lru_cache(maxsize=8)
-def _scene(triangles):
+def _scene(triangles: tuple[tuple[int, ...], ...]) -> "Scene":
     return Scene(triangles)
 
 
@@ -133,7 +139,7 @@ class Scene:
         no edge is seen between them.
     """
 
-    def __init__(self, triangles):
+    def __init__(self, triangles: ArrayLike) -> None:
         eyes, mouth = triangles_of_openings()
         half = len(eyes) // 2
         parts = [np.asarray(triangles), eyes[:half], eyes[half:], mouth]
@@ -204,7 +210,7 @@ class Scene:
         incidence[begun] = incidence[rim]
         self.incidence = csr_array(incidence)
 
-    def _add_head(self, flat, middles):
+    def _add_head(self, flat: np.ndarray, middles: _Middles) -> None:
         """Add the back of the head, the ears and long hair about the rim of the face."""
         rim = _with_middles([_RIM], middles)
         n = len(rim)
@@ -220,7 +226,7 @@ class Scene:
         columns[low] = np.where(step < n // 2, *SKIN_COLUMNS)[low]
         on_map = np.stack([columns, to_map(outline)[:, 1]], axis=1)
         # vertex, offset from it, what hair and its length add, place on the map, light
-        corners = []
+        corners: list[tuple[Any, ...]] = []
         for offset, stands, light in (
             (np.zeros((n, 3)), 0, 1.0),
             (_in_depth(0 * outward, -0.12), 1, 0.95),
@@ -228,20 +234,17 @@ class Scene:
         ):
             parts = zip(rim, offset, stands * hair, on_map, strict=True)
             corners += [(a, o, h, _STILL, place, light) for a, o, h, place in parts]
-        following = np.roll(step, -1)
-        triangles = []
-        for ring in (0, n):
-            for a, b in pairwise(ring + step):  # open at the nape
+        triangles: list[_Triangle] = []
+        for first in (0, n):
+            for a, b in pairwise(range(first, first + n)):  # open at the nape
                 # symmetrical diagonals
-                left = a - ring < n // 2
+                left = a - first < n // 2
                 triangles.append((a, n + a, b if left else n + b))
                 triangles.append((b, n + a if left else a, n + b))
         apex = len(corners)
-        triangles += [
-            (2 * n + a, apex, 2 * n + b) for a, b in zip(step, following, strict=True)
-        ]
-        at = (np.mean(HAIR_COLUMNS), MIDDLE_ROW)
-        corners.append((0, (0, -1, -0.9), _STILL, _STILL, at, 0.7))
+        triangles += [(2 * n + a, apex, 2 * n + (a + 1) % n) for a in range(n)]
+        place = (np.mean(HAIR_COLUMNS), MIDDLE_ROW)
+        corners.append((0, (0, -1, -0.9), _STILL, _STILL, place, 0.7))
 
         skin = (SKIN_COLUMNS[0], MIDDLE_ROW)
         partner = partners()
@@ -251,23 +254,25 @@ class Scene:
                 anchor = vertex if side > 0 else partner[vertex]
                 light = 0.95 if len(corners) > center else 0.6
                 corners.append((anchor, (side * x, y, z), _STILL, _STILL, skin, light))
-            pairs = zip(ring, np.roll(ring, -side), strict=True)
+            pairs = zip(ring, np.roll(ring, -side).tolist(), strict=True)
             triangles += [(center, a, b) for a, b in pairs]
 
         first = len(corners)
         for vertex, side, column in ((14, 1, -1), (47, -1, 0)):
             at, wide = (0.03 * side, 0, -0.2), (0.8 * side, 0, 0)
-            high, low = ((HAIR_COLUMNS[column], row) for row in (60, 200))
-            corners.append((vertex, at, wide, _STILL, high, 0.8))
-            corners.append((vertex, at, wide, (0.1 * side, -1, 0), low, 0.7))
+            top, end = ((HAIR_COLUMNS[column], row) for row in (60, 200))
+            corners.append((vertex, at, wide, _STILL, top, 0.8))
+            corners.append((vertex, at, wide, (0.1 * side, -1, 0), end, 0.7))
         triangles += [(first, first + 2, first + 3), (first, first + 3, first + 1)]
         self.of_head = np.array(triangles)
-        columns = (np.array(column) for column in zip(*corners, strict=True))
-        self.anchors, self.offsets, self.away, self.falls, *shown = columns
+        arrays = (np.array(column) for column in zip(*corners, strict=True))
+        self.anchors, self.offsets, self.away, self.falls, *shown = arrays
         self.head_on_map, self.head_occlusion = shown
 
-    def look(self, vertices, poses, appearances):
-        """Turn faces as their poses say, light them, and look.
+    def view(
+        self, vertices: np.ndarray, poses: np.ndarray, appearances: Sequence[Appearance]
+    ) -> View:
+        """Turn faces as their poses say, light them, and appearance.
 
         Parameters
         ----------
@@ -290,24 +295,30 @@ class Scene:
         first, second = np.moveaxis(corners[:, :, 1:] - corners[:, :, :1], 2, 0)
         area = first[0] * second[1] - first[1] * second[0]
         # y points down: what faces the camera is clockwise
-        seen = area < -_LEAST_AREA
+        visible = area < -_LEAST_AREA
         depth = turned[..., 2][:, self.triangles.T].sum(1)
-        orders = np.lexsort((depth, np.broadcast_to(self.rank, depth.shape)))
-        orders = [order[faces[order]] for order, faces in zip(orders, seen, strict=True)]
+        ordered = np.lexsort((depth, np.broadcast_to(self.rank, depth.shape)))
+        orders = [
+            order[faces[order]] for order, faces in zip(ordered, visible, strict=True)
+        ]
 
         values = np.empty((3, *corners.shape[1:]))
         values[:2] = self.on_map.T[:, None, self.triangles.T]
         values[:2, ..., self.openings] = self._places(flat, turned, rotations)
         values[2] = self._light(turned, appearances)[:, self.triangles.T]
         values[2][..., self.openings] *= self.lit
-        gradients = _gradients(corners, values, np.where(seen, area, 1))
+        gradients = _gradients(corners, values, np.where(visible, area, 1))
         return View(corners, orders, gradients, flat)
 
-    def _turn(self, flat, rotations, appearances):
+    def _turn(
+        self, flat: np.ndarray, rotations: np.ndarray, appearances: Sequence[Appearance]
+    ) -> np.ndarray:
         """Return all vertices of the scenes, turned."""
         hair = [
-            (look.hair_volume, look.hair_length) if look.hair_line <= NO_HAIR else (0, 0)
-            for look in appearances
+            (appearance.hair_volume, appearance.hair_length)
+            if appearance.hair_line <= NO_HAIR
+            else (0, 0)
+            for appearance in appearances
         ]
         volume, length = np.array(hair).T[..., None, None]
         around = flat[:, self.anchors] + self.offsets
@@ -317,19 +328,21 @@ class Scene:
             [head, self.body + (rotations @ _NECK_PIVOT)[:, None]], axis=1
         )
 
-    def _light(self, turned, appearances):
+    def _light(self, turned: np.ndarray, appearances: Sequence[Appearance]) -> np.ndarray:
         """Return the light on the vertices."""
         corners = turned[:, self.triangles]
         first, second = np.moveaxis(corners[:, :, 1:] - corners[:, :, :1], 2, 0)
         normals = _mix(self.incidence, np.cross(first, second))
-        towards = np.array([look.light for look in appearances], np.float64)
+        towards = np.array([appearance.light for appearance in appearances], np.float64)
         towards /= np.linalg.norm(towards, axis=1, keepdims=True)
         length = np.sqrt(np.einsum("nvi,nvi->nv", normals, normals)) + 1e-9
         lit = np.maximum((normals @ towards[..., None])[..., 0] / length, 0)
-        ambient = np.array([[look.ambient] for look in appearances])
+        ambient = np.array([[appearance.ambient] for appearance in appearances])
         return (ambient + (1 - ambient) * lit) * self.occlusion
 
-    def _places(self, flat, turned, rotations):
+    def _places(
+        self, flat: np.ndarray, turned: np.ndarray, rotations: np.ndarray
+    ) -> np.ndarray:
         """Return the places of the openings' corners (2, n, 3, t), by which they are drawn.
 
         In the eyes they are offsets from the pupil, as if seen from before; in the mouth
@@ -343,25 +356,25 @@ class Scene:
         return np.moveaxis(places, (3, 2), (0, 2))
 
 
-def _mix(matrix, vertices):
+def _mix(matrix: csr_array, vertices: np.ndarray) -> np.ndarray:
     """Return weighted sums of vertices (n, k, 3) by a sparse matrix (m, k)."""
     n, k, _ = vertices.shape
     mixed = matrix @ vertices.swapaxes(0, 1).reshape(k, -1)
     return mixed.reshape(-1, n, 3).swapaxes(0, 1)
 
 
-def _in_depth(plane, z):
+def _in_depth(plane: np.ndarray, z: float) -> np.ndarray:
     return np.column_stack([plane, np.full(len(plane), z)])
 
 
-def _unturned(rotations):
+def _unturned(rotations: np.ndarray) -> np.ndarray:
     """Return what takes offsets in the image back into the plane of the face."""
     left, share, right = np.linalg.svd(rotations[:, :2, :2])
     # an eye is round: in profile too something of its iris is seen
     return (left / np.maximum(share, _LEAST_FORESHORTENING)[:, None]) @ right
 
 
-def _gradients(corners, values, area):
+def _gradients(corners: np.ndarray, values: np.ndarray, area: np.ndarray) -> np.ndarray:
     """Return values (k, n, 3 corners, t) as a x + b y + c: (n, k, 3, t + 1)."""
     k, n, _, t = values.shape
     gradients = np.zeros((n, k, 3, t + 1), np.float32)
@@ -377,16 +390,18 @@ def _gradients(corners, values, area):
     return gradients
 
 
-def _curved(triangles, owners, curves):
+def _curved(
+    triangles: np.ndarray, owners: np.ndarray, curves: Sequence[tuple[int, ...]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, _Middles]:
     """Put a vertex onto the middle of each edge along the curves, and split triangles.
 
     Returns the matrix from old to new vertices, the triangles, their owners and the new
     vertex of each edge.
     """
-    triangles = [tuple(int(i) for i in triangle) for triangle in triangles]
-    owners = list(owners)
+    divided: list[_Triangle] = [(a, b, c) for a, b, c in triangles.tolist()]
+    owned: list[int] = owners.tolist()
     known, every = set(), set()
-    for a, b, c in triangles:
+    for a, b, c in divided:
         every |= {frozenset(edge) for edge in ((a, b), (b, c), (c, a))}
     partner = partners()
     rows, middles = list(np.eye(N_VERTICES)), {}
@@ -398,11 +413,11 @@ def _curved(triangles, owners, curves):
             known.add(key)
             middles[key] = len(rows)
             rows.append(_middle_of_curve(curve, position))
-            triangles, owners = _split(triangles, owners, edge, middles[key])
-    return np.array(rows), np.array(triangles), np.array(owners), middles
+            divided, owned = _split(divided, owned, edge, middles[key])
+    return np.array(rows), np.array(divided), np.array(owned), middles
 
 
-def _middle_of_curve(curve, position):
+def _middle_of_curve(curve: Sequence[int], position: int) -> np.ndarray:
     """Return the weights of the vertices in a smooth curve's middle between two."""
     weights = np.zeros(N_VERTICES)
     start, end = curve[position : position + 2]
@@ -419,7 +434,9 @@ def _middle_of_curve(curve, position):
     return weights
 
 
-def _split(triangles, owners, edge, middle):
+def _split(
+    triangles: list[_Triangle], owners: list[int], edge: tuple[int, int], middle: int
+) -> tuple[list[_Triangle], list[int]]:
     divided, owned = [], []
     for triangle, owner in zip(triangles, owners, strict=True):
         if not set(edge) <= set(triangle):
@@ -433,7 +450,9 @@ def _split(triangles, owners, edge, middle):
     return divided, owned
 
 
-def _with_middles(curves, middles):
+def _with_middles(
+    curves: Iterable[Sequence[int] | np.ndarray], middles: _Middles
+) -> list[int]:
     """Return the vertices of curves with those on the middles of their edges."""
     found = []
     for curve in curves:
@@ -445,7 +464,7 @@ def _with_middles(curves, middles):
     return found
 
 
-def _neck():
+def _neck() -> tuple[np.ndarray, np.ndarray]:
     """Return the corners of the neck's front, about its pivot, and the triangles."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, 7)
     x, z = 0.5 * np.sin(angle), 0.42 * np.cos(angle) - 0.2

@@ -10,13 +10,15 @@ from functools import cache, lru_cache
 from operator import attrgetter
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ferpipe.candide.template import template_model
-from ferpipe.synthesis.appearance import NO_HAIR
+from ferpipe.synthesis.appearance import NO_HAIR, Appearance
 
 __all__ = [
     "CLOTHES_COLUMN",
     "FINENESS",
+    "Fold",
     "HAIR_COLUMNS",
     "MIDDLE_ROW",
     "N_LEVELS",
@@ -47,9 +49,11 @@ _DEEPEST_FOLD = 0.75
 _BROW_EDGE = 0.03
 # folds of less darkness are not seen
 _FAINT = 2e-4
+# index of a unit, rows, columns, and how much the unit darkens them
+Fold = tuple[int, slice, slice, np.ndarray]
 
 
-def to_map(points):
+def to_map(points: ArrayLike) -> np.ndarray:
     """Return where points of the frontal view are on the map.
 
     Parameters
@@ -74,7 +78,7 @@ _Person = namedtuple(
 _person_of = attrgetter(*_Person._fields)
 
 
-def paint(appearance, level):
+def paint(appearance: Appearance, level: int) -> np.ndarray:
     """Paint a person; who was painted lately is remembered.
 
     Parameters
@@ -92,7 +96,7 @@ def paint(appearance, level):
 
 
 @lru_cache(maxsize=64)
-def _paint(person, level):
+def _paint(person: _Person, level: int) -> np.ndarray:
     rng = np.random.default_rng(person.texture_seed)
     masks = _masks(level)
     rows, wide = masks["always"].shape
@@ -137,19 +141,21 @@ _GRAIN_SIZE = 400
 
 
 @cache
-def _fine_grain():
+def _fine_grain() -> np.ndarray:
     """Return a sheet of noise; each person's skin is another part of it."""
     return np.random.default_rng(0).standard_normal((_GRAIN_SIZE, _GRAIN_SIZE), np.float32)
 
 
-def _grain(rng, coarse, shape):
+def _grain(
+    rng: np.random.Generator, coarse: tuple[int, int], shape: tuple[int, int]
+) -> np.ndarray:
     import cv2
 
     noise = rng.standard_normal(coarse, np.float32)
     return cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _coarser(image, level):
+def _coarser(image: np.ndarray, level: int) -> np.ndarray:
     """Return the image as on a coarser map."""
     import cv2
 
@@ -207,11 +213,11 @@ AU43  .20 .016  .22 .04  .35 .085  .46 .05
 
 
 @cache
-def _fold_maps():
+def _fold_maps() -> dict[str, np.ndarray]:
     """Return for each unit how much it darkens the map at its full strength."""
     import cv2
 
-    maps = {}
+    maps: dict[str, np.ndarray] = {}
     for line in _FOLDS.strip().splitlines():
         name, *numbers = line.split()
         depth, width, *course = (float(number) for number in numbers)
@@ -224,7 +230,7 @@ def _fold_maps():
     return maps
 
 
-def _stroke(course, width):
+def _stroke(course: ArrayLike, width: float) -> np.ndarray:
     """Return the share of each pixel of the map that a line and its mirror image cover."""
     import cv2
 
@@ -237,7 +243,7 @@ def _stroke(course, width):
     return mask.astype(np.float32) / 255
 
 
-def _area(outline):
+def _area(outline: ArrayLike) -> np.ndarray:
     """Return the share of each pixel of the map within an outline on the left and right."""
     import cv2
 
@@ -248,7 +254,7 @@ def _area(outline):
     return mask.astype(np.float32) / 255
 
 
-def _smooth(course):
+def _smooth(course: np.ndarray) -> np.ndarray:
     """Put three points between any two of a course, on a smooth curve through all."""
     if len(course) < 3:
         return course
@@ -268,18 +274,18 @@ def _smooth(course):
 
 
 @cache
-def _masks(level):
+def _masks(level: int) -> dict[str, np.ndarray]:
     """Return the parts of a map's face that are the same for all people."""
     return {name: _coarser(mask, level) for name, mask in _finest_masks().items()}
 
 
 @cache
-def _finest_masks():
+def _finest_masks() -> dict[str, np.ndarray]:
     import cv2
 
     flat = template_model().vertices[:, :2]
 
-    def soft(mask, width):
+    def soft(mask: np.ndarray, width: float) -> np.ndarray:
         return cv2.GaussianBlur(mask, (0, 0), width * FINENESS)
 
     outer_top = _smooth(flat[[31, 79, 33, 7]])
@@ -332,17 +338,17 @@ def _finest_masks():
         "brow height": 0.6 * np.minimum(0.75 + 1.2 * share, 1.25 - share),
         "off brow": np.abs(y - np.interp(np.abs(x), *spine.T)),
     }
-    return {name: np.float32(mask) for name, mask in masks.items()}
+    return {name: mask.astype(np.float32) for name, mask in masks.items()}
 
 
 @cache
-def _map_positions():
+def _map_positions() -> tuple[np.ndarray, np.ndarray]:
     """Return the frontal view's x and y of each pixel of the map."""
     rows, columns = np.mgrid[: _FACE_SHAPE[0], : _FACE_SHAPE[1]].astype(np.float32)
     return columns / FINENESS + _LEFT, _TOP - rows / FINENESS
 
 
-def fold(skin, folds, alpha):
+def fold(skin: np.ndarray, folds: list[Fold], alpha: np.ndarray) -> np.ndarray:
     """Fold the skin as the action units say.
 
     Parameters
@@ -368,7 +374,7 @@ def fold(skin, folds, alpha):
 
 
 @cache
-def find_folds(animation_names):
+def find_folds(animation_names: tuple[str, ...]) -> tuple[list[Fold], ...]:
     """Find the folds that action units make.
 
     Parameters
@@ -385,7 +391,7 @@ def find_folds(animation_names):
     """
     left = np.clip(0.5 + _map_positions()[0] / 0.08, 0, 1)
     shares = {"left": left, "right": 1 - left}
-    levels = tuple([] for _ in range(N_LEVELS))
+    levels: tuple[list[Fold], ...] = tuple([] for _ in range(N_LEVELS))
     for index, name in enumerate(animation_names):
         base, _, side = name.partition("_")
         if base not in _fold_maps():

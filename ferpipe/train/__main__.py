@@ -285,7 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     candide = assets.add_parser(
         "candide",
         help="the wireframe",
-        description="Calibrate the wireframe on 68 points of faces, and evaluate it by photo.",
+        description="Calibrate the wireframe on annotated faces, and evaluate it by photo.",
     )
     candide.set_defaults(train=partial(_on_faces, _calibrate_candide))
     _add_common(candide)

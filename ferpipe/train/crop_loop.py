@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -12,12 +12,14 @@ from ferpipe.networks.training.loop import find_device, uses_bfloat16
 
 __all__ = ["train_network"]
 
+Network = TypeVar("Network", bound=nn.Module)
+
 # largest share of the old weights in the running mean
 _LONGEST_MEMORY = 0.998
 
 
 def train_network(
-    make_network: Callable[[], nn.Module],
+    make_network: Callable[[], Network],
     sample_batch: Callable[[], tuple[Any, Any]],
     loss_of: Callable[[Any, Any], torch.Tensor],
     *,
@@ -27,7 +29,7 @@ def train_network(
     weight_decay: float,
     seed: int,
     progress: "tqdm[Any]",
-) -> nn.Module:
+) -> Network:
     """Train a network by AdamW on one cycle of the learning rate.
 
     Parameters

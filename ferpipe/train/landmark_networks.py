@@ -25,7 +25,7 @@ from ferpipe.faces.landmark_cascade import (
     PointCascade,
     crop_transform,
     load_cascade,
-    read_facts,
+    read_metadata,
 )
 from ferpipe.faces.landmark_network import PointNetwork, export_network
 from ferpipe.faces.landmark_points import (
@@ -35,6 +35,7 @@ from ferpipe.faces.landmark_points import (
     eye_centers,
     outer_eye_distance,
 )
+from ferpipe.faces.landmarks import central_face
 from ferpipe.geometry import fit_similarity, transform_points, warp
 from ferpipe.io.images import read_image
 from ferpipe.train.crop_loop import train_network
@@ -132,8 +133,8 @@ class Recipe:
 
     coarse_size: int = 64
     fine_size: int = 96
-    coarse_channels: tuple[int, ...] = (16, 32, 48, 96)
-    fine_channels: tuple[int, ...] = (16, 32, 64, 128)
+    coarse_channels: tuple[int, int, int, int] = (16, 32, 48, 96)
+    fine_channels: tuple[int, int, int, int] = (16, 32, 64, 128)
     coarse_epochs: int = 100
     fine_epochs: int = 280
     batch_size: int = 32
@@ -185,7 +186,7 @@ def train(
         ("fine", recipe.fine_size, recipe.fine_channels, recipe.fine_epochs, near),
     ):
         path = Path(folder) / f"{stage}.onnx"
-        if path.is_file() and read_facts(path).get("training") == facts["training"]:
+        if path.is_file() and read_metadata(path).get("training") == facts["training"]:
             continue
         crops = _Crops(faces, mean_shape, size, jitter, np.random.default_rng(seed))
         batches = crops.batches(min(recipe.batch_size, len(faces.images)))
@@ -383,14 +384,17 @@ def find_faces(
     missed : ndarray of shape (n,), bool
         Where it finds none.
     """
-    assessors = [cascade and partial(cascade.assess, image) for image in images]
+    rescorers = [
+        None if cascade is None else partial(cascade.rescore, image) for image in images
+    ]
     found = [
-        find_face(image, assess=assess)
-        for image, assess in zip(images, assessors, strict=True)
+        find_face(image, rescore=rescore)
+        for image, rescore in zip(images, rescorers, strict=True)
     ]
     missed = np.array([face is None for face in found])
     faces = [
-        face or _central_face(image) for face, image in zip(found, images, strict=True)
+        face or central_face(image, width=_START_WIDTH, center=(0.5, 0.5))
+        for face, image in zip(found, images, strict=True)
     ]
     return faces, missed
 
@@ -430,13 +434,8 @@ def _mean_box(
     return float(np.median(widths)), np.median(centers, axis=0) * (0, 1)
 
 
-def _central_face(image: NDArray[np.uint8]) -> Face:
-    """Return the box that faces start from when the detector finds none."""
-    height, width = image.shape
-    side = 0.55 * min(height, width)
-    return Face(((width - side) / 2, (height - side) / 2, side, side), 0.0)
-
-
+# width of the box that faces start from when the detector finds none, in sides
+_START_WIDTH = 0.55
 # crops that set the ranges of 8-bit activations
 _N_CALIBRATION = 300
 

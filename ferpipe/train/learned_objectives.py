@@ -12,8 +12,9 @@ from sklearn.model_selection import GroupKFold
 from ferpipe.candide.camera import project
 from ferpipe.candide.learned_objective import LearnedObjective, save_objective
 from ferpipe.candide.model import CandideModel
-from ferpipe.candide.objective import fit_objective, start_in_box
-from ferpipe.candide.point_fit import Prior, unit_limits, visible_points
+from ferpipe.candide.optimizer import fit_objective, start_in_box
+from ferpipe.candide.prior import Prior, unit_limits
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.detection import Face
 from ferpipe.faces.landmark_cascade import PointCascade
 from ferpipe.faces.landmark_points import outer_eye_distance

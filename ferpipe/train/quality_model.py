@@ -10,7 +10,7 @@ from sklearn.neural_network import MLPClassifier
 
 from ferpipe.candide.fit_quality import QUALITY_SIZE, FitQualityModel, standardized
 from ferpipe.candide.model import CandideModel
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_cascade import crop_transform
 from ferpipe.geometry import fit_similarity, similarity, transform_points, warp
 from ferpipe.train.crops import change_picture

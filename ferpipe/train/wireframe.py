@@ -12,8 +12,10 @@ from tqdm import tqdm
 from ferpipe.candide import template_tables as tables
 from ferpipe.candide.camera import project, rotation_matrix
 from ferpipe.candide.model import POSE_NAMES, CandideModel
-from ferpipe.candide.point_fit import Prior, fit_points, visible_points
+from ferpipe.candide.point_fit import fit_points
+from ferpipe.candide.prior import Prior
 from ferpipe.candide.template import ANCHORS, partners, template_model
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_points import MIRRORED, outer_eye_distance
 
 __all__ = [
@@ -151,7 +153,7 @@ def held_out_errors(
     errors = np.empty(points.shape[:2])
     for start in (0, 1):
         used = np.arange(len(vertices)) % 2 == start
-        parameters = fit_points(model, prior, vertices[used], points[:, used])
+        parameters: Any = fit_points(model, prior, vertices[used], points[:, used])
         pose, sigma, alpha = model.split(parameters)
         shown = project(model.shape(sigma, alpha)[:, vertices[~used]], pose)
         errors[:, ~used] = np.linalg.norm(shown - points[:, ~used], axis=2)

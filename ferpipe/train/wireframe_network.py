@@ -25,13 +25,14 @@ from ferpipe.candide.fit_cascade import (
 from ferpipe.candide.fit_network import WireframeNetwork
 from ferpipe.candide.fit_quality import save_quality_model
 from ferpipe.candide.model import CandideModel
-from ferpipe.candide.point_fit import Prior, visible_points
+from ferpipe.candide.prior import Prior
 from ferpipe.candide.template import partners
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_cascade import (
     CROP_SIDE,
     crop_transform,
     load_cascade,
-    read_facts,
+    read_metadata,
 )
 from ferpipe.faces.landmark_network import export_network
 from ferpipe.faces.landmark_points import outer_eye_distance
@@ -106,7 +107,7 @@ class FitterRecipe:
     """
 
     size: int = 96
-    channels: tuple[int, ...] = (16, 32, 64, 128)
+    channels: tuple[int, int, int, int] = (16, 32, 64, 128)
     n_synthetic: int = 12000
     batch: tuple[int, int] = (16, 32)
     n_epochs: int = 24
@@ -409,7 +410,7 @@ def train_fitter(
         )
     }
     path = Path(folder) / "wireframe.onnx"
-    if path.is_file() and read_facts(path).get("training") == facts["training"]:
+    if path.is_file() and read_metadata(path).get("training") == facts["training"]:
         return
     rng = np.random.default_rng(seed)
     crops = _Crops(faces, model, prior, mean_shape, recipe, rng, verbose=True)
@@ -426,7 +427,7 @@ def train_fitter(
             len(crops.vertices),
             scale=scale,
             unit_mean=np.r_[prior.mean[:n_shape], np.zeros(len(prior.mean) - n_shape)],
-            unit_spread=spread,
+            unit_spread=spread.tolist(),
         )
         return loss.network
 

@@ -176,7 +176,7 @@ def test_jacobians_of_batches_are_those_of_each():
 
 def test_parameters_of_another_model_are_refused():
     model = random_model(np.random.default_rng(0))
-    with pytest.raises(ValueError, match="of another model"):
+    with pytest.raises(ValueError, match="got 12:"):
         project_with_jacobian(model, np.zeros(12))
 
 
@@ -440,12 +440,14 @@ def test_mirroring_twice_changes_nothing(symmetric):
 @pytest.mark.parametrize("missing", ["mirrored_shape", "mirrored_animation"])
 def test_mirroring_needs_the_partners(symmetric, missing):
     model = CandideModel(**{**vars(symmetric), missing: ()})
-    with pytest.raises(ValueError, match="does not know the mirror image"):
+    with pytest.raises(
+        ValueError, match=r"lacks the partner.*mirrored_shape and mirrored_animation"
+    ):
         mirror_parameters(model, np.zeros(12), WIDTH)
 
 
 def test_parameters_of_another_model_are_not_mirrored(symmetric):
-    with pytest.raises(ValueError, match="of another model"):
+    with pytest.raises(ValueError, match="got 13:"):
         mirror_parameters(symmetric, np.zeros(13), WIDTH)
 
 
@@ -463,5 +465,5 @@ def test_rough_poses_are_exact_without_noise():
     points[:, 4] += 50
     np.testing.assert_allclose(rough_poses(vertices, points, weights), poses, atol=1e-8)
     points[7] = points[7, 0]
-    with pytest.raises(ValueError, match="pose is not determined"):
+    with pytest.raises(ValueError, match="not determine a pose"):
         rough_poses(vertices, points, weights)

@@ -5,7 +5,7 @@ from skimage.data import astronaut, coffee
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import mirror_parameters, project, rotation_matrix
 from ferpipe.candide.fit_cascade import load_own_cascade, parameters_in
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.detection import find_face
 from ferpipe.faces.landmark_points import outer_eye_distance
 from ferpipe.faces.landmarks import central_face, load_model
@@ -133,7 +133,7 @@ def test_quality_is_low_where_there_is_no_face(cascade, face):
 
 def test_a_known_person_changes_shape_alone(cascade, face):
     parameters, _ = cascade.predict(PHOTO, face.box)
-    there = cascade.of_person(PHOTO, parameters, np.zeros(14))
+    there = cascade.with_shape(PHOTO, parameters, np.zeros(14))
     np.testing.assert_array_equal(there[6:20], 0)
     np.testing.assert_array_equal(there[:6], parameters[:6])
     np.testing.assert_array_equal(there[20:], parameters[20:])

@@ -11,7 +11,7 @@ from ferpipe.candide.fit_quality import (
     save_quality_model,
     standardized,
 )
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmarks import LandmarkPredictor, load_model
 from ferpipe.io.images import read_image
 

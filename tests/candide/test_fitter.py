@@ -3,13 +3,14 @@ import pandas as pd
 import pytest
 from skimage.data import astronaut, coffee
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 
 from ferpipe import CandideFitter, LandmarkPredictor
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
-from ferpipe.candide.learned_objective import load_objective
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.learned_objective import LearnedObjective, load_objective
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_points import outer_eye_distance
 from ferpipe.geometry import similarity, warp
 from ferpipe.synthesis.render import Appearance, render
@@ -220,3 +221,10 @@ def test_images_that_show_nothing_are_fitted_badly(image):
     found = CandideFitter(detector=None).fit([image]).locate([image])
     assert np.isfinite(found.parameters).all()
     assert 0 <= found.quality[0] <= 1
+
+
+@pytest.mark.parametrize("freeze", [FrozenEstimator, lambda objective: objective])
+def test_an_unfitted_objective_is_refused_by_fit(freeze):
+    fitter = CandideFitter(detector=None, objective=freeze(LearnedObjective()))
+    with pytest.raises(NotFittedError, match=r"got a LearnedObjective .*FrozenEstimator"):
+        fitter.fit([CROP])

@@ -16,20 +16,16 @@ from sklearn.tree import DecisionTreeRegressor
 from ferpipe.candide.box_features import BoxFeatures, box_pool, mirrored_boxes
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.designed_objectives import EdgeObjective
+from ferpipe.candide.displacement import displace
 from ferpipe.candide.learned_objective import (
     LearnedObjective,
     load_objective,
     nearest_minima,
     save_objective,
 )
-from ferpipe.candide.objective import (
-    contour_normals,
-    displace,
-    fit_objective,
-    mean_shape,
-    visible_partners,
-)
-from ferpipe.candide.tree_arrays import TreeArrays, takes
+from ferpipe.candide.optimizer import fit_objective
+from ferpipe.candide.tree_arrays import TreeArrays, can_flatten
+from ferpipe.candide.visible_points import contour_normals, mean_shape, visible_partners
 from ferpipe.geometry import fit_similarity, similarity, transform_points
 
 SIZE = 120
@@ -83,8 +79,10 @@ def improvement(objective, faces, seed=0):
     after, before = [], []
     for image, start, truth in zip(images, starts, points, strict=True):
         unit = np.linalg.norm(fit_similarity(mean, start)[:, 0])
-        seen = objective.look(image, start)
-        targets, _ = objective.observe(seen, start, contour_normals(start), unit, 0)
+        prepared = objective.prepare(image, start)
+        targets, _ = objective.find_targets(
+            prepared, start, contour_normals(start), unit, 0
+        )
         after.append(np.linalg.norm(targets - truth, axis=1).mean() / unit)
         before.append(np.linalg.norm(start - truth, axis=1).mean() / unit)
     return np.mean(after), np.mean(before)
@@ -168,7 +166,7 @@ def test_trees_as_arrays_predict_the_same(ensemble):
     X = rng.normal(size=(3, 400, 5)).astype(np.float32).round(1)
     y = X[..., 0] * X[..., 1] + np.abs(X[..., 2]) + rng.normal(0, 0.1, (3, 400))
     fitted = [clone(ensemble).fit(rows, values) for rows, values in zip(X, y, strict=True)]
-    assert all(takes(one) for one in fitted)
+    assert all(can_flatten(one) for one in fitted)
     arrays = TreeArrays.of(fitted, 5)
     # many values are equal to thresholds' neighbours, some between
     new = rng.normal(size=(3, 300, 5)).astype(np.float32)
@@ -194,10 +192,10 @@ def test_values_on_a_threshold_go_the_same_way():
 def test_what_is_no_small_tree_is_not_taken():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(2000, 3)), rng.normal(size=2000)
-    assert not takes(Ridge().fit(X, y))
-    assert not takes(DecisionTreeRegressor().fit(X, y))
+    assert not can_flatten(Ridge().fit(X, y))
+    assert not can_flatten(DecisionTreeRegressor().fit(X, y))
     boosted = GradientBoostingRegressor(n_estimators=2, init=Ridge()).fit(X, y)
-    assert not takes(boosted)
+    assert not can_flatten(boosted)
 
 
 # What is learned
@@ -244,11 +242,11 @@ def test_sure_directions_are_sure_and_others_not(learned):
     noise = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE), dtype=np.uint8)
     _, points = spotted_faces(1, 5)
     normals = contour_normals(points[0])
-    _, sure = learned.observe(noise, points[0], normals, 40, 0)
+    _, sure = learned.find_targets(noise, points[0], normals, 40, 0)
     np.testing.assert_allclose(sure, np.swapaxes(sure, 1, 2))
     assert np.linalg.eigvalsh(sure).min() > -1e-9
     # twice as large a face is as sure of shares, not of pixels
-    _, half = learned.observe(noise, points[0], normals, 80, 0)
+    _, half = learned.find_targets(noise, points[0], normals, 80, 0)
     np.testing.assert_allclose(half, sure / 4)
 
 
@@ -258,8 +256,8 @@ def test_mirrored_faces_go_to_mirrored_places(learned, unseen):
     flipped = (points[0] * (-1, 1) + (SIZE - 1, 0))[partner]
     start = points[0] + (2, 1)
     mirrored = (start * (-1, 1) + (SIZE - 1, 0))[partner]
-    found, _ = learned.observe(images[0], start, contour_normals(start), 40, 0)
-    other, _ = learned.observe(
+    found, _ = learned.find_targets(images[0], start, contour_normals(start), 40, 0)
+    other, _ = learned.find_targets(
         np.ascontiguousarray(images[0][:, ::-1]),
         mirrored,
         contour_normals(mirrored),
@@ -381,4 +379,6 @@ def test_an_objective_that_has_learned_nothing_says_so(faces):
 
     images, points = faces
     with pytest.raises(NotFittedError):
-        LearnedObjective().observe(images[0], points[0], contour_normals(points[0]), 40, 0)
+        LearnedObjective().find_targets(
+            images[0], points[0], contour_normals(points[0]), 40, 0
+        )

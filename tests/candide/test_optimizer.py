@@ -1,56 +1,77 @@
 import numpy as np
 import pytest
-from skimage.data import astronaut
+from wireframe_faces import MODEL, PRIOR, Oracle, project_visible, sample_faces
 
-from ferpipe.candide.calibrated import load_calibrated
-from ferpipe.candide.designed_objectives import EdgeObjective, LandmarkObjective
-from ferpipe.candide.learned_objective import LearnedObjective
-from ferpipe.candide.optimizer import OBJECTIVES, ObjectiveSearch, objective_named
-from ferpipe.candide.point_fit import unit_limits
-from ferpipe.faces.detection import find_face
+from ferpipe.candide.optimizer import fit_objective, start_in_box
+from ferpipe.candide.prior import unit_limits
+from ferpipe.candide.visible_points import (
+    visible_points,
+)
 from ferpipe.faces.landmarks import load_model
-from ferpipe.io.images import read_image
-
-PHOTO = read_image(astronaut())
-MODEL, PRIOR = load_calibrated()
+from ferpipe.geometry import fit_similarity, transform_points
 
 
-@pytest.fixture(params=OBJECTIVES)
-def search(request):
-    landmarks = load_model("ferpipe")
-    objective = objective_named(request.param, MODEL, landmarks)
-    return ObjectiveSearch(objective, MODEL, PRIOR, landmarks)
+@pytest.fixture(scope="module")
+def facts():
+    return load_model("ferpipe")
 
 
-def test_objectives_have_names():
-    kinds = [
-        type(objective_named(name, MODEL, load_model("ferpipe"))) for name in OBJECTIVES
-    ]
-    assert kinds == [LandmarkObjective, LearnedObjective, EdgeObjective]
+def test_mean_face_is_placed_in_the_box(facts):
+    parameters = start_in_box(MODEL, PRIOR, (60, 50, 100, 100), 0.0, facts)
+    assert parameters.shape == (len(MODEL.parameter_names),)
+    points = project_visible(parameters)
+    _, mean = visible_points(MODEL, facts.mean_shape)
+    placement = fit_similarity(mean, points)
+    np.testing.assert_allclose(
+        transform_points(placement, facts.box_center), (109.5, 99.5), atol=1
+    )
+    assert 100 / placement[0, 0] == pytest.approx(facts.box_width, rel=0.02)
+    turned = start_in_box(MODEL, PRIOR, (60, 50, 100, 100), 0.4, facts)
+    assert parameters[2] - turned[2] == pytest.approx(0.4, abs=0.01)
 
 
-def test_units_keep_within_their_limits(search):
-    face = find_face(PHOTO)
-    parameters, quality = search.predict(PHOTO, face.box)
-    least, most = unit_limits(MODEL, PRIOR)
-    assert (parameters[6:] >= least - 1e-9).all()
-    assert (parameters[6:] <= most + 1e-9).all()
-    assert 0 <= quality <= 1
-    assert quality > 0.9 or isinstance(search.objective, EdgeObjective)
+@pytest.mark.parametrize("across_only", [False, True])
+def test_faces_are_found_where_the_objective_wants_them(across_only):
+    true, points = sample_faces(4, 5)
+    image = np.zeros((240, 240), np.uint8)
+    for one, parameters in zip(points, true, strict=True):
+        pose = parameters[:6] + np.array([0, 0, 0.1, 5, 8, -6])
+        start = np.r_[pose, PRIOR.mean]
+        oracle = Oracle(one, across_only=across_only)
+        found, off = fit_objective(MODEL, PRIOR, oracle, image, start)
+        away, before = (
+            np.linalg.norm(project_visible(p) - one, axis=1).mean() / parameters[3]
+            for p in (found, start)
+        )
+        assert before > 0.1
+        assert away < (0.04 if across_only else 0.015)
+        assert off < 0.02
+        assert oracle.stages[0] == 0
+        assert oracle.stages[-1] == 1
 
 
-def test_a_warm_start_stays(search):
-    face = find_face(PHOTO)
-    parameters, _ = search.predict(PHOTO, face.box)
-    again, _ = search.refine(PHOTO, parameters)
-    reach = 0.3 if isinstance(search.objective, EdgeObjective) else 0.05
-    assert np.abs(again[4:6] - parameters[4:6]).max() < reach * parameters[3]
+def test_limits_are_kept():
+    true, points = sample_faces(1, 6)
+    limits = unit_limits(MODEL, PRIOR)
+    limits[:, -65:] = [[-0.01], [0.01]]
+    start = np.r_[true[0, :6], PRIOR.mean]
+    image = np.zeros((240, 240), np.uint8)
+    found, off = fit_objective(MODEL, PRIOR, Oracle(points[0]), image, start, limits=limits)
+    assert (np.abs(found[-65:]) <= 0.01).all()
+    free, off_free = fit_objective(MODEL, PRIOR, Oracle(points[0]), image, start)
+    assert np.abs(free[-65:]).max() > 0.05
+    assert off > 1.5 * off_free
 
 
-def test_a_known_person_stays_the_same(search):
-    face = find_face(PHOTO)
-    parameters, _ = search.predict(PHOTO, face.box)
-    sigma = np.linspace(-0.5, 0.5, 14)
-    there = search.of_person(PHOTO, parameters, sigma)
-    np.testing.assert_array_equal(there[6:20], sigma)
-    assert (there[20:] != parameters[20:]).any()
+def test_fits_that_stand_still_look_no_more():
+    start = np.r_[0, 0, 0, 60, 120, 120, PRIOR.mean]
+    oracle = Oracle(project_visible(start))
+    image = np.zeros((240, 240), np.uint8)
+    found, off = fit_objective(MODEL, PRIOR, oracle, image, start)
+    np.testing.assert_allclose(found, start, atol=0.01)
+    assert off < 1e-3
+    assert oracle.stages == [0, 1]
+    oracle.stages.clear()
+    fit_objective(MODEL, PRIOR, oracle, image, start, first_stage=1)
+    fit_objective(MODEL, PRIOR, oracle, image, start, first_stage=7)
+    assert oracle.stages == [1, 1]

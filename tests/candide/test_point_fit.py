@@ -7,15 +7,10 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from ferpipe.candide.camera import fit_pose, mirror_parameters, project, rough_poses
-from ferpipe.candide.point_fit import (
-    Prior,
-    fit_points,
-    fit_targets,
-    given_person,
-    unit_limits,
-    visible_points,
-)
+from ferpipe.candide.point_fit import fit_points, fit_targets
+from ferpipe.candide.prior import Prior, unit_limits
 from ferpipe.candide.template import partners, template_model
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_points import MIRRORED
 
 N_SHAPE, N_ANIMATION = 14, 65
@@ -112,34 +107,6 @@ def gain_left(residuals, parameters):
     gradient = differentiate(objective, parameters)
     jacobian = differentiate(residuals, parameters)
     return gradient @ np.linalg.solve(jacobian.T @ jacobian, gradient) / 2
-
-
-# Points
-
-
-def test_visible_points_are_means_of_their_landmarks(model):
-    landmarks = np.random.default_rng(0).uniform(0, 300, (4, 5, 68, 2))
-    vertices, points = visible_points(model, landmarks)
-    assert vertices.tolist() == sorted(model.landmarks)
-    assert points.shape == (4, 5, len(vertices), 2)
-    numbers = {model.vertex_names[name]: name for name in model.vertex_names}
-    found = {numbers[vertex]: points[..., i, :] for i, vertex in enumerate(vertices)}
-    np.testing.assert_array_equal(found["nose_tip"], landmarks[..., 30, :])
-    np.testing.assert_array_equal(found["eye_outer_right"], landmarks[..., 36, :])
-    for name, (one, other) in {
-        "upper_lid_right": (37, 38),
-        "lower_lid_left": (46, 47),
-        "lower_lip_side_left": (55, 56),
-    }.items():
-        middle = (landmarks[..., one, :] + landmarks[..., other, :]) / 2
-        np.testing.assert_allclose(found[name], middle)
-
-
-def test_visible_points_of_one_face(model):
-    landmarks = np.random.default_rng(1).uniform(0, 300, (2, 68, 2))
-    _, both = visible_points(model, landmarks)
-    _, one = visible_points(model, landmarks[1])
-    np.testing.assert_array_equal(one, both[1])
 
 
 # What is found
@@ -347,7 +314,7 @@ def test_more_faces_than_are_fitted_at_once(model, visible):
 def test_faces_without_a_pose_are_refused(model, visible):
     _, points = draw(model, visible, NARROW, 2, 12)
     points[1] = points[1, 0]
-    with pytest.raises(ValueError, match="pose is not determined"):
+    with pytest.raises(ValueError, match="not determine a pose"):
         fit_points(model, NARROW, visible, points)
 
 
@@ -445,22 +412,6 @@ def test_limits_the_wrong_way_round_are_refused(model, visible):
         fit_points(model, USUAL, visible, points, limits=unit_limits(model, USUAL)[::-1])
 
 
-def test_limits_of_units(model):
-    rng = np.random.default_rng(0)
-    prior = replace(USUAL, mean=rng.normal(0, 0.1, N_UNITS))
-    low, high = unit_limits(model, prior)
-    off = 3 * WIDE[:N_SHAPE] / 3
-    np.testing.assert_allclose(low[:N_SHAPE], prior.mean[:N_SHAPE] - off)
-    np.testing.assert_allclose(high[:N_SHAPE], prior.mean[:N_SHAPE] + off)
-    names = np.array(model.animation_names)
-    between = {}
-    for pair in zip(low[N_SHAPE:], high[N_SHAPE:], strict=True):
-        between[pair] = set(names[(low[N_SHAPE:] == pair[0])])
-    assert set(between) == {(-1.0, 2.0), (-0.5, 1.5)}
-    narrow = {"AU25", "AU26", "AU27", "AU43", "AU46_left", "AU46_right"}
-    assert between[-0.5, 1.5] == narrow
-
-
 # Targets
 
 
@@ -524,27 +475,3 @@ def test_targets_without_a_step_stay_within_the_limits(model, visible):
     )
     np.testing.assert_array_equal(found[6:], np.clip(drawn[0, 6:], *limits))
     np.testing.assert_array_equal(found[:6], drawn[0, :6])
-
-
-def test_given_person_is_the_conditional_gaussian():
-    rng = np.random.default_rng(1)
-    factor = rng.normal(size=(5, 5))
-    prior = Prior(rng.normal(size=5), factor @ factor.T, 0.1)
-    draws = rng.multivariate_normal(prior.mean, prior.covariance, 400_000)
-    sigma = prior.mean[:2] + np.array([0.5, -0.3])
-    given = given_person(prior, sigma)
-    # regression of the draws is the conditional mean
-    design = np.column_stack([np.ones(len(draws)), draws[:, :2]])
-    weights, *_ = np.linalg.lstsq(design, draws[:, 2:], rcond=None)
-    np.testing.assert_allclose(given.mean[2:], [1, *sigma] @ weights, atol=0.03)
-    rest = draws[:, 2:] - design @ weights
-    np.testing.assert_allclose(
-        given.covariance[2:, 2:], np.cov(rest.T), rtol=0.05, atol=0.02
-    )
-    np.testing.assert_array_equal(given.mean[:2], sigma)
-    assert np.abs(given.covariance[:2]).max() < 1e-10
-
-
-def test_visible_vertices_are_those_that_landmarks_show(model):
-    vertices, _ = visible_points(model, np.zeros((1, 68, 2)))
-    assert set(vertices) == set(model.landmarks)

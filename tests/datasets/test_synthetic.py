@@ -7,7 +7,7 @@ from ferpipe import LandmarkPredictor
 from ferpipe.candide.action_unit_rules import ActionUnitRules
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.datasets import make_expression_sequences
 from ferpipe.datasets.labels import select_classes
 from ferpipe.faces.alignment import TEMPLATES

@@ -235,7 +235,7 @@ def test_other_splits_than_the_headline_are_left_aside(correct):
         ({"target": ["anger"] * N}, "different samples of drawn: their labels differ"),
         ({"target": ["anger"] * 50}, "different samples of drawn, 60 and 50"),
         ({"groups": ["s"] * N}, "different samples of drawn: their subjects differ"),
-        ({"primary": "stratified"}, "different splits, by subject and stratified"),
+        ({"primary": "stratified"}, "different splits, subject-independent and stratified"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(correct, changes, message):
@@ -347,5 +347,5 @@ def test_figure_shows_differences_in_points_with_their_intervals(correct):
     np.testing.assert_allclose(better.get_xydata(), [[place, 0]])
     np.testing.assert_allclose(same.get_xydata(), [[0, 1]])
     assert [text.get_text() for text in axes.get_yticklabels()] == ["better", "same"]
-    assert "by subject above base" in axes.get_xlabel()
+    assert "subject-independent accuracy above base" in axes.get_xlabel()
     assert axes.get_title(loc="right") == "synthetic data"

@@ -181,10 +181,10 @@ def test_frames_of_a_sequence_are_resampled_together(tmp_path):
     assert interval["method"] in ("sequence bootstrap", "wilson over sequences")
     assert summary["n_subjects"] is None
     assert summary["gap"] is None
-    assert "3 folds by sequence, no sequence on both sides" in summary["protocol"]
+    assert "3 sequence-independent folds, no sequence on both sides" in summary["protocol"]
     page = write_report(results, tmp_path)["report.html"].read_text()
-    assert "had seen no frame of its sequence" in page
-    assert "accuracy by sequence" in text_table(results)
+    assert "a model that was trained on other sequences" in page
+    assert "sequence-independent accuracy" in text_table(results)
 
 
 def test_near_identical_images_of_one_subject_are_no_leak():

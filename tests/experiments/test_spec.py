@@ -8,6 +8,7 @@ from sklearn.model_selection import ParameterGrid, StratifiedKFold
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import SVC
 
+from ferpipe._compat import InvalidParameterError
 from ferpipe.experiments.spec import SpecError, compile_spec, override, read_mapping
 from ferpipe.networks.pretrained import pretrained
 
@@ -181,7 +182,7 @@ def test_a_map_of_values_stays_a_map():
         ),
         (
             with_pipeline({"c": {"MLPClassifier": {"hidden_layer_sizes": [{"try": [1]}]}}}),
-            r"hidden_layer_sizes\[0\]: try cannot stand inside a list",
+            r"hidden_layer_sizes\[0\]: try cannot be inside a list",
         ),
         (
             with_pipeline({"c": {"CalibratedClassifierCV": {"estimator": {"SVCC": {}}}}}),
@@ -193,7 +194,7 @@ def test_a_map_of_values_stays_a_map():
         ),
         (
             with_pipeline({"c": {"SVC": {"C": {"try": [1], "or": 2}}}}),
-            r"pipeline\.c\.SVC\.C: try stands alone",
+            r"pipeline\.c\.SVC\.C: try must be the only key",
         ),
         (with_pipeline({"a": "SVC", "c": "SVC"}), r"pipeline\.a: SVC has no transform"),
         (with_pipeline({"s": "StandardScaler"}), r"pipeline\.s: .* must be a classifier"),
@@ -238,6 +239,46 @@ def test_mistakes_name_their_place_and_the_right_word(mapping, message):
         compile_spec(mapping)
 
 
+def training(**settings):
+    return with_pipeline({"c": {"ImageNetwork": {"training": {"Training": settings}}}})
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (with_evaluate({"folds": {}}), "evaluate: 'folds' .* called outer_cv now"),
+        (with_evaluate({"inner": {}}), "'inner' .* called inner_cv now"),
+        (with_evaluate({"choose_by": "accuracy"}), "'choose_by' .* called refit now"),
+        *(
+            (
+                with_pipeline({"c": {"SequenceNetwork": {old: None}}}),
+                f"'{old}' .* {new} now",
+            )
+            for old, new in (
+                ("frames", "backbone"),
+                ("cell", "rnn_type"),
+                ("hidden", "hidden_size"),
+                ("readout", "pooling"),
+            )
+        ),
+        (with_pipeline({"c": {"ImageNetwork": {"views": "flip"}}}), "'views' .* tta now"),
+        (with_pipeline({"c": "AdaptiveHistogramEqualizer"}), "called CLAHE now"),
+        (training(average_from=0.5), "averaging: {WeightAveraging: {start: ...}} now"),
+        (training(average_with="a"), "averaging: {WeightAveraging: {blend_with: ...}} now"),
+        (training(teacher="a"), "distillation: {Distillation: {teacher: ...}} now"),
+        (training(teacher_share=0.5), "distillation: {Distillation: {weight: ...}} now"),
+        (training(teacher_folds=3), "distillation: {Distillation: {folds: ...}} now"),
+        (training(patience=3), "early_stopping: {EarlyStopping: {patience: ...}} now"),
+        (training(best_epoch=True), "{EarlyStopping: {restore_best_weights: ...}} now"),
+        # a name of before that belongs elsewhere
+        (with_pipeline({"c": {"SVC": {"frames": 1}}}), "Known: .*kernel"),
+    ],
+)
+def test_keys_of_before_name_those_of_now(mapping, message):
+    with pytest.raises(SpecError, match=message):
+        compile_spec(mapping)
+
+
 def test_a_part_of_a_union_may_be_left_out():
     pca = {"PCA": {"n_components": {"try": [2, 3]}}}
     parts = {"few": {"try": [pca, "drop"]}, "all": "StandardScaler", "never": "drop"}
@@ -256,10 +297,13 @@ def test_a_part_of_a_union_may_be_left_out():
     ("steps", "message"),
     [
         ({"scale": "drop"}, r"pipeline\.scale: drop leaves out a part of a union; passth"),
-        ({"all": {"union": {"a": "drop"}}}, r"pipeline\.all\.union: one part must stay"),
+        (
+            {"all": {"union": {"a": "drop"}}},
+            r"pipeline\.all\.union: every part may be drop",
+        ),
         (
             {"all": {"union": {"a": {"try": ["PCA", "drop"]}, "b": "drop"}}},
-            r"pipeline\.all\.union: one part must stay whatever is tried",
+            r"pipeline\.all\.union: every part may be drop",
         ),
     ],
 )
@@ -315,7 +359,7 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2\n", r"line 2: .*'a' stands twice"),
+        ("a: 1\na: 2\n", r"line 2: .*'a' is repeated"),
         ("a: &x [1]\nb: *x\n", r"line 2: .*aliases"),
         ("a: [1\nb: 2\n", r"not valid YAML"),
         ("- a\n", r"an experiment file is a mapping"),
@@ -458,7 +502,7 @@ def test_folders_outside_the_working_directory_are_refused(
     (tmp_path / "victim").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "here" / "link").symlink_to(tmp_path / "victim")
-    with pytest.raises(SpecError, match=r"outside .*--out FOLDER|is no folder"):
+    with pytest.raises(SpecError, match=r"outside .*--out FOLDER|is not a folder"):
         compile_spec(make(folder))
     for inside in ("reports/example", "a/../b", str(tmp_path / "here" / "c")):
         compile_spec(make(inside))
@@ -468,12 +512,12 @@ def test_folders_outside_the_working_directory_are_refused(
 def test_the_command_line_allows_another_folder(make, tmp_path):
     spec = make(str(tmp_path / "out" / "checkpoints"))
     compile_spec(spec, out=tmp_path / "out")
-    with pytest.raises(SpecError, match=r"lies outside the working directory.*--out"):
+    with pytest.raises(SpecError, match=r"outside of the working directory.*--out"):
         compile_spec(spec, out=tmp_path / "other")
 
 
 def test_every_folder_that_is_tried_is_checked():
-    with pytest.raises(SpecError, match=r"Training\.checkpoint: '/b' lies outside"):
+    with pytest.raises(SpecError, match=r"Training\.checkpoint: '/b' is outside"):
         compile_spec(writing_to({"try": ["a", "/b"]}))
 
 
@@ -492,10 +536,10 @@ def test_pipelines_within_pipelines_are_bounded():
 
     for kind in ("pipeline", "union"):
         compile_spec(nested(kind, 6))
-        with pytest.raises(SpecError, match="more than 6 deep in each other"):
+        with pytest.raises(SpecError, match="more than 6 deep"):
             compile_spec(nested(kind, 8))
         # each level took three times as long as the one within it
-        with pytest.raises(SpecError, match="more than 24 deep in each other"):
+        with pytest.raises(SpecError, match="more than 24 deep"):
             compile_spec(nested(kind, 20))
 
 
@@ -606,5 +650,23 @@ def test_only_ordinary_files_are_read(kind, tmp_path):
         path.mkdir()
     else:
         path.symlink_to("/dev/zero")
-    with pytest.raises(SpecError, match=r"this is (a folder|no ordinary file)"):
+    with pytest.raises(SpecError, match=r"this is (a folder|not an ordinary file)"):
         read_mapping(path)
+
+
+def test_a_parameter_is_named_by_the_error_and_not_by_its_message(monkeypatch):
+    def refuse(constraints, params, caller_name):
+        if "C" in params:
+            raise InvalidParameterError("a message with 'quotes' of another word")
+
+    monkeypatch.setattr("ferpipe._compat.validate_parameter_constraints", refuse)
+    with pytest.raises(SpecError, match=r"pipeline\.c\.SVC\.C: a message with 'quotes'"):
+        compile_spec(with_pipeline({"c": "SVC"}))
+
+
+def test_names_of_steps_do_not_count_as_nested_pipelines():
+    steps = {"pipeline": "PCA"}
+    for _ in range(4):
+        steps = {"pipeline": {"pipeline": steps}}
+    spec = compile_spec(with_pipeline({**steps, "classify": "SVC"}))
+    assert list(dict(spec.pipeline.steps)) == ["pipeline", "classify"]

@@ -116,16 +116,16 @@ def test_faces_in_doubt_are_judged(monkeypatch):
     monkeypatch.setattr("ferpipe.faces.detection._search", search)
     image, asked = np.zeros((100, 100), np.uint8), []
 
-    def assess(face):
+    def rescore(face):
         asked.append(face)
         return -face.box[2] / 100
 
     assert find_face(image) == wide
-    assert find_face(image, assess=assess) == narrow
-    assert find_face(image, assess=lambda face: -1) is None
+    assert find_face(image, rescore=rescore) == narrow
+    assert find_face(image, rescore=lambda face: -1) is None
     assert set(asked) == {wide, narrow}
     asked.clear()
-    assert find_face(image, threshold=-0.6, assess=assess) == wide  # 0.8 above it: sure
+    assert find_face(image, threshold=-0.6, rescore=rescore) == wide  # 0.8 above it: sure
     assert asked == []
 
 

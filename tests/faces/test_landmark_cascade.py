@@ -148,12 +148,12 @@ def test_finds_are_scored_again(cascade, landmarks):
     image = warp(GRAY, turned, GRAY.shape)
     x, y, width, _ = face.box
     beside = Face((x + 1.5 * width, y + width, width, width), face.score)
-    assert cascade.assess(GRAY, face) == pytest.approx(face.score, abs=1)
+    assert cascade.rescore(GRAY, face) == pytest.approx(face.score, abs=1)
     # scored as if it stood upright
     box, angle = cascade.box_of(transform_points(turned, landmarks))
-    again = cascade.assess(image, Face(box, 0.0, angle))
-    assert again == pytest.approx(cascade.assess(GRAY, face), abs=0.5)
-    assert cascade.assess(GRAY, beside) < -0.5
+    again = cascade.rescore(image, Face(box, 0.0, angle))
+    assert again == pytest.approx(cascade.rescore(GRAY, face), abs=0.5)
+    assert cascade.rescore(GRAY, beside) < -0.5
 
 
 def test_placer_frames_as_the_fitted_similarity_does():

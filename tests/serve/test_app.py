@@ -151,7 +151,7 @@ def test_an_image_is_answered_as_the_recognizer_sees_it(client, recognizer, fram
 
 def test_the_wireframe_lies_on_the_landmarks(client, frames):
     (face,) = post(client, frames[0]).json()["faces"]
-    vertices, weights = load_calibrated()[0].seen_in_landmarks
+    vertices, weights = load_calibrated()[0].landmark_weights
     away = np.array(face["wireframe"])[vertices] - weights @ np.array(face["landmarks"])
     assert np.linalg.norm(away, axis=1).mean() < 0.04 * face["box"]["width"]
     triangles = np.array(client.get("/v1/model").json()["triangles"])

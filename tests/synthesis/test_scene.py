@@ -14,7 +14,7 @@ MODEL = template_model()
 SCENE = scene_of(MODEL)
 POSES = np.array([[0, 0, 0, 30, 48, 50], [0.2, -0.5, 0.1, 20, 10, 20.0]])
 LOOKS = [Appearance(), Appearance(hair_length=1.0, light=(1.0, 0.2, 0.5))]
-VIEW = SCENE.look(np.stack([MODEL.vertices] * 2), POSES, LOOKS)
+VIEW = SCENE.view(np.stack([MODEL.vertices] * 2), POSES, LOOKS)
 
 
 def test_a_scene_is_made_once():
@@ -103,7 +103,7 @@ def test_only_triangles_with_a_common_side_are_one_surface():
 @pytest.mark.parametrize(("side", "brighter"), [(1.0, 90), (-1.0, 91)])
 def test_light_falls_on_the_side_it_comes_from(side, brighter):
     look = replace(Appearance(), light=(side, 0.0, 0.3), ambient=0.2)
-    view = SCENE.look(MODEL.vertices[None], POSES[:1], [look])
+    view = SCENE.view(MODEL.vertices[None], POSES[:1], [look])
 
     def light(vertex):
         t = next(t for t in view.orders[0] if vertex in SCENE.triangles[t])

@@ -17,6 +17,7 @@ from ferpipe import (
     Augment,
     CandideFitter,
     CNNFeatures,
+    Distillation,
     ImageNetwork,
     LandmarkPredictor,
     Recognizer,
@@ -151,7 +152,8 @@ def test_a_teacher_that_is_fitted_in_threads_is_waited_for(images):
     pupils = [(name, ImageNetwork(training=quick, random_state=0)) for name in "ab"]
     teacher = VotingClassifier(pupils, voting="soft", n_jobs=2)
     network = ImageNetwork(
-        training=Training(max_epochs=1, teacher=teacher, teacher_folds=2), random_state=0
+        training=Training(max_epochs=1, distillation=Distillation(teacher, folds=2)),
+        random_state=0,
     )
 
     def fit():

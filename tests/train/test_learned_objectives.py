@@ -5,7 +5,7 @@ import pytest
 
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.learned_objective import LearnedObjective, load_objective
-from ferpipe.candide.point_fit import visible_points
+from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.detection import Face
 from ferpipe.faces.landmarks import load_model
 from ferpipe.train import learned_objectives as training
@@ -37,15 +37,15 @@ class Oracle:
             image.tobytes(): p for image, p in zip(faces.images, points, strict=True)
         }
 
-    def look(self, image, points):
+    def prepare(self, image, points):
         return self.truth[image.tobytes()]
 
-    def observe(self, seen, points, normals, unit, stage):
-        return seen, np.broadcast_to(np.eye(2) * 1e4 / unit**2, (len(points), 2, 2))
+    def find_targets(self, prepared, points, normals, unit, stage):
+        return prepared, np.broadcast_to(np.eye(2) * 1e4 / unit**2, (len(points), 2, 2))
 
 
 class Nothing(Oracle):
-    def observe(self, seen, points, normals, unit, stage):
+    def find_targets(self, prepared, points, normals, unit, stage):
         return points, np.zeros((len(points), 2, 2))
 
 

@@ -30,11 +30,11 @@ def test_a_judge_tells_faces_in_place_from_others(faces):
     quality_model = train_quality_model(
         faces.take(np.arange(40)), MODEL, MEAN_SHAPE, n_crops=4000
     )
-    vertices = list(MODEL.seen_in_landmarks[0])
+    vertices = list(MODEL.landmark_weights[0])
     rng = np.random.default_rng(0)
     good, bad = [], []
     for image, landmarks in zip(faces.images[40:], faces.landmarks[40:], strict=True):
-        points = MODEL.seen_in_landmarks[1] @ landmarks
+        points = MODEL.landmark_weights[1] @ landmarks
         assert len(points) == len(vertices)
         good.append(quality_model(image, points))
         bad.append(quality_model(image, points + rng.choice([-1, 1], 2) * 16))
@@ -63,7 +63,7 @@ def test_errors_are_in_outer_eye_distances(faces, monkeypatch):
     )
     # growth about the middle: the points' mean distance from it times the change of size
     middle = (MEAN_SHAPE.min(0) + MEAN_SHAPE.max(0)) / 2
-    from_middle = np.linalg.norm(MODEL.seen_in_landmarks[1] @ MEAN_SHAPE - middle, axis=1)
+    from_middle = np.linalg.norm(MODEL.landmark_weights[1] @ MEAN_SHAPE - middle, axis=1)
     growth = np.exp(np.random.default_rng(1).normal(0, np.log(1.5), 100000))
     assert errors.mean() == pytest.approx(
         from_middle.mean() * np.abs(growth - 1).mean(), rel=0.25

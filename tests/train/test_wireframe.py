@@ -5,7 +5,8 @@ import pytest
 
 from ferpipe.candide.camera import mirror_parameters, project
 from ferpipe.candide.model import CandideModel
-from ferpipe.candide.point_fit import Prior, fit_points
+from ferpipe.candide.point_fit import fit_points
+from ferpipe.candide.prior import Prior
 from ferpipe.candide.template import ANCHORS, partners, template_model
 from ferpipe.candide.template_tables import COMMON_UNITS
 from ferpipe.faces.landmark_points import MIRRORED

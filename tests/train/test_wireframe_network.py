@@ -4,7 +4,7 @@ import pytest
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import mirror_parameters, project
 from ferpipe.candide.fit_cascade import load_wireframe_cascade
-from ferpipe.faces.landmark_cascade import read_facts
+from ferpipe.faces.landmark_cascade import read_metadata
 from ferpipe.faces.landmarks import load_model
 from ferpipe.train import wireframe_network as module
 from ferpipe.train.landmark_networks import AnnotatedFaces
@@ -118,7 +118,7 @@ def test_what_was_trained_already_is_kept(trained, faces, wireframe, monkeypatch
     monkeypatch.setattr(module, "train_network", never)
     train_and_evaluate_fitter(faces, trained, None, *wireframe, RECIPE)
     assert (trained / "wireframe.onnx").read_bytes() == before
-    assert "training" in read_facts(trained / "wireframe.onnx")
+    assert "training" in read_metadata(trained / "wireframe.onnx")
 
 
 def test_agreement_is_perfect_with_the_truth_and_only_with_it(wireframe):
