@@ -101,7 +101,7 @@ def load_ckplus(
         ``sequences`` : ndarray of shape (n,), such as ``"S005_001"``.
         ``landmarks`` : list of ndarray of shape (T_i, 68, 2), or ndarray of shape
         (n, 68, 2) for single frames, float64, x and y in pixels as the files have them;
-        None when not asked for.
+        None without ``landmarks``.
         ``filenames`` : list of the files of each sample.
         ``kind``, ``synthetic``, ``DESCR``.
 

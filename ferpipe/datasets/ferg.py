@@ -105,8 +105,8 @@ def load_ferg(
         description=(
             f"{folder.name}, {len(set(target))} classes\n\nRendered faces of "
             f"{len(set(groups))} cartoon characters (Aneja et al. 2016, 2018). A score on "
-            "drawings says little about real faces. Non-commercial research, on request "
-            "only."
+            "drawings does not carry over to real faces. Non-commercial research, on "
+            "request only."
         ),
         synthetic=True,
         return_X_y=return_X_y,

@@ -221,7 +221,7 @@ def _check_boosting(made: Any, what: str) -> None:
         )
     try:
         begun = made._raw_predict_init(np.zeros((1, width), np.float32))
-    except Exception as error:  # of numpy, on whatever the state holds
+    except Exception as error:  # numpy raises many kinds on a broken state
         raise Broken(f"{what} in it is broken: {error!r:.80}.") from error
     _need(_is_array(begun, 2, "f", (1, trees.shape[1])), what)
     _need(made.n_trees_per_iteration_ == trees.shape[1], what)

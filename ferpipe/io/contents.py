@@ -106,6 +106,6 @@ def _check_parameters(one: Any) -> None:
         validate_parameters(one)
     except InvalidParameterError as error:
         raise Broken(f"a parameter in it is broken: {error}") from error
-    except Exception as error:  # whatever stands there instead of a parameter
+    except Exception as error:  # a broken parameter can raise any kind
         reason = f"{type(error).__name__}: {error}"
         raise Broken(f"the {type(one).__name__} in it is broken: {reason:.200}") from error

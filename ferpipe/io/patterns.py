@@ -103,7 +103,7 @@ def _ways(nodes: Iterable[_Node], at_end: bool = True) -> int:
         elif kind is kinds.BRANCH:
             ways *= sum(_ways(list(one), False) for one in content[1])
         elif kind not in (*_SETS, kinds.AT):
-            raise _RefusedError("refers back or looks around")
+            raise _RefusedError("has a back-reference or a lookaround")
         if ways > _MOST_WAYS:
             break
     return ways

@@ -169,7 +169,7 @@ class _Unpickler(NumpyUnpickler):
             if isinstance(changed, np.dtype):
                 _check_dtype(changed, state)
             elif isinstance(changed, np.ndarray):
-                # another look at the memory of an array would outlive it
+                # another view of the memory of an array would outlive it
                 if changed.shape != (0,) or id(changed) in self._filled:
                     raise Refused("it changes an array in it.")
                 self._filled[id(changed)] = changed
