@@ -1,11 +1,10 @@
-"""What the wireframe's fits are worth; needs FERPIPE_DATA.
+"""Measure the fits of the wireframe; needs FERPIPE_DATA.
 
-``python benchmarks/candide.py`` prints milliseconds per face, the parameters recovered from
-synthetic faces and sequences whose parameters are known and, on CK+48 by subject, the
-accuracy of an SVM on shape and action units and of the rules without training; ``--figure
-FILE`` draws the mean action units of each expression. ``--fitters FOLDER --networks
-FOLDER`` adds the error on crops of several sizes by folds: the folders of ``python -m
-ferpipe.train fitter FACES
+``python benchmarks/candide.py`` prints milliseconds per face, the errors on
+synthetic faces and sequences with known parameters and, on CK+48 by subject, the
+accuracy of an SVM on shape and action units and of the rules; ``--figure FILE`` draws the
+mean action units of each expression. ``--fitters FOLDER --networks FOLDER`` adds the error
+on crops of several sizes by folds: the folders of ``python -m ferpipe.train fitter FACES
 --networks FOLDER --out FOLDER`` and of ``python -m ferpipe.train landmarks FACES
 --keep-folds --out FOLDER``.
 """
@@ -43,7 +42,7 @@ SIZES = (48, 128, 256)
 
 
 def milliseconds(photos):
-    """Print the time of a face, one thread, by the size of the picture."""
+    """Print the time per face in one thread, by the size of the image."""
     cascade = load_own_cascade()
     print(f"ms a face, {len(photos)} faces, one thread")
     print("  size  batch  from the box  warm frame  objective: landmarks  learned")
@@ -68,7 +67,7 @@ def milliseconds(photos):
 
 
 def shortest(function, *inputs):
-    """Return milliseconds a face of the quickest of five rounds."""
+    """Return milliseconds per face in the fastest of five rounds."""
     rounds = []
     for _ in range(5):
         start = time.perf_counter()
@@ -79,14 +78,14 @@ def shortest(function, *inputs):
 
 
 def drawn_faces():
-    """Print what is recovered from synthetic people whose parameters are known."""
+    """Print the errors of the parameters of synthetic people."""
     scores = scores_on_synthetic_faces(load_own_cascade(), load_calibrated()[1])
     print("synthetic faces of 128 px (synthetic), one image each:")
     print("  " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
 
 
 def synthetic_sequences(n_sequences=120, n_frames=6, size=128):
-    """Print the same of sequences, and how still sigma holds."""
+    """Print the same for sequences, and the spread of the shape parameters."""
     model, _ = load_calibrated()
     bunch = datasets.make_expression_sequences(n_sequences, n_frames, size, random_state=77)
     frames = [frame for clip in bunch.data for frame in clip]
@@ -115,7 +114,7 @@ def synthetic_sequences(n_sequences=120, n_frames=6, size=128):
 
 
 def ck48(data, figure):
-    """Print what units of CK+48 sequences tell of expressions, by subject."""
+    """Print the accuracy of the units of CK+48 sequences, by subject."""
     bunch = datasets.load_ck48(data / "CK+48")
     units = CandideFitter(detector=None, n_jobs=-1).fit_transform(bunch.data)
     X, y, groups = np.stack(units), bunch.target, bunch.groups

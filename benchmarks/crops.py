@@ -1,4 +1,4 @@
-"""How well faces are found and framed: the crop test, and the templates of FaceAligner.
+"""Measure detection and framing: the crop test, and the templates of FaceAligner.
 
 ``python benchmarks/crops.py`` pastes FER2013 PublicTest faces on blurred noise and has them
 found, aligned, cropped and classified; ``--measure`` prints the mean places of the eyes in
@@ -43,7 +43,7 @@ def on_noise(face, rng):
 
 
 def crop_test(n_faces, aligner, seed=0):
-    """Print the share of faces found, and how far off the crops' eyes are.
+    """Print the share of faces found, and the errors of the eyes in the crops.
 
     Two distances, over the faces found at their place, in eye distances of the face:
     from the eyes by which the crop was cut to those that the same predictor finds on the

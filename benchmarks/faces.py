@@ -1,4 +1,4 @@
-"""Speed and finds of detection, landmarks and crops; needs FERPIPE_DATA.
+"""Measure speed and results of detection, landmarks and crops; needs FERPIPE_DATA.
 
 ``python benchmarks/faces.py`` prints milliseconds a face (one thread) beside dlib's own
 predictor where ``--dat`` names its file, frames a second of a video through FaceAligner
@@ -28,7 +28,7 @@ from ferpipe.faces.landmark_points import eye_centers
 from ferpipe.faces.landmarks import load_model
 from ferpipe.geometry import compose, similarity, transform_points, warp
 
-# counted by hand: faces whose eyes, nose and mouth can be told apart
+# counted by hand: faces with distinct eyes, nose and mouth
 BY_HAND = {"2008_002079.jpg": 6, "bald_guys.jpg": 24, "multi_face.jpg": 5}
 
 
@@ -67,7 +67,7 @@ def predictors(image, dat):
 
 
 def video(path, n_jobs):
-    """Print frames a second and what became of frames without a face."""
+    """Print frames per second and the number of frames without a face."""
     frames = [frame for _, frame in read_frames(path, gray=True)]
     print(f"{path.name}: {len(frames)} frames {frames[0].shape}, {n_jobs} threads")
     for missing in ("raise", "nan", "center"):

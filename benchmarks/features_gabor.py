@@ -1,4 +1,4 @@
-"""Gabor filters beside scikit-image and OpenCV: time an image, and all of FER2013.
+"""Gabor filters beside scikit-image and OpenCV: time per image, and for all of FER2013.
 
 ``python benchmarks/features_gabor.py`` prints ours, peer, ratio for a bank of 5 frequencies
 and 8 orientations, magnitudes pooled to means over 6x6 cells, of a batch of random images.
@@ -63,14 +63,14 @@ def by_opencv(image, kernels):
 
 
 def seconds(function):
-    """Return how long a call takes."""
+    """Return the seconds of a call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def compare(size, frequencies, threads, rounds):
-    """Yield a peer, and the least time an image of ours and of the peer, in seconds."""
+    """Yield a peer, and the shortest time per image of both, in seconds."""
     images = np.random.default_rng(0).integers(0, 256, (64, size, size), dtype=np.uint8)
     kernels = [
         # filter2D correlates, and wants kernels turned round to convolve

@@ -29,7 +29,7 @@ def faces(size, n):
 
 
 def one_by_one(images, n_jobs):
-    """Describe the images with scikit-image."""
+    """Compute the features with scikit-image."""
     describe = partial(hog, **SETTINGS)
     if n_jobs == 1:
         return np.stack([describe(image) for image in images])

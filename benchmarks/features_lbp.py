@@ -1,4 +1,4 @@
-"""Local binary patterns against scikit-image: milliseconds an image, and the ratio.
+"""Local binary patterns against scikit-image: milliseconds per image, and the ratio.
 
 ``OMP_NUM_THREADS=1 python benchmarks/features_lbp.py`` prints three tables: the codes of
 every method, whole feature rows (codes and histograms in 6x6 cells), and LBP-TOP. Faces
@@ -26,7 +26,7 @@ SETTINGS = [(8, 1), (16, 2), (24, 3)]
 
 
 def faces(side, n):
-    """Load or draw n gray faces of one size, uint8."""
+    """Load or make n gray faces of one size, uint8."""
     if side == 48 and "FERPIPE_DATA" in os.environ:
         folder = Path(os.environ["FERPIPE_DATA"], "fer2013")
         return datasets.load_fer2013(folder, usage="PublicTest").data[:n]

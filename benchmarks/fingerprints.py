@@ -1,4 +1,4 @@
-"""How well fingerprints find copies of images, and how often they err; needs FERPIPE_DATA.
+"""Measure hits and false alarms of fingerprints on copies of images; needs FERPIPE_DATA.
 
 ``python benchmarks/fingerprints.py`` prints the share of FER2013's training images that are
 found again after each change, how many faces of other data sets are taken for one of them

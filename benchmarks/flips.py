@@ -1,4 +1,4 @@
-"""Flipped bits in what is cached: a damaged value is computed anew, never given back.
+"""Flip bits in cached values: a damaged value must be computed again, never returned.
 
 ``python benchmarks/flips.py 2500`` writes rows, a fitted step and mapped images, then flips
 one bit at a random place of a copy of each file, reads it, and prints how often what came
@@ -30,7 +30,7 @@ IMAGES = RNG.integers(0, 256, (4, 12, 12), dtype=np.uint8)
 
 
 def read_rows(folder):
-    """Return whether all rows that are given are right, and whether some were not."""
+    """Return whether all returned rows are right, and whether rows are missing."""
     store, right, anew = RowStore(folder), True, False
     # what is not found is kept again; a file whose index is damaged may begin anew then
     for _ in range(3):
@@ -46,7 +46,7 @@ def read_rows(folder):
 
 
 def read_step(folder):
-    """Return whether a value is right, and whether it was computed anew."""
+    """Return whether a value is right, and whether it was computed again."""
     computed = []
     value = Store(folder).get_or_compute(
         ("a step",), lambda: computed.append(1) or dict(enumerate(IMAGES))
@@ -56,7 +56,7 @@ def read_step(folder):
 
 
 def read_images(folder):
-    """Return whether mapped images are right, and whether they were written anew."""
+    """Return whether mapped images are right, and whether they were written again."""
     written = []
 
     def write(append):
@@ -75,7 +75,7 @@ READERS = {"rows": read_rows, "step": read_step, "images": read_images}
 
 
 def flip(name, number, seed, folder):
-    """Flip a bit of one file and read; return what came of it."""
+    """Flip a bit of one file and read it; return the outcome."""
     read = READERS[name]
     rng = np.random.default_rng([seed, number])
     good = folder / name

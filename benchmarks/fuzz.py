@@ -1,4 +1,4 @@
-"""Hostile files for every reader: what comes out is data or the reader's own error.
+"""Give hostile files to every reader: it must return data or raise its own error.
 
 ``python benchmarks/fuzz.py 100000`` writes that many broken files for each reader, one
 after the other, and reads them. The bytes are those of good files, changed at random:
@@ -42,7 +42,7 @@ from ferpipe.networks.weights import read_weights
 from ferpipe.serve.app import make_app
 from ferpipe.serve.limits import Limits
 
-# what is made here is there in the processes without being sent to them
+# made here, so that forked processes have it without a copy
 Process, SimpleQueue, Value = (
     getattr(get_context("fork"), name) for name in ("Process", "SimpleQueue", "Value")
 )
@@ -217,7 +217,7 @@ def network_file():
 
 
 def read_model(path):
-    """Load a model with a card that fits, as somebody has it who changed both files."""
+    """Load a model with a matching card, as an attacker who changes both files has it."""
     card = {
         "format": 1,
         "classes": [],
@@ -230,7 +230,7 @@ def read_model(path):
 
 
 def read_card(path):
-    """Load a good model with a card from a stranger."""
+    """Load a good model with a foreign card."""
     model = path.with_suffix(".joblib")
     if not model.exists():
         model.write_bytes((TESTS / "saved" / "svc_format1.joblib").read_bytes())
@@ -301,7 +301,7 @@ class FormServer:
 
 
 class NobodyRecognizer:
-    """Stands in for a Recognizer: there is nobody in any image."""
+    """Stands in for a Recognizer that finds no face."""
 
     every, gives, color, classes = None, "probabilities", False, ("anger", "fear")
     model = make_pipeline(StandardScaler())
@@ -487,7 +487,7 @@ def fuzz(name, reader, folder, n, *, seed=0, first=0, at=None):
 
 
 def fuzz_apart(name, reader, n, *, seed=0, first=0):
-    """Do the same in a process of its own, which an input may end; leave that one out."""
+    """Do the same in a separate process, which an input may end; leave that input out."""
     at, answers = Value("q"), SimpleQueue()
     n_read, slowest, crashes = 0, (0.0, 0), {}
     left = [(first, first + n)]
@@ -517,7 +517,7 @@ def fuzz_apart(name, reader, n, *, seed=0, first=0):
 
 
 def what_is_wrong(error, reader, path):
-    """Return what makes an error none of the reader's own, or None."""
+    """Return why an error is not the reader's own, or None."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
     if not isinstance(error, reader.error) or isinstance(error, UnicodeError):

@@ -124,7 +124,7 @@ from ferpipe.io.admitted import CLASSES
 from ferpipe.io.compiled import FILL, full_name
 from ferpipe.io.contents import objects_of
 
-# what is made here is there in the processes without being sent to them
+# made here, so that forked processes have it without a copy
 Process, SimpleQueue, Value = (
     getattr(get_context("fork"), name) for name in ("Process", "SimpleQueue", "Value")
 )
@@ -147,7 +147,7 @@ METHODS = (
 
 
 class Reduced:
-    """Is pickled as it is told to be."""
+    """Is pickled by a given reduction."""
 
     def __init__(self, *reduced):
         self.reduced = reduced
@@ -237,7 +237,7 @@ def subjects():
 
 
 def hostile(value, owner, bait):
-    """Yield what is put in the place of a value."""
+    """Yield replacements for a value."""
     yield from (None, True, -1, 0, 3, 10**6, 2**31, 2**63, 2**70, 1e308, float("nan"))
     yield from ("", bait, "precomputed", b"x", [], {}, (), (10**6, 10**6), [bait], owner)
     yield from (f_classif, SVC, np.ndarray, GaussianNB(), PCA(2), np.random.RandomState(0))
@@ -279,7 +279,7 @@ def hostile(value, owner, bait):
 
 
 def states_of(value, bait):
-    """Yield what a compiled object's state is changed to, as something to be pickled."""
+    """Yield changed states of a compiled object, ready to be pickled."""
     reduced = value.__reduce__()
     build, arguments, state = (*reduced, None)[:3]
     for number, argument in enumerate(arguments):
@@ -309,7 +309,7 @@ def states_of(value, bait):
 
 
 def is_compiled(value):
-    """Tell whether a value has a state that is its own to read."""
+    """Return whether a value reads its own state."""
     return full_name(type(value)) in FILL or isinstance(
         value, np.random.RandomState | np.random.Generator
     )
@@ -330,7 +330,7 @@ def choose(models):
 
 
 def cases(model, chosen, bait):
-    """Yield (class, attribute) with the model changed meanwhile."""
+    """Yield (class, attribute) while the model is changed."""
     owners = list(objects_of(model))
     for number, name in chosen:
         owner = owners[number]
@@ -357,7 +357,7 @@ def cases(model, chosen, bait):
 
 
 def write(model, path):
-    """Write a model and a card that fits, as somebody would who knows the format."""
+    """Write a model and a matching card, as an attacker who knows the format."""
     file = io.BytesIO()
     try:
         joblib.dump(model, file)
@@ -377,7 +377,7 @@ def write(model, path):
 
 
 class Watch:
-    """What an audit hook has found since it was last asked."""
+    """Findings of an audit hook since the last call."""
 
     def __init__(self, folder):
         self.own = str(folder)
@@ -386,7 +386,7 @@ class Watch:
         sys.addaudithook(self.hook)
 
     def hook(self, event, arguments):
-        """Note what a model has no need of."""
+        """Note events that no model needs."""
         if not self.on:
             return
         if event == "open":
@@ -425,7 +425,7 @@ class Watch:
 
 
 def use(model, X):
-    """Do with a model what its owner would."""
+    """Use a model as its owner would."""
     for name in METHODS:
         attempt(lambda name=name: getattr(model, name)(X))
     for do in (
@@ -444,7 +444,7 @@ def use(model, X):
 
 
 def attempt(do):
-    """Do something; errors are what a broken model may give."""
+    """Run a function; a broken model may raise errors."""
     try:
         return do()
     except TooLong:
@@ -458,12 +458,12 @@ class TooLong(BaseException):
 
 
 def too_long(signum, frame):
-    """Stop what Python can stop."""
+    """Raise after the time limit."""
     raise TooLong
 
 
 def work(numbered, n, every, at, answers, seconds):
-    """Go through the numbers that are given; report at the end."""
+    """Try the states with the given numbers; report at the end."""
     first, last = numbered
     resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, too_long)

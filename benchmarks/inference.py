@@ -1,4 +1,4 @@
-"""How fast the shipped network answers: images a second, and the time to load it.
+"""Measure the shipped network: images per second, and the time to load it.
 
 ``python benchmarks/inference.py``: batches of 1 and 64 images of 48×48, on one thread and
 on all, through ``predict_proba`` (which looks at each image and its mirror image), beside
@@ -25,7 +25,7 @@ print(time.perf_counter() - start)
 
 
 def best_time(functions, rounds, budget=1.0):
-    """Seconds of each function: the least over rounds in which they take turns."""
+    """Return seconds of each function: the shortest of rounds in which they take turns."""
     best = dict.fromkeys(functions, np.inf)
     start = time.perf_counter()
     for done in range(rounds):

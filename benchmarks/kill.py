@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a search: what is lost, and whether it ends the same.
+"""Kill a search with kill -9 at random moments; measure lost work and compare results.
 
 ``python benchmarks/kill.py`` runs a search on synthetic faces by the grid program, with two
 processes. Then it runs it again with an empty store, kills the program and all its
@@ -113,7 +113,7 @@ class Search:
         return len(list((self.folder / "store").glob("*/*.joblib")))
 
     def outcome(self):
-        """Return all that must not depend on how often the search was killed."""
+        """Return the results that must not depend on the number of kills."""
         results = json.loads((self.folder / "report" / "results.json").read_text())
         for name in ("seconds", "fits", "command"):
             del results[name]
@@ -134,7 +134,7 @@ class Search:
 
 
 def kill_often(search, moments, pauses):
-    """Kill a search a little after so many fits are begun; print a table."""
+    """Kill a search shortly after a number of fits has begun; print a table."""
     print(f"{'kill':>4}{'at fit':>8}{'found':>7}{'begun':>7}{'finished':>10}{'lost':>6}")
     begun = lost = 0
     for number, (moment, pause) in enumerate(zip(moments, pauses, strict=True), 1):

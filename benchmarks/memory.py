@@ -27,7 +27,7 @@ def labels(n):
 
 
 def write_images(path, n):
-    """Write made images: stripes whose direction tells the class, under noise."""
+    """Write made images: stripes whose direction is the class, under noise."""
     from ferpipe.io.memmap import ArrayWriter
 
     rng = np.random.default_rng(0)
@@ -72,7 +72,7 @@ WORK = {"linear": linear, "network": network}
 
 
 def measure(name, path):
-    """Do one piece of work and print accuracy, seconds and memory in MB."""
+    """Run one part and print accuracy, seconds and memory in MB."""
     images = np.load(path, mmap_mode="r")
     start = time.perf_counter()
     accuracy = WORK[name](images)

@@ -180,7 +180,7 @@ def read(report):
 
 
 def stratified_score(results):
-    """Return the accuracy on the stratified split beside the primary result, if any."""
+    """Return the accuracy on the stratified split beside the primary result, or nothing."""
     if results["primary"] != "subject_independent" or "stratified" not in results["splits"]:
         return ""
     return mean_spread(results["splits"]["stratified"]["accuracy"])

@@ -1,1 +1,1 @@
-"""What the machine gives: threads, processes, memory, the terminal."""
+"""The machine and the operating system: threads, processes, memory, the terminal."""

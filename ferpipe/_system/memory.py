@@ -1,12 +1,11 @@
-"""What glibc's allocator does with freed memory, for the programs to choose.
+"""Two settings of glibc's allocator for freed memory, one for training, one for servers.
 
-By default glibc hands every large freed block back to the kernel and asks for it
-again at the next training step. On small virtual machines that takes more time than
-the arithmetic: programs that train call :func:`keep_freed_memory`. And it gives each
-thread a heap of its own, in which blocks of all sizes leave holes: a server whose
-threads each read a huge image once would never be small again, and calls
-:func:`share_freed_memory`. Both are called once, before torch is loaded; the library
-never does so by itself.
+By default glibc returns every large freed block to the kernel and requests it again at
+the next training step. On small virtual machines this takes more time than the
+arithmetic, so programs that train call :func:`keep_freed_memory`. glibc also gives each
+thread a heap of its own, which keeps holes of all sizes: a server whose threads each
+read a huge image once would stay large, so it calls :func:`share_freed_memory`. Programs
+call one of them once, before torch is loaded; the library never does.
 """
 
 import ctypes
@@ -24,10 +23,10 @@ _ONE_MEBIBYTE = 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to keep large freed blocks instead of returning them.
+    """Make glibc's allocator keep large freed blocks instead of returning them.
 
-    Call it before large arrays are made. Memory use stays at its peak for the life of
-    the process. Processes started later read the same settings from the environment.
+    Call it before large arrays are made. Memory use stays at its peak until the
+    process ends. Processes started later read the same settings from the environment.
 
     Returns
     -------
@@ -42,7 +41,7 @@ def keep_freed_memory() -> bool:
 
 
 def share_freed_memory() -> bool:
-    """Tell glibc's allocator to let threads share one heap and to return large blocks.
+    """Make glibc's allocator use one heap for all threads and return large blocks.
 
     Call it before threads are started. Memory use follows what is in use.
 

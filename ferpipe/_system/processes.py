@@ -1,4 +1,4 @@
-"""Jobs in several processes, and what happens when one of these is killed."""
+"""Run jobs in several processes, which may be killed."""
 
 import os
 import time
@@ -12,17 +12,17 @@ from joblib import Parallel, delayed
 
 __all__ = ["end_with_parent", "in_processes"]
 
-# seconds between two looks at whether the parent lives
+# seconds between two checks of the parent
 _BETWEEN = 1.0
-# parents that are watched in this process
+# parents that a thread of this process watches
 _WATCHED: set[int] = set()
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process soon after its parent has ended, however that came.
+    """End this process soon after its parent has ended for any reason.
 
-    A killed parent cannot stop its children: they would go on with work that nobody
-    waits for.
+    A killed parent cannot stop its children: they would continue work whose result
+    nobody reads.
 
     Parameters
     ----------
@@ -54,15 +54,15 @@ def _call(
 
 
 def in_processes(jobs: Iterable, *, n_jobs: int) -> list[Any]:
-    """Do jobs, so many at a time, and once more if a process is killed.
+    """Run jobs in parallel, and once more if a process is killed.
 
     Parameters
     ----------
     jobs : iterable
-        Calls, each made by ``joblib.delayed``. What a job has kept in a store it finds
-        again if it is done once more.
+        Calls, each made by ``joblib.delayed``. A job that runs again finds the results that
+        it has put into a store.
     n_jobs : int
-        Processes; the jobs are done in this one if it is 1.
+        Number of processes; 1 runs the jobs in this process.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def in_processes(jobs: Iterable, *, n_jobs: int) -> list[Any]:
 
     Notes
     -----
-    Processes end by themselves when this one is killed.
+    The processes end when this one is killed.
     """
     jobs = [delayed(_call)(os.getpid(), *job) for job in jobs]
     try:

@@ -1,7 +1,7 @@
-"""What programs print: names as text, whatever they hold and whatever the terminal takes.
+"""Print names from outside safely: escape what could control the terminal.
 
-Names come from files of strangers: of classes, images, steps. Escape sequences in them
-could rename the window, hide lines or write others in their place.
+Names of classes, images and steps come from files of other people. Escape sequences in them
+could rename the window, hide lines or write over them.
 """
 
 import re
@@ -22,7 +22,7 @@ _CONTROL = re.compile(f"{_UNSAFE.pattern[:-1]}\t\n\r]")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Write control characters and what turns the direction of text as escapes.
+    r"""Escape control characters and characters that change the direction of text.
 
     Parameters
     ----------
@@ -52,10 +52,10 @@ def error_line(error: object) -> None:
 
 @contextmanager
 def careful_output() -> Iterator[None]:
-    """Escape what is printed meanwhile and cannot or must not reach the terminal.
+    """Escape unsafe characters in everything that is printed inside a block.
 
-    Control characters are escaped, and so is what the encoding of the output lacks: a
-    program neither lets a name steer the terminal nor fails for want of a letter.
+    It escapes control characters, which could control the terminal, and characters that
+    the encoding of the output lacks, which would raise an error.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
@@ -68,7 +68,7 @@ def careful_output() -> Iterator[None]:
 
 
 class _Careful:
-    """A text file that escapes what it is given."""
+    """A text file that escapes unsafe characters."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -80,7 +80,7 @@ class _Careful:
         return iter(self._stream)
 
     def write(self, text: str) -> int:
-        """Write a text; what it returns counts the text as it was given."""
+        """Write a text; return its length before it was escaped."""
         safe = printable(text, lines=True)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         self._stream.write(safe.encode(encoding, "backslashreplace").decode(encoding))

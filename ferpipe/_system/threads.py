@@ -1,4 +1,4 @@
-"""How many threads and processes, and what a forked process must do before it computes."""
+"""Count cores, limit threads, and make forked processes safe to compute in."""
 
 import os
 import sys
@@ -11,8 +11,8 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 __all__ = ["at_most", "guard_forks", "n_cores", "threads_for"]
 
-# Values of a batch from which on a second thread pays: a face of 96 x 96 pixels and eight
-# of 48 x 48 have fewer.
+# A second thread pays for batches of at least so many values: one face of 96 x 96 pixels
+# and eight of 48 x 48 have fewer.
 _LARGE = 1 << 15
 
 
@@ -22,20 +22,20 @@ def n_cores() -> int:
     Returns
     -------
     n_cores : int
-        The least of what the machine has, what the process is bound to
-        (``sched_getaffinity``), what its container is given (quotas of cgroup v1 and v2,
-        rounded up) and the environment variable ``LOKY_MAX_CPU_COUNT``; at least 1.
+        The smallest of the cores of the machine, those that the process is bound to
+        (``sched_getaffinity``), the quota of its container (cgroup v1 and v2, rounded up)
+        and the environment variable ``LOKY_MAX_CPU_COUNT``; at least 1.
     """
     return joblib.cpu_count()
 
 
 def threads_for(n_processes: int = 1) -> int:
-    """Count the threads for each of some processes that run beside each other.
+    """Count the threads for each of several parallel processes.
 
     Parameters
     ----------
     n_processes : int, default=1
-        Processes.
+        Number of processes.
 
     Returns
     -------
@@ -51,18 +51,18 @@ def threads_for(n_processes: int = 1) -> int:
 
 @contextmanager
 def at_most(n_threads: int | None = None, *, n_values: int = 0) -> Iterator[None]:
-    """Let OpenMP, and so torch, use few threads inside a block.
+    """Limit the threads of OpenMP, and so of torch, inside a block.
 
-    Only the calling thread is limited: others that compute meanwhile keep theirs, and
-    nothing has to be restored in an order.
+    The limit holds for the calling thread only: other threads that compute at the same
+    time keep theirs, so blocks may end in any order.
 
     Parameters
     ----------
     n_threads : int, default=None
-        The limit. None means 1 for small batches, as threads wait for each other longer
-        than such a batch takes, and :func:`n_cores` for others.
+        The limit. None means 1 for small batches, for which threads wait longer for each
+        other than they compute, and :func:`n_cores` for others.
     n_values : int, default=0
-        Values of the batch.
+        Number of values in the batch.
     """
     if n_threads is None:
         n_threads = 1 if n_values < _LARGE else n_cores()
@@ -77,7 +77,7 @@ def at_most(n_threads: int | None = None, *, n_values: int = 0) -> Iterator[None
 
 @cache
 def _openmp(with_torch: bool) -> ThreadpoolController:
-    """Find the OpenMP libraries that are loaded, anew when torch brought its own."""
+    """Find the loaded OpenMP libraries, again after torch has loaded its own."""
     return ThreadpoolController().select(user_api="openmp")
 
 
@@ -85,9 +85,9 @@ def _openmp(with_torch: bool) -> ThreadpoolController:
 def guard_forks() -> None:
     """Make processes that are forked from this one compute in one thread.
 
-    A forked process has none of its parent's threads, but its OpenMP libraries count on
-    them: the first parallel loop would wait for ever. With one thread there is none. It
-    is called wherever torch or a model is put to use, and does something once.
+    A forked process has none of its parent's threads, but its OpenMP libraries expect
+    them: the first parallel loop would wait for ever. With one thread there is no such
+    loop. Every module that uses torch or a model calls this; only the first call acts.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_compute_in_one_thread)

@@ -46,8 +46,8 @@ def load_afew(
     usage : {"Train", "Val"} or None, default=None
         Load one of the official splits only. The labels of the test clips are not public.
     every : float, default=None
-        Keep one frame in so many seconds, such as the 0.3 of [2]_; None keeps all. A clip
-        of two seconds, 720 x 576 in gray, takes 20 MB with all its frames.
+        Seconds between the frames that are kept, such as 0.3 as in [2]_; None keeps all. A
+        clip of two seconds, 720 x 576 in gray, takes 20 MB with all its frames.
     gray : bool, default=True
         Turn colors into gray; otherwise frames are RGB.
     on_error : {"raise", "warn"}, default="raise"
@@ -60,7 +60,7 @@ def load_afew(
     bunch : Bunch or (data, target)
         ``data`` : list of ndarray of shape (T_i, h_i, w_i) or (T_i, h_i, w_i, 3), uint8.
         ``target`` : ndarray of shape (n,), canonical names.
-        ``groups`` : None; the names of the clips do not tell film or actor.
+        ``groups`` : None; the names of the clips identify neither film nor actor.
         ``usage`` : ndarray of shape (n,), the official split of each clip.
         ``filenames``, ``target_names``, ``kind``, ``synthetic``, ``DESCR``.
 
@@ -123,7 +123,7 @@ def _find_clips(folder: Path, split: str) -> tuple[list[tuple[Path, str, str]], 
             "The parameter usage chooses one split."
         )
     samples, unexpected = [], []
-    # other folders, such as those of faces that were cut out, are passed over
+    # other folders, such as those of face crops, are ignored
     for word in _CLASSES:
         class_folder = split_folder / word
         if not class_folder.is_dir():

@@ -1,4 +1,4 @@
-"""What every loader returns: one layout of the Bunch."""
+"""The Bunch that every loader returns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,22 +23,22 @@ def as_bunch(
     return_X_y: bool = False,
     **extra: Any,
 ) -> Any:
-    """Lay out a data set as all loaders return it: the way in for data of your own.
+    """Make the Bunch that all loaders return, also from data of your own.
 
     Parameters
     ----------
     data : ndarray or list of ndarray
         Images or sequences.
     target : sequence of str, ndarray of shape (n, k), or None
-        Label of each sample. With ``target_names``, a column of 0 and 1 a name says which
-        of them apply. None where labels are not known.
+        Label of each sample. With ``target_names``, one column of 0 and 1 per name marks
+        the names that apply. None where labels are not known.
     kind : {"images", "sequences"}
-        What a sample is.
+        The kind of one sample.
     groups : sequence of str, default=None
         Subject of each sample, where subjects are known.
     population : str, default=None
-        From which people the subjects come: in data sets of one population, the same name
-        is the same person. None if no other data set has them.
+        Name of the group of people that the subjects belong to: in data sets of one
+        population, the same name is the same person. None if no other data set has them.
     filenames : list, default=None
         The file of each sample, or the list of the files of its frames; None for data
         that has none.
@@ -47,7 +47,7 @@ def as_bunch(
     description : str, default="data of your own"
         Its first line is a title.
     synthetic : bool, default=False
-        Whether the faces were drawn.
+        Whether the faces are synthetic.
     return_X_y : bool, default=False
         Return ``(data, target)`` only.
     **extra : object

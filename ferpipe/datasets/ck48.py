@@ -48,7 +48,7 @@ def load_ck48(
         6 is without contempt, 5 is also without disgust; a list names the classes.
     as_sequences : bool, default=True
         One sample is a sequence of frames; otherwise it is a single frame. Frames of one
-        sequence look alike: keep them on one side of every split (``sequences``).
+        sequence are similar: keep them on one side of every split (``sequences``).
     on_error : {"raise", "warn"}, default="raise"
         "warn" leaves out samples with a broken file, if they are few, and names them.
     return_X_y : bool, default=False

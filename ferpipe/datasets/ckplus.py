@@ -54,7 +54,7 @@ def load_ckplus(
     on_error: str = "raise",
     return_X_y: bool = False,
 ) -> Any:
-    """Load CK+, the Extended Cohn-Kanade set, in the layout in which it is given out.
+    """Load CK+, the Extended Cohn-Kanade set, in the layout of its distribution.
 
     A sequence begins with a neutral face and ends at the peak of the expression.
 
@@ -65,7 +65,7 @@ def load_ckplus(
         holds it as ``CK+``; ``~`` and ``$NAME`` are resolved.
     target : {"emotion", "action_units"}, default="emotion"
         "emotion" takes the sequences with an emotion label; "action_units" takes those
-        with a FACS file, and the target says of each action unit whether it is there.
+        with a FACS file, and the target marks the action units that are present.
     classes : {8, 7, 6, 5} or list of str, default=7
         For emotions. 7 is all but neutral, 6 is without contempt, 5 is also without
         disgust, 8 is all; a list names the classes. With neutral, each sequence gives two
@@ -77,7 +77,7 @@ def load_ckplus(
         CK+ take about 3 GB of memory in gray.
     as_sequences : bool, default=True
         One sample is a sequence of frames; otherwise it is a single frame. Frames of one
-        sequence look alike: keep them on one side of every split (``sequences``).
+        sequence are similar: keep them on one side of every split (``sequences``).
     landmarks : bool, default=False
         Read the 68 points of each frame too.
     gray : bool, default=True
@@ -101,7 +101,7 @@ def load_ckplus(
         ``sequences`` : ndarray of shape (n,), such as ``"S005_001"``.
         ``landmarks`` : list of ndarray of shape (T_i, 68, 2), or ndarray of shape
         (n, 68, 2) for single frames, float64, x and y in pixels as the files have them;
-        None when not asked for.
+        None without ``landmarks``.
         ``filenames`` : list of the files of each sample.
         ``kind``, ``synthetic``, ``DESCR``.
 

@@ -124,7 +124,7 @@ def load_emotic(
         except (ValueError, KeyError, TypeError) as error:
             unexpected.append(f"{file}: {split}: {_name(entry)}: {_reason(error)}")
     if not people:
-        raise ValueError(f"{file}: nobody is annotated in it. Expected: {_LAYOUT}.")
+        raise ValueError(f"{file}: it annotates no person. Expected: {_LAYOUT}.")
     samples = [person for person in people if person["expression"]]
     n_without_expression = len(people) - len(samples)
     values = read_samples(
@@ -182,7 +182,8 @@ def emotic_expression(categories: Iterable[str]) -> str:
     name : str
         Of anger, disgust, fear, happiness, sadness and surprise the one that most of the
         categories stand for; without any of the six it is neutral, if a category stands
-        for that. Empty where none stands for anything, or two are equally frequent.
+        for that. Empty if no category stands for an expression, or two are equally
+        frequent.
 
     Raises
     ------
@@ -265,7 +266,7 @@ def _people(entry: Any, photographs: Path, split: str) -> list[dict[str, Any]]:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """Undo that scipy turns a list of one into what it holds."""
+    """Return a list; scipy replaces a list of one by its entry."""
     return list(value) if isinstance(value, list | np.ndarray) else [value]
 
 
@@ -280,7 +281,7 @@ def _reason(error: Exception) -> str:
 
 
 def _cut(person: dict[str, Any], gray: bool) -> tuple[NDArray[np.uint8], list[int]]:
-    """Return the person's part of the photograph, and where it lies."""
+    """Return the person's part of the photograph and its box."""
     image = read_image(person["file"], gray=gray)
     height, width = image.shape[:2]
     x0, y0, x1, y1 = person["box"]

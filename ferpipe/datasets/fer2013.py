@@ -28,7 +28,7 @@ _USAGES = ("Training", "PublicTest", "PrivateTest")
 _NAMES = ("fer2013.csv", "fer2013.csv.gz")
 # a row of 2304 numbers takes at most 10,000 characters
 _LONGEST_LINE = 100_000
-# faces shrink to a third: a file beyond this text that shrank to a hundredth holds none
+# faces compress to a third: a larger text that compressed to a hundredth holds no faces
 _LARGEST_TEXT = 2**28
 _LARGEST_RATIO = 100
 
@@ -43,8 +43,8 @@ def load_fer2013(
 ) -> Any:
     """Load FER2013, faces from an image search in seven classes.
 
-    The file is parsed once; later calls take the result from the store, as long as the
-    file does not change.
+    The first call parses the file; later calls read the result from the store until the
+    file changes.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def load_fer2013(
         majority are left out.
     lazy : bool, default=False
         Map the images into memory from a file of the cache, which is written at first;
-        for a file of this format that is larger than memory (FER2013 takes 83 MB).
+        for files of this format that are larger than memory (FER2013 takes 83 MB).
     return_X_y : bool, default=False
         Return ``(data, target)`` only.
 
@@ -149,8 +149,8 @@ def ferplus_majority(votes: ArrayLike) -> NDArray[np.str_]:
 
     Notes
     -----
-    The rule of Barsoum et al. (ICMI 2016): votes that stand alone are dropped as
-    mistakes; the winner then needs more than half of the rest, so that there are no ties.
+    The rule of Barsoum et al. (ICMI 2016): single votes are dropped as mistakes;
+    the winner then needs more than half of the rest, so that there are no ties.
 
     Examples
     --------
@@ -220,7 +220,7 @@ def _parse_into(file: Path, append: Callable[..., None]) -> dict[str, NDArray[An
 def _parse_rows(file: Path, append: Callable[..., None]) -> tuple[list[int], list[str]]:
     codes, usages = [], []
     with _open_text(file) as text, warnings.catch_warnings():
-        # Older numpy only warns when a text goes on with something else than numbers.
+        # Older numpy only warns if a text continues with something else than numbers.
         warnings.simplefilter("error", DeprecationWarning)
         rows = csv.reader(_lines(text, file))
         header = [name.strip() for name in next(rows, [])]
@@ -333,11 +333,11 @@ def _read_votes(
         votes = np.array([row[2:] for row in rows], dtype=np.uint8)
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"{votes_file}: {error}; ten whole numbers a row expected."
+            f"{votes_file}: {error}; ten whole numbers per row expected."
         ) from error
     if votes.shape != (len(rows), len(FERPLUS_VOTES)):
         raise ValueError(
-            f"{votes_file}: the rows have {votes.shape[1]} votes; ten whole numbers a row "
-            "expected."
+            f"{votes_file}: the rows have {votes.shape[1]} votes; ten whole numbers per "
+            "row expected."
         )
     return votes

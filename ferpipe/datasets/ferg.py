@@ -1,4 +1,4 @@
-"""FERG-DB and FERG-3D-DB: drawn characters with seven expressions."""
+"""FERG-DB and FERG-3D-DB: cartoon characters with seven expressions."""
 
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,12 @@ def load_ferg(
 ) -> Any:
     """Load FERG-DB, or FERG-3D-DB in the same layout.
 
-    A fold by groups leaves characters out, which is what a score on drawings is about:
-    images of one character hardly differ.
+    Split by groups, so that characters are left out: images of one character hardly differ.
 
     Parameters
     ----------
     path : str or path
-        The folder that holds one folder a character, or one that holds it as
+        The folder that holds one folder per character, or one that holds it as
         ``FERG_DB_256``; ``~`` and ``$NAME`` are resolved.
     size : int or (int, int), default=None
         Scale every image to this height and width, in pixels. All of FERG-DB takes 3.7 GB
@@ -105,9 +104,9 @@ def load_ferg(
         filenames=[str(file) for file in filenames],
         description=(
             f"{folder.name}, {len(set(target))} classes\n\nRendered faces of "
-            f"{len(set(groups))} drawn characters (Aneja et al. 2016, 2018). A score on "
-            "drawings says little about real faces. Non-commercial research, on request "
-            "only."
+            f"{len(set(groups))} cartoon characters (Aneja et al. 2016, 2018). A score on "
+            "drawings does not carry over to real faces. Non-commercial research, on "
+            "request only."
         ),
         synthetic=True,
         return_X_y=return_X_y,

@@ -1,4 +1,4 @@
-"""Features that py-feat wrote: Fex csv files, one row a face."""
+"""Features that py-feat wrote: Fex csv files, one row per face."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ def load_fex_csv(
         known. ``~`` and ``$NAME`` are resolved. A file that holds several ``input`` (videos
         or images) gives a sequence for each.
     columns : str or list of str, default="AU*"
-        The columns to take, where ``*`` stands for anything: ``"AU*"`` are action units (0
+        The columns to take, where ``*`` matches anything: ``"AU*"`` are action units (0
         to 1), ``["Pitch", "Roll", "Yaw"]`` the head (degrees; radians from py-feat 0.7 on),
         ``["x_*", "y_*"]`` the 68 points.
     groups : str, default=None

@@ -1,4 +1,4 @@
-"""Find the files of a data set and read them; say which ones are wrong."""
+"""Find the files of a data set, read them, and report the wrong ones."""
 
 import os
 import re
@@ -60,7 +60,7 @@ def existing_path(path: Path | str, layout: str) -> Path:
             f"set: export {name}=FOLDER, or give the path itself."
         )
     if not resolved.exists():
-        # not what a variable holds: a file from a stranger may name any
+        # without the value of a variable: an experiment file may name any
         raise FileNotFoundError(f"{path}: no such file or folder. Expected: {layout}.")
     return resolved
 
@@ -132,17 +132,17 @@ def read_samples(
     Parameters
     ----------
     samples : list
-        One entry a sample, as ``read`` takes it.
+        One entry per sample, as ``read`` takes it.
     labels : list of str
         Class of each sample.
     read : callable
         Reads a sample; raises ValueError or OSError naming the file.
     unexpected : list of str
-        Messages on files that do not belong there.
+        Messages about files that do not belong there.
     layout : str
         What is expected, for messages.
     on_error : {"raise", "warn"}
-        "warn" leaves out the samples that cannot be read, and says so.
+        "warn" leaves out the samples that cannot be read, and names them.
 
     Returns
     -------
@@ -179,14 +179,14 @@ def read_samples(
 def columns_read(
     values: Iterable[Any], samples: Iterable[tuple[Any, ...]]
 ) -> list[list[Any]]:
-    """Put what was read beside what is known of its sample; leave out what was not read.
+    """Join the values that could be read with the facts of their samples.
 
     Parameters
     ----------
     values : list
         As :func:`read_samples` returns them.
     samples : list of tuple
-        What is known of each sample.
+        Facts of each sample.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def read_images(
     lazy: bool = False,
     settings: tuple[Any, ...] = (),
 ) -> tuple[Any, list[int]]:
-    """Read one image a file, into memory or into one file that is mapped.
+    """Read one image per file, into memory or into one file that is mapped.
 
     Parameters
     ----------
@@ -227,14 +227,14 @@ def read_images(
         Write the images to a file of the cache, see :func:`ferpipe.io.memmap.map_images`;
         they must have one size then.
     settings : tuple, default=()
-        What the images depend on beside the files; only with ``lazy``.
+        Settings that the images depend on beside the files; only with ``lazy``.
 
     Returns
     -------
     images : ndarray of shape (n, h, w) or (n, h, w, 3), uint8, or list of such images
         A list when they differ in size; a memory map with ``lazy``.
     places : list of int
-        Which files they are; those that cannot be read are left out.
+        Indices of their files; those that cannot be read are left out.
 
     Raises
     ------
@@ -298,7 +298,7 @@ def _report(problems: Sequence[str], n_samples: int, layout: str, on_error: str)
 
 
 def file_state(file: Path) -> tuple[int, int, int, int]:
-    """Return by which a file is known again: size, times, place on the disk."""
+    """Return the state that identifies a file: size, times, place on the disk."""
     # a file that was replaced may have the size and time of the one before
     status = file.stat()
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

@@ -43,7 +43,7 @@ def load_image_folder(
     on_error: str = "raise",
     return_X_y: bool = False,
 ) -> Any:
-    r"""Load images from one folder a class.
+    r"""Load images from one folder per class.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def load_sequence_folder(
     on_error: str = "raise",
     return_X_y: bool = False,
 ) -> Any:
-    """Load clips, as folders of frames or as videos, from one folder a class.
+    """Load clips, as folders of frames or as videos, from one folder per class.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def _as_bunch(
         population=population,
         filenames=[str(file) for file in files],
         description=(
-            f"{folder.name}, {len(data)} {kind} in folders\n\nOne folder a class."
+            f"{folder.name}, {len(data)} {kind} in folders\n\nOne folder per class."
         ),
         return_X_y=return_X_y,
         **extra,

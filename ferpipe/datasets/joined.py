@@ -1,4 +1,4 @@
-"""Several data sets as one, with the classes that all of them have."""
+"""Join data sets into one, with the classes that all of them have."""
 
 import itertools
 import warnings
@@ -35,9 +35,9 @@ def join_data_sets(
         (whether any of them is) and ``DESCR`` as every loader returns them. Samples of
         classes that not all of the data sets have are left out.
         ``groups`` : ndarray of shape (n,), such as ``"Cohn-Kanade/S010"``: population and
-        subject, so that people whom several data sets show are one group; a data set
-        without a population takes its own name instead. None if one of the data sets does
-        not know its subjects.
+        subject, so that a person in several data sets is one group; a data set
+        without a population uses its own name instead. None if one of the data sets has no
+        subjects.
         ``sequences`` : ndarray of shape (n,), named in the same way, where one of the data
         sets has them; a sample of another is a sequence of its own.
         ``data_set`` : ndarray of shape (n,), the name of the data set of each sample.
@@ -51,8 +51,8 @@ def join_data_sets(
     Warns
     -----
     UserWarning
-        If data sets that do not declare their population name the same subjects: they are
-        taken for different people.
+        If data sets that do not declare their population name the same subjects: they
+        count as different people.
     """
     if len(bunches) < 2:
         raise ValueError(f"at least two data sets can be joined, got {len(bunches)}.")
@@ -119,7 +119,7 @@ def join_data_sets(
 
 
 def _full(name: str, bunch: Bunch, key: str, place: Any) -> str:
-    """Name a subject or a sequence as no other data set names one by chance."""
+    """Return a name of a subject or sequence that is unique among the data sets."""
     if bunch.get("data_set") is not None:
         # a joined data set has such names already
         return str(bunch[key][place])

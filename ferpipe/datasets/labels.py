@@ -1,4 +1,4 @@
-"""Canonical names of expressions, and the words and codes of the data sets for them."""
+"""Canonical names of expressions, and the words and codes that data sets use for them."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -100,7 +100,7 @@ def canonical_label(word: str) -> str:
 
 
 def select_classes(classes: int | Sequence[str]) -> tuple[str, ...]:
-    """Return the canonical names that a ``classes`` parameter stands for.
+    """Return the canonical names for a ``classes`` parameter.
 
     Parameters
     ----------
@@ -150,9 +150,9 @@ def nearest_words(word: object, known: Iterable[str]) -> str:
     Parameters
     ----------
     word : str
-        What was found.
+        The unknown word.
     known : iterable of str
-        What would have been right.
+        The known words.
 
     Returns
     -------

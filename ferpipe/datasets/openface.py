@@ -1,4 +1,4 @@
-"""Features that OpenFace 2 wrote: one csv file a video, one row a frame."""
+"""Features that OpenFace 2 wrote: one csv file per video, one row per frame."""
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
@@ -38,7 +38,7 @@ def load_openface_csv(
     on_error: str = "raise",
     return_X_y: bool = False,
 ) -> Any:
-    r"""Load what OpenFace 2 measured on videos, as sequences of features.
+    r"""Load the features that OpenFace 2 measured on videos, as sequences.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def load_openface_csv(
         Holds a folder for each class with a csv file for each clip; or one csv file, whose
         label is not known. ``~`` and ``$NAME`` are resolved.
     columns : str or list of str, default="AU*_r"
-        The columns to take, where ``*`` stands for anything: ``"AU*_r"`` are intensities of
+        The columns to take, where ``*`` matches anything: ``"AU*_r"`` are intensities of
         action units (0 to 5), ``"AU*_c"`` their presence, ``["pose_R*", "gaze_*"]`` head
         and gaze.
     groups : str, default=None
@@ -106,7 +106,7 @@ def load_csv_features(
     on_error: str,
     return_X_y: bool,
 ) -> Any:
-    """Load csv files of features from one folder a class, or one such file.
+    """Load csv files of features from one folder per class, or one such file.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def read_csv(file: Path, required: Sequence[str]) -> "pd.DataFrame":
 def face_rows(
     table: "pd.DataFrame", name: str, columns: str | Sequence[str]
 ) -> tuple[NDArray[np.int_], NDArray[np.float64], list[str]]:
-    """Take the features of the frames that show a face.
+    """Return the features of the frames that show a face.
 
     Parameters
     ----------

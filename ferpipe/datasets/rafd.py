@@ -1,4 +1,4 @@
-"""RaFD: posed expressions seen from five angles, with three directions of gaze."""
+"""RaFD: posed expressions from five angles, with three directions of gaze."""
 
 import re
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""What a data set holds, in a few lines of text."""
+"""Summarize a data set in a few lines of text."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ def summary(bunch: Bunch) -> str:
     Returns
     -------
     text : str
-        Counts a class, a subject and an official split, sizes of images, lengths of
-        sequences, and how many groups of samples are exactly alike, within and across
+        Counts per class, subject and official split, sizes of images, lengths of
+        sequences, and the number of groups of identical samples, within and across
         splits.
 
     Examples
@@ -64,7 +64,7 @@ def summary(bunch: Bunch) -> str:
 
 
 def _count_labels(bunch: Bunch, chosen: Any = slice(None)) -> Counter[str]:
-    """Count samples a class; of several that apply to a sample, each counts."""
+    """Count samples per class; a sample with several classes counts for each."""
     if bunch.target is None:
         return Counter({"not known": len(bunch.data)})
     target = bunch.target[chosen]

@@ -88,10 +88,10 @@ def make_expression_sequences(
     random_state: Any = None,
     return_X_y: bool = False,
 ) -> Any:
-    """Draw sequences of gray faces that move from nearly neutral to an expression.
+    """Render sequences of gray faces that move from nearly neutral to an expression.
 
-    The faces are those of the wireframe that ships, framed as in FER2013. The expression
-    of a sequence is drawn from the action-unit table of [1]_, with its alternatives
+    The faces are renderings of the wireframe that ships, framed as in FER2013. The
+    action units of a sequence are sampled from the table of [1]_ with its alternatives
     (disgust is AU9 or AU10). Persons, poses, light, background, blur and noise vary. A
     subject keeps its shape, skin and hair over its five or six sequences.
 
@@ -100,7 +100,7 @@ def make_expression_sequences(
     n_sequences : int, default=240
         Number of sequences; classes are equally frequent.
     n_frames : int, default=3
-        Frames a sequence. The last one shows the peak.
+        Frames per sequence. The last one shows the peak.
     size : int, default=48
         Width and height of a frame, in pixels, at least 24.
     classes : {7, 6, 5} or list of str, default=7
@@ -118,8 +118,8 @@ def make_expression_sequences(
         ``target`` : ndarray of shape (n_sequences,), canonical names.
         ``groups`` : ndarray of shape (n_sequences,), subjects such as ``"P007"``.
         ``parameters`` : list of ndarray of shape (n_frames, 85), the true parameters of the
-        wireframe, in pixels of the frames: what CandideFitter estimates.
-        ``parameter_names`` : list of str, of pose, sigma and alpha.
+        wireframe, in pixels of the frames, as CandideFitter estimates them.
+        ``parameter_names`` : list of str, of head pose, shape and expression.
         ``target_names``, ``filenames`` (None), ``kind``, ``synthetic`` (True), ``DESCR``.
 
     Raises
@@ -133,12 +133,12 @@ def make_expression_sequences(
     -----
     All action units of a sequence follow one curve, ``start + (1 - start) s(t)``, with
     s rising smoothly (3 t² - 2 t³) from 0 at the first to 1 at the last frame. ``start``
-    is drawn from 0 to 0.4: as with the last frames of CK+ sequences, the onset may
-    already be under way. A single frame shows the peak.
+    is sampled from 0 to 0.4: as in the last frames of CK+ sequences, the expression
+    may have begun before. A single frame shows the peak.
 
     The table's intensities, A to E, are parameters of 0.25 to 1.25. Action units of both
     sides of the face are equally strong, but for one-sided contempt. AU25 and AU43 also
-    occur at low intensity, without meaning. Shapes are drawn from the wireframe's prior;
+    occur at low intensity, without meaning. Shapes are sampled from the wireframe's prior;
     all other units are 0.
 
     References
@@ -157,8 +157,8 @@ def make_expression_sequences(
     names = select_classes(classes)
     if "neutral" in names:
         raise ValueError(
-            "classes names 'neutral', but drawn sequences move to an expression; choose "
-            f"among {', '.join(_EXPRESSIONS)}."
+            "classes names 'neutral', but synthetic sequences move to an expression; "
+            f"choose among {', '.join(_EXPRESSIONS)}."
         )
     _check_integer("n_sequences", n_sequences, len(names))
     _check_integer("n_frames", n_frames, 1)
@@ -197,9 +197,9 @@ def make_expression_sequences(
         filenames=None,
         description=(
             f"Synthetic faces, {n_sequences} sequences of {n_frames} frames, "
-            f"{size} x {size}, {len(names)} classes\n\nDrawn from the action-unit table of "
-            "CK+; persons, poses, light, blur and noise vary. A score on these drawings "
-            "says nothing about real faces."
+            f"{size} x {size}, {len(names)} classes\n\nSampled from the action-unit table "
+            "of CK+; persons, poses, light, blur and noise vary. A score on synthetic "
+            "faces does not carry over to real ones."
         ),
         synthetic=True,
         return_X_y=return_X_y,
@@ -218,7 +218,7 @@ def _check_integer(name: str, value: Any, lowest: int) -> None:
 def _sample_shapes(
     rng: np.random.RandomState, prior: Any, n_shape: int, n: int
 ) -> NDArray[np.float64]:
-    """Draw persons (n, n_shape)."""
+    """Sample shape parameters (n, n_shape)."""
     root = np.linalg.cholesky(prior.covariance[:n_shape, :n_shape])
     return prior.mean[:n_shape] + rng.standard_normal((n, n_shape)) @ root.T
 
@@ -226,7 +226,7 @@ def _sample_shapes(
 def _sample_appearances(
     rng: np.random.Generator, subjects: NDArray[np.intp], size: int
 ) -> list[Appearance]:
-    """Draw an appearance for each sequence; the subjects look as they do."""
+    """Sample an appearance for each sequence; a subject keeps its skin and hair."""
     looks: list[Appearance] = []
     for index, subject in enumerate(subjects):
         known = index > 0 and subjects[index - 1] == subject

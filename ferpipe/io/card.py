@@ -30,14 +30,14 @@ _LARGEST = 2**24
 _DEEPEST = 20
 _LONGEST_SHAPE = 8
 _LARGEST_NUMBER = 1e300
-# what terminals and pages would obey: control characters, turns of the direction of reading
+# characters that control terminals and pages, or change the direction of text
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def card_path(path: Path | str) -> Path:
-    """Return where the card of a model file stands."""
+    """Return the path of the card of a model file."""
     return Path(path).with_suffix(".json")
 
 
@@ -52,21 +52,21 @@ def read_card(path: Path | str) -> dict[str, Any]:
     Returns
     -------
     card : dict
-        As :func:`check_card` leaves it.
+        Its fields, checked by :func:`check_card`.
 
     Raises
     ------
     FileNotFoundError
         If the card is missing.
     ValueError
-        If it is no card, or a field is wrong; the message names file and field.
+        If the file is no card, or a field is wrong; the message names file and field.
     """
     file = card_path(path)
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: the card of this model is missing. ferpipe.save writes both "
             "files; keep them together. (joblib.load reads a file without one, and runs "
-            "whatever code is in it.)"
+            "any code that is in it.)"
         )
     if file.stat().st_size > _LARGEST:
         raise ValueError(f"{file}: this is not the card of a model: it is too large.")
@@ -89,25 +89,25 @@ def read_card(path: Path | str) -> dict[str, Any]:
 
 
 def is_card(content: Any) -> bool:
-    """Tell whether JSON is the card of a model, of whatever format.
+    """Return whether JSON is the card of a model, in any format.
 
     Parameters
     ----------
     content : object
-        What JSON held.
+        Parsed JSON.
     """
     return isinstance(content, dict) and {"format", "sha256", "versions"} <= set(content)
 
 
 def check_card(card: Any) -> None:
-    """Refuse a card of which a field is not what it should be.
+    """Check the fields of a card.
 
     Parameters
     ----------
     card : dict
         The card. ``format``, ``classes``, ``input``, ``versions`` and ``sha256`` must be
         there; ``model``, ``data``, ``protocol``, ``scores``, ``crop_template``, ``trusted``
-        and ``notes`` may be; others are checked for what no JSON should hold.
+        and ``notes`` are optional; other fields may hold any plain JSON.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def _version(name: str) -> str | None:
 
 
 def plain_text(text: str) -> str:
-    """Replace what a terminal or a page would obey by the sign for an unknown character.
+    """Replace characters that control terminals or pages by the replacement character.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def _check_plain(value: Any, place: str, depth: int = 0) -> None:
     elif isinstance(value, bool) or value is None:
         return
     elif not isinstance(value, int | float):
-        raise ValueError(f"{place} holds {type(value).__name__}, which JSON has not.")
+        raise ValueError(f"{place} holds {type(value).__name__}, which JSON does not have.")
     elif not abs(value) <= _LARGEST_NUMBER:
         raise ValueError(f"{place} holds a number that is NaN, infinite or too large.")
 

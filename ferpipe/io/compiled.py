@@ -1,10 +1,10 @@
-"""What compiled code would follow out of memory, checked before it gets there.
+"""Check the states that compiled code of a model reads without checks of its own.
 
-Trees, support vectors and neighbors are read by compiled code that trusts its own fit: a
-child that lies before its parent is an endless loop, a column that is not there a place in
-foreign memory. :data:`FILL` puts a state from a file into compiled objects,
-:func:`check_learned` compares what estimators have learned with what compiled code takes
-for granted.
+Compiled code reads trees, support vectors and neighbors and relies on its own fit: a
+child before its parent makes an endless loop, a missing column makes it read foreign
+memory. :data:`FILL` puts a state from a file into compiled objects,
+:func:`check_learned` checks the learned attributes of estimators for what compiled code
+relies on.
 """
 
 from numbers import Integral
@@ -19,7 +19,7 @@ __all__ = ["FILL", "Broken", "check_learned", "check_random", "full_name"]
 
 
 class Broken(ValueError):
-    """A state that compiled code cannot take."""
+    """A state that compiled code would misread."""
 
 
 def full_name(kind: Any) -> str:
@@ -100,17 +100,17 @@ FILL = {
 
 
 def check_random(source: Any) -> None:
-    """Refuse a source of random numbers that would read beyond its own.
+    """Refuse a source of random numbers that would read beyond its own memory.
 
     Parameters
     ----------
     source : RandomState, Generator or BitGenerator
-        That has got its state.
+        After its state was set.
 
     Raises
     ------
     Broken
-        If it would.
+        If the state is unsafe.
     """
     if isinstance(source, np.random.RandomState):
         state: Any = source.get_state(legacy=False)
@@ -122,11 +122,11 @@ def check_random(source: Any) -> None:
     _need(0 <= place <= 624, "a source of random numbers")
 
 
-# What estimators have learned
+# Learned attributes of estimators
 
 
 def check_learned(made: Any) -> None:
-    """Refuse what an estimator has learned, if compiled code would go astray in it.
+    """Check the learned attributes of an estimator that compiled code reads.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def check_learned(made: Any) -> None:
     Raises
     ------
     Broken
-        If it would.
+        If the state is unsafe.
     """
     if sparse.issparse(made):
         _check_sparse(made)
@@ -221,7 +221,7 @@ def _check_boosting(made: Any, what: str) -> None:
         )
     try:
         begun = made._raw_predict_init(np.zeros((1, width), np.float32))
-    except Exception as error:  # of numpy, on whatever the state holds
+    except Exception as error:  # numpy raises many kinds on a broken state
         raise Broken(f"{what} in it is broken: {error!r:.80}.") from error
     _need(_is_array(begun, 2, "f", (1, trees.shape[1])), what)
     _need(made.n_trees_per_iteration_ == trees.shape[1], what)
@@ -288,7 +288,7 @@ def _check_neighbors(made: Any, what: str) -> None:
     _need(isinstance(made.metric, str) and isinstance(made.effective_metric_, str), what)
     _need(made.weights is None or isinstance(made.weights, str), what)
     for settings in (made.metric_params, made.effective_metric_params_):
-        # among others are norms, which compiled code takes without a look at their number
+        # among others are norms, which compiled code reads without a check of their number
         _need(settings is None or set(settings) <= {"p", "w", "V", "VI"}, what)
     if sparse.issparse(samples):
         _check_sparse(samples)

@@ -1,4 +1,4 @@
-"""What a model that comes from a file holds, gone through before it is handed out."""
+"""Check every object in a model that was read from a file, before it is returned."""
 
 from collections.abc import Collection, Iterator
 from os import PathLike, fspath
@@ -13,7 +13,7 @@ from ferpipe.io.compiled import Broken, check_learned, full_name
 
 __all__ = ["objects_of", "settle"]
 
-# what opens a file when the model predicts, and what may stand there instead
+# parameters that open a file when the model predicts, and their harmless values
 _FILES = {
     "detector": ("dlib", "cascade", None),
     "landmarks": ("ferpipe", "face_recognition_models"),
@@ -24,12 +24,12 @@ _OPENS = {
     "ferpipe.candide.fitter.CandideFitter",
     "ferpipe.faces.landmarks.LandmarkPredictor",
 }
-# how and where things run is not the file's to say
+# the caller decides how and where things run, not the file
 _LEFT_OUT = ("n_jobs", "memory", "checkpoint")
 
 
 def objects_of(model: Any) -> Iterator[Any]:
-    """Yield each object in a model once: estimators, and what else has attributes.
+    """Yield each object with attributes in a model once.
 
     Parameters
     ----------
@@ -55,22 +55,22 @@ def objects_of(model: Any) -> Iterator[Any]:
 
 
 def settle(model: Any, trusted: Collection[str] = frozenset()) -> None:
-    """Check what a model holds, and take out what is not the file's to say.
+    """Check all objects of a model, and reset the settings that the caller decides.
 
     ``n_jobs``, ``memory`` of pipelines and ``checkpoint`` of trainings become None.
 
     Parameters
     ----------
     model : object
-        What was unpickled.
+        The unpickled model.
     trusted : collection of str, default=frozenset()
         Files that the model may open when it predicts, among others.
 
     Raises
     ------
     Broken
-        If compiled code would go astray in it, a parameter is not what its estimator takes,
-        or the model would open a file that is not trusted.
+        If compiled code would misread a state, a parameter is invalid, or the model would
+        open a file that is not trusted.
     """
     for one in objects_of(model):
         check_learned(one)
@@ -106,6 +106,6 @@ def _check_parameters(one: Any) -> None:
         validate_parameters(one)
     except InvalidParameterError as error:
         raise Broken(f"a parameter in it is broken: {error}") from error
-    except Exception as error:  # whatever stands there instead of a parameter
+    except Exception as error:  # a broken parameter can raise any kind
         reason = f"{type(error).__name__}: {error}"
         raise Broken(f"the {type(one).__name__} in it is broken: {reason:.200}") from error

@@ -1,8 +1,8 @@
 """Cells of CSV tables that a spreadsheet would run as formulas.
 
-A class or a file named ``=HYPERLINK(...)`` is a formula for whoever opens the table. Text
-that begins as a formula does gets an apostrophe before it, as OWASP advises; the readers
-take it away.
+A class or a file named ``=HYPERLINK(...)`` is a formula for whoever opens the table. The
+writers put an apostrophe before text that begins like a formula, as OWASP advises; the
+readers remove it.
 """
 
 import re
@@ -18,12 +18,12 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def safe_cell(value: Any) -> Any:
-    """Write a text so that no spreadsheet takes it for a formula.
+    """Mark a text so that no spreadsheet runs it as a formula.
 
     Parameters
     ----------
     value : object
-        What a cell holds; what is no text is left as it is, and so are numbers.
+        Content of a cell; values that are no text, and numbers, are returned unchanged.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def safe_cell(value: Any) -> Any:
 
 
 def plain_cell(value: Any) -> Any:
-    """Return what :func:`safe_cell` was given.
+    """Undo :func:`safe_cell`.
 
     Examples
     --------

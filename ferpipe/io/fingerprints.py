@@ -58,7 +58,7 @@ def fingerprints(images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.ui
     Returns
     -------
     numbers : ndarray of shape (n,), uint64
-        0 for an image that is flat or has a side below 8 pixels: it is never taken for a
+        0 for an image that is flat or has a side below 8 pixels: it never counts as a
         copy.
     """
     return _signs(_thumbnails(images))
@@ -67,7 +67,7 @@ def fingerprints(images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.ui
 def are_known(
     images: NDArray[Any] | Sequence[NDArray[Any]], known: NDArray[np.uint64]
 ) -> NDArray[np.bool_]:
-    """Find the images, or the mirror images of those, that have a known fingerprint.
+    """Find the images that have a known fingerprint, mirrored or not.
 
     Parameters
     ----------
@@ -91,14 +91,14 @@ def are_known(
     known = known[known != 0]
     if len(known) == 0:
         return found
-    for seen in (small, small[:, :, ::-1]):
-        for first, _ in _near(_signs(seen), known, _BITS):
+    for view in (small, small[:, :, ::-1]):
+        for first, _ in _near(_signs(view), known, _BITS):
             found[first] = True
     return found
 
 
 def copies(images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.intp]:
-    """Find pairs of images that show the same at any size, mirrored or not.
+    """Find pairs of copies: the same image at any two sizes, mirrored or not.
 
     Parameters
     ----------
@@ -119,9 +119,9 @@ def copies(images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.intp]:
     small = _thumbnails(images)
     rows, numbers = small.reshape(len(small), _SIDE**2) / _SIDE, _signs(small)
     pairs = []
-    for seen in (small, small[:, :, ::-1]):
-        others = np.ascontiguousarray(seen).reshape(len(small), _SIDE**2) / _SIDE
-        pairs.append(_correlated(rows, others, numbers, _signs(seen)))
+    for view in (small, small[:, :, ::-1]):
+        others = np.ascontiguousarray(view).reshape(len(small), _SIDE**2) / _SIDE
+        pairs.append(_correlated(rows, others, numbers, _signs(view)))
     return np.unique(np.concatenate(pairs), axis=0)
 
 
@@ -146,8 +146,8 @@ def _near(
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Yield places of fingerprints that differ in at most some bits, pairs at a time.
 
-    Those that share one of four parts are compared: all that differ in at most three bits
-    do. A pair may come several times.
+    It compares the fingerprints that have one of four parts in common, as all that differ
+    in at most three bits do. A pair may come several times.
     """
     for shift in range(0, 64, 16):
         word, other_word = (
@@ -209,7 +209,7 @@ def read_fingerprints(path: Path | str) -> NDArray[np.uint64]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged or of something else.
+        If the file is damaged or holds something else.
     """
     try:
         # numpy leaves a file open that it opened itself and cannot read
@@ -220,7 +220,7 @@ def read_fingerprints(path: Path | str) -> NDArray[np.uint64]:
     except (BadZipFile, KeyError, EOFError, TypeError, ValueError, zlib.error) as error:
         raise ValueError(
             f"{path}: expected the fingerprints that were written beside a network's "
-            f"weights, but the file is damaged or of something else ({error}): write it "
+            f"weights, but the file is damaged or holds something else ({error}): write it "
             "again, or remove it."
         ) from error
     steps = np.ascontiguousarray(steps.T).view("<u8").ravel()

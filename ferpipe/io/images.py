@@ -34,7 +34,7 @@ IMAGE_SUFFIXES = frozenset(
 LARGEST_IMAGE = 50_000_000
 # OpenCV warps no image with a longer side
 _LONGEST_SIDE = 32_766
-# pixels whose values are computed together: bounds the memory of what is between
+# pixels that are computed at a time: bounds the memory of intermediate values
 _STRIP = 2**17
 
 # named, because Pillow would start other programs for some formats (EPS: Ghostscript)
@@ -48,9 +48,9 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Read one image from a file, a file object or an array.
 
-    The image comes as a viewer shows it: turned upright by its EXIF orientation, palettes
-    and CMYK as the colors they stand for, transparent parts on white, 16 bits scaled to 8.
-    Of an animation it is the first frame.
+    The image is as a viewer shows it: upright by its EXIF orientation, palettes and CMYK
+    converted to RGB, transparent parts on white, 16 bits scaled to 8. An animation gives
+    its first frame.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def read_image(
         Turn colors into gray, Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601); otherwise
         gray images get three equal channels.
     max_pixels : int, default=50_000_000
-        Files that claim to hold more are refused before they are decoded.
+        A file that declares more is refused before it is decoded.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def read_image(
     FileNotFoundError
         If there is no such file.
     TypeError
-        If the source is none of these kinds, or an array of something else than numbers.
+        If the source has another type, or the array does not hold numbers.
     ValueError
         If the file is a folder, empty, cut off, no image or too large, has a side above
         32,766 pixels, or holds values without a known range (32 bits a channel).
@@ -158,7 +158,7 @@ def check_raw_images(X: Any, *, name: str = "X") -> list[NDArray[np.uint8]]:
     TypeError
         If the values are not numbers.
     ValueError
-        If there is no image, or one is none.
+        If there is no image, or one is invalid.
     """
     X = as_list(X)
     if not isinstance(X, list):
@@ -282,7 +282,7 @@ def _size_of_webp(file: BinaryIO) -> tuple[int, int]:
 
 
 def _open(file: BinaryIO) -> "Image.Image":
-    """Read the header only; the pixel limit is ours, so Pillow's own is switched off."""
+    """Read the header only, without Pillow's limit of pixels: this module has its own."""
     from PIL import Image
 
     with _PILLOW_LIMIT:

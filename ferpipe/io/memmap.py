@@ -1,7 +1,7 @@
-"""Images that need not fit into memory: one file of them, mapped into memory.
+"""Images that do not fit into memory: one file of them, mapped into memory.
 
-What comes back is a read-only ``numpy.memmap``. It is an array: estimators, pipelines and
-networks take it as any other, and only the parts that they look at are read from the disk.
+:func:`map_images` returns a read-only ``numpy.memmap``. Estimators, pipelines and networks
+use it as any other array; only the parts that they use are read from the disk.
 """
 
 import os
@@ -30,12 +30,12 @@ _CHECKSUM = "checksum of the images"
 class ArrayWriter:
     """Write arrays of one shape and dtype to a ``.npy`` file, one after the other.
 
-    It is a context manager; the file is whole when it is left.
+    It is a context manager; the file is complete after the block.
 
     Parameters
     ----------
     path : str or path
-        The file; one that is there is replaced.
+        The file; an existing one is replaced.
 
     Examples
     --------
@@ -75,14 +75,14 @@ class ArrayWriter:
         Parameters
         ----------
         array : ndarray
-            Of numbers; the first one says which shape and dtype all have.
+            Of numbers; the first one sets shape and dtype for all.
         name : str, default="the array"
-            What it is called in the message.
+            Its name in messages.
 
         Raises
         ------
         ValueError
-            If its shape or dtype is another one.
+            If its shape or dtype differs from the first one's.
         """
         if self._kind is None:
             self._kind = array.shape, array.dtype
@@ -112,7 +112,7 @@ class ArrayWriter:
 def map_images(
     parts: tuple[Any, ...], write: Writer
 ) -> tuple[np.memmap, dict[str, NDArray[Any]]]:
-    """Return images from a file in the cache, writing it if it is not there.
+    """Return images from a file in the cache; write the file first if it is missing.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def map_images(
     images : memmap of shape (n, ...)
         Cannot be written to.
     notes : dict of str to ndarray
-        What ``write`` returned.
+        The arrays that ``write`` returned.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def map_images(
 
 
 def _write_files(folder: Path, name: str, write: Writer) -> None:
-    # named by the key: what a killed process leaves is written over by the next
+    # named by the key: the next process writes over the remains of a killed one
     part, part_beside = folder / f"{name}.part", folder / f"{name}.notes"
     try:
         with ArrayWriter(part) as writer:

@@ -1,8 +1,8 @@
 """Save and load fitted models: a joblib file and a JSON card beside it.
 
-``load`` checks the file against its card and unpickles only what
+``load`` checks the file against its card and unpickles only the names that
 :mod:`ferpipe.io.admitted` lists. The card's hash finds accidents, not attacks: whoever
-changes one file can change both. What keeps a foreign file from running code is the list.
+changes one file can change both. The list keeps a foreign file from running code.
 """
 
 import json
@@ -59,17 +59,17 @@ def save(
 ) -> Path:
     """Save a fitted model and its card.
 
-    What is saved can be loaded: the file is loaded again before it takes its place. A
-    search is replaced by its best estimator, wherever it stands in the model.
+    Every saved file can be loaded: ``save`` loads it once before it moves it to its place.
+    A search is replaced by its best estimator, at any depth in the model.
 
     Parameters
     ----------
     model : estimator
         Fitted. It has ``classes_``.
     path : str or path
-        The joblib file. The card stands beside it, with the ending ``.json``.
+        The joblib file. The card has the same name with the ending ``.json``.
     data : str, default=""
-        What the model was trained on.
+        The training data.
     protocol : str, default=""
         How the scores were obtained.
     scores : dict of str to float, default=None
@@ -77,8 +77,8 @@ def save(
     crop_template : dict, default=None
         The framing of the training crops.
     trusted : iterable of str, default=()
-        As :func:`load` takes it: what the model holds that is not on the list. The card
-        names it, and whoever loads the file must name it too.
+        Names outside the list that the model needs, as for :func:`load`. The card lists
+        them, and whoever loads the file must name them too.
 
     Returns
     -------
@@ -90,8 +90,8 @@ def save(
     sklearn.exceptions.NotFittedError
         If the model is not fitted.
     ValueError
-        If :func:`load` would refuse the file, which is named with the part; or if there is
-        a file in the card's place that is no card.
+        If :func:`load` would refuse the file (the message names the part), or if another
+        file has the name of the card.
 
     Warns
     -----
@@ -161,8 +161,8 @@ def load(path: Path | str, *, trusted: Iterable[str] = ()) -> Any:
     Returns
     -------
     model : estimator
-        With ``n_jobs``, ``memory`` and ``checkpoint`` set to None wherever they stand: how
-        and where things run is not the file's to say.
+        All ``n_jobs``, ``memory`` and ``checkpoint`` in it are None: the caller decides how
+        and where things run, not the file.
 
     Raises
     ------
@@ -203,13 +203,13 @@ def load(path: Path | str, *, trusted: Iterable[str] = ()) -> Any:
 
 
 def _is_settled(path: Path) -> bool:
-    """Whether neither a model file nor its card was replaced a moment ago."""
+    """Return whether neither a model file nor its card was replaced a moment ago."""
     newest = max(file.stat().st_mtime for file in (path, card_path(path)))
     return time.time() - newest > _SETTLED
 
 
 def describe_input(model: Any) -> dict[str, Any]:
-    """Return what a fitted model takes: the record of its first step that knows.
+    """Return the input of a fitted model, as its first step that records it has it.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Regular expressions from experiment files: only those that cannot take for ever.
+"""Accept regular expressions from experiment files only if they match in bounded time.
 
-Python's matcher goes back and tries again; a pattern such as ``(a+)+b`` makes it try all
-ways to divide a text, which takes years. Here a pattern's ways are counted before it is
+Python's matcher backtracks: a pattern such as ``(a+)+b`` makes it try all ways to divide
+a text, which takes years. This module bounds the number of ways of a pattern before it is
 used.
 """
 
@@ -32,7 +32,7 @@ def safe_pattern(text: str, name: str) -> re.Pattern[str]:
     text : str
         The expression.
     name : str
-        What it is called in messages.
+        Its name in messages.
 
     Returns
     -------
@@ -42,9 +42,9 @@ def safe_pattern(text: str, name: str) -> re.Pattern[str]:
     ------
     ValueError
         If it is no regular expression, is longer than 200 characters, or might take very
-        long: it repeats what is itself repeated or has alternatives, refers back, looks
-        around, or has more than two repetitions that may end anywhere (``.*`` may,
-        ``[^/]+/`` may not).
+        long: it repeats a repetition or alternatives, has back-references or lookarounds,
+        or has more than two repetitions that may end anywhere (``.*`` may, ``[^/]+/`` may
+        not).
 
     Examples
     --------
@@ -66,7 +66,7 @@ def safe_pattern(text: str, name: str) -> re.Pattern[str]:
     except _RefusedError as error:
         raise ValueError(
             f"{name}={text!r} is refused, because it {error} and might take very long: "
-            r"write it plainer, such as '/(S\d+)_' or '[^/]+/([^/]+)/'."
+            r"use a simpler one, such as '/(S\d+)_' or '[^/]+/([^/]+)/'."
         ) from None
     if ways > _MOST_WAYS:
         raise ValueError(
@@ -103,14 +103,14 @@ def _ways(nodes: Iterable[_Node], at_end: bool = True) -> int:
         elif kind is kinds.BRANCH:
             ways *= sum(_ways(list(one), False) for one in content[1])
         elif kind not in (*_SETS, kinds.AT):
-            raise _RefusedError("refers back or looks around")
+            raise _RefusedError("has a back-reference or a lookaround")
         if ways > _MOST_WAYS:
             break
     return ways
 
 
 def _flat(nodes: Iterable[_Node]) -> Iterator[_Node]:
-    """Take groups away."""
+    """Yield nodes with their groups dissolved."""
     for kind, content in nodes:
         if kind is kinds.SUBPATTERN:
             yield from _flat(list(content[3]))

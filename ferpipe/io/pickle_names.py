@@ -1,4 +1,4 @@
-"""The names that a model file holds, read by a pickle machine that makes nothing."""
+"""List the names in a model file by a pickle machine that creates nothing."""
 
 import pickle
 from collections.abc import Callable
@@ -9,13 +9,13 @@ import numpy as np
 
 __all__ = ["names_in"]
 
-# no model names so many
+# more than any model has
 _MOST = 10_000
 _LONGEST_REASON = 120
 
 
 def names_in(path: Path | str) -> tuple[list[str], str | None]:
-    """List what a model file names; nothing of it is imported, made or called.
+    """List the names in a model file without importing, creating or calling any.
 
     Parameters
     ----------
@@ -42,21 +42,21 @@ def names_in(path: Path | str) -> tuple[list[str], str | None]:
 
 
 class _Named:
-    """Stands for what the file names."""
+    """Stands for a class or function that the file names."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
 
 class _Made:
-    """Stands for what came of a call."""
+    """Stands for the result of a call."""
 
     def __init__(self, of: Any, arguments: Any) -> None:
         self.of, self.arguments, self.state = of, arguments, None
 
 
 class _Reader(pickle._Unpickler):
-    """Goes through a pickle; the arrays that joblib puts between are left out."""
+    """Reads a pickle and skips the arrays that joblib writes into it."""
 
     dispatch: ClassVar[Any] = pickle._Unpickler.dispatch.copy()
     # the parts of pickle's machine that its type stubs leave out

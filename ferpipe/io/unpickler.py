@@ -1,9 +1,9 @@
-"""A pickle machine that makes listed objects only, and calls nothing else.
+"""A pickle machine that creates listed objects only.
 
-A pickle is a program for a small machine: it names things, calls them, and changes what
-came of it. Here it may name only what :mod:`ferpipe.io.admitted` lists, call only what that
-says, and change only what was made by a call: a class or a function that it could change
-would be changed for the whole process.
+A pickle is a program for a small machine: it names classes and functions, calls them, and
+changes the results. This machine refuses names that :mod:`ferpipe.io.admitted` does not
+list, calls of anything that the list does not mark as callable, and changes of anything
+but results of calls: a changed class or function would stay changed for the whole process.
 """
 
 import os
@@ -28,7 +28,7 @@ _LONGEST_RANGE = 2**20
 
 
 class Refused(pickle.UnpicklingError):
-    """The file names or does something that a model may not."""
+    """The file names or does something that is not allowed in a model."""
 
 
 def refusal(name: str) -> str | None:
@@ -49,7 +49,7 @@ def refusal(name: str) -> str | None:
 
 
 def unpickle(file: BinaryIO, trusted: frozenset[str] = frozenset()) -> Any:
-    """Unpickle what the list admits.
+    """Unpickle a file that holds listed names only.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class _Unpickler(NumpyUnpickler):
             if isinstance(changed, np.dtype):
                 _check_dtype(changed, state)
             elif isinstance(changed, np.ndarray):
-                # another look at the memory of an array would outlive it
+                # another view of the memory of an array would outlive it
                 if changed.shape != (0,) or id(changed) in self._filled:
                     raise Refused("it changes an array in it.")
                 self._filled[id(changed)] = changed
@@ -229,7 +229,7 @@ class _Unpickler(NumpyUnpickler):
 
 
 def _shown(value: Any) -> str:
-    """Show what is named; the repr of what is made would run on a broken state."""
+    """Show a named value; the repr of a created object would run on a broken state."""
     if isinstance(value, type | FunctionType | BuiltinFunctionType):
         return f"{value!r:.80}"
     return f"a {type(value).__name__}"
@@ -262,10 +262,10 @@ def _check_attributes(made: Any, state: Any) -> None:
 
 
 class _ArrayPlace(NumpyArrayWrapper):
-    """What joblib writes before the bytes of an array, checked before they are read."""
+    """The description that joblib writes before the bytes of an array, checked first."""
 
     def __init__(self) -> None:
-        """Take nothing: what describes the array comes by __setstate__."""
+        """Take nothing: __setstate__ sets the description."""
 
     def __setstate__(self, state: Any) -> None:
         shape, dtype = state.get("shape"), state.get("dtype")

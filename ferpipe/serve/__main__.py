@@ -79,7 +79,7 @@ def _is_local(host: str) -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the port, before the work of loading the model."""
+    """Open the port before the model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -91,7 +91,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _card_of(model: str) -> tuple[str, dict[str, Any]]:
-    """Return the name of a model and what its card says."""
+    """Return the name of a model and its card."""
     path = Path(model).expanduser()
     if path.is_file():
         name = os.fsencode(path.stem).decode("utf-8", "replace")
@@ -100,7 +100,7 @@ def _card_of(model: str) -> tuple[str, dict[str, Any]]:
 
 
 def _address(host: str, listener: socket.socket, token: str | None) -> str:
-    """Return where a browser finds the page."""
+    """Return the address of the page."""
     anywhere = host in ("0.0.0.0", "::", "")
     name = socket.gethostname() if anywhere else f"[{host}]" if ":" in host else host
     port = listener.getsockname()[1]
@@ -114,41 +114,41 @@ def _parser() -> argparse.ArgumentParser:
         "and an HTTP API. Images are not kept.",
     )
     parser.add_argument(
-        "model", help="a network that ships, such as fer2013, or a saved model (.joblib)"
+        "model", help="a shipped network, such as fer2013, or a saved model (.joblib)"
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen at; 0.0.0.0 for other computers to see it, which then need "
+        help="address to listen at; 0.0.0.0 lets other computers connect, which then need "
         "the token (default: 127.0.0.1, this computer only)",
     )
     parser.add_argument(
-        "--port", type=_port, default=8000, help="0 for any that is free (default: 8000)"
+        "--port", type=_port, default=8000, help="0 chooses a free one (default: 8000)"
     )
     parser.add_argument(
         "--token",
-        help="what clients must send (default: none at a local address, else one "
-        "that is made up and printed)",
+        help="token that clients must send (default: none at a local address, else a "
+        "random one that is printed)",
     )
     parser.add_argument(
         "--trusted",
         action="append",
         default=[],
         metavar="NAME",
-        help="a class, function or file that the model file may use although it is not on "
-        "the list, such as mypackage.MyTransformer; may be given more than once",
+        help="a class, function or file outside the list that the model file may use, such "
+        "as mypackage.MyTransformer; may be given more than once",
     )
     parser.add_argument(
         "--max-pixels",
         type=_pixels,
         default=_PIXELS,
-        help=f"images with more are refused (default: {_PIXELS:,})",
+        help=f"images with more pixels are refused (default: {_PIXELS:,})",
     )
     parser.add_argument(
         "--input",
         choices=("candide",),
-        help="what a model of numbers was fitted on, if that is not on record: those of "
-        "CandideFitter",
+        help="input of a model of feature vectors, if it is not on record: candide means "
+        "those of CandideFitter",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""What the server answers, as the OpenAPI schema tells of it."""
+"""The responses of the server, as in the OpenAPI schema."""
 
 from typing import Annotated, Any, Literal
 
@@ -33,7 +33,9 @@ class FaceAnswer(BaseModel):
     face: int = Field(description="number of the face, the same in all frames of a stream")
     box: Box
     detector_score: float
-    label: str | None = Field(description="class of the highest score; null if unsure")
+    label: str | None = Field(
+        description="class of the highest score; null if the model abstains"
+    )
     scores: dict[str, float] = Field(
         description="by class: probabilities, or the values of a decision function"
     )
@@ -53,10 +55,10 @@ class FaceAnswer(BaseModel):
 class Answer(BaseModel):
     """The faces in an image."""
 
-    width: int = Field(description="of the image as it is shown upright, in pixels")
+    width: int = Field(description="of the upright image, in pixels")
     height: int
     gives: Literal["probabilities", "scores"]
-    seconds: float = Field(description="that reading and recognizing took")
+    seconds: float = Field(description="spent on decoding and recognition")
     faces: list[FaceAnswer]
 
 
@@ -68,14 +70,14 @@ class FrameAnswer(Answer):
 
 
 class ModelFacts(BaseModel):
-    """The model that answers."""
+    """The model behind the server."""
 
     name: str
     version: str = Field(description="of ferpipe")
     classes: list[str]
     gives: Literal["probabilities", "scores"]
     takes: dict[str, Any] = Field(
-        description="kind and shape of what the model was fitted on"
+        description="kind and shape of the input that the model was fitted on"
     )
     card: dict[str, Any] = Field(description="training data, protocol, scores, terms")
     action_units: list[str]
@@ -86,13 +88,13 @@ class ModelFacts(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Why there is no answer."""
+    """The reason of a refusal."""
 
     detail: str
 
 
 def face_of(prediction: FacePrediction) -> FaceAnswer:
-    """Write down a prediction of a face."""
+    """Convert the prediction for one face."""
     model, _ = load_calibrated()
     pose, sigma, alpha = model.split(prediction.parameters)
     vertices = project(model.shape(sigma, alpha), pose)

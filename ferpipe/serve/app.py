@@ -1,4 +1,4 @@
-"""The application: addresses, the page and what they do."""
+"""The ASGI application: its addresses, the page, and streams."""
 
 import asyncio
 import json
@@ -65,9 +65,9 @@ _BODY = {
         },
     },
 }
-# of WebSocket closes: try again later, and gone
+# codes of WebSocket closes: try again later, and gone
 _BUSY, _GONE = 1013, 1001
-# of a text message: of the time of a frame; more is no such message
+# characters of the text message with the time of a frame
 _LONGEST_TEXT = 1000
 
 
@@ -85,17 +85,17 @@ def make_app(
     Parameters
     ----------
     recognizer : Recognizer
-        What answers. It looks at all frames that it is given: ``every`` is None.
+        The model. It must process every frame: ``every`` is None.
     name : str, default=""
         Of the model.
     card : dict, default=None
-        What is known of the model.
+        The card of the model.
     token : str or None, default=None
-        Needed for everything under ``/v1/``; None for no token.
+        Required for everything under ``/v1/``; None for no token.
     hosts : collection of str or None, default=None
-        Names under which the server is known; None for any.
+        Host names of the server; None for any.
     limits : Limits, default=Limits()
-        How much is taken at once.
+        Limits of requests, memory and time.
 
     Returns
     -------
@@ -104,8 +104,8 @@ def make_app(
     Raises
     ------
     ValueError
-        If the recognizer leaves out frames, or a name of a class or the card cannot be
-        written as JSON.
+        If the recognizer skips frames, or a class name or the card cannot be written as
+        JSON.
     """
     if recognizer.every is not None:
         raise ValueError(
@@ -122,7 +122,7 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # what is loaded when it is first needed is loaded before the first request
+        # loads lazy parts before the first request
         decoder.start()
         with suppress(Refused):
             await recognizing.run(recognizer.predict_image, _rendered_face())
@@ -137,7 +137,7 @@ def make_app(
         content_of: Callable[..., bytes],
         *arguments: Any,
     ) -> str:
-        """Decode an image and recognize the faces in it, in time; return JSON."""
+        """Decode an image, recognize its faces in time, and return JSON."""
         read = partial(_read, decoder, content_of, *arguments, gray=not recognizer.color)
         try:
             async with asyncio.timeout(limits.seconds):
@@ -151,8 +151,8 @@ def make_app(
         except TimeoutError as error:
             raise Refused(
                 503,
-                f"No answer was found in {limits.seconds:g} s: try again later, or send a "
-                "smaller image.",
+                f"No answer was ready within {limits.seconds:g} s: try again later, or "
+                "send a smaller image.",
             ) from error
 
     # the usual pages on the schema fetch scripts from elsewhere
@@ -164,7 +164,7 @@ def make_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    # Guard looks at the token; this tells of it in the schema
+    # Guard checks the token; this puts it into the schema
     needs = [Depends(HTTPBearer(auto_error=False))] if token else []
 
     @app.exception_handler(Refused)
@@ -184,7 +184,7 @@ def make_app(
         openapi_extra={"requestBody": _BODY},
     )
     async def predict(request: Request) -> Response:
-        """Recognize the faces in an image, the surest first."""
+        """Recognize the faces in an image, ordered by the detector's score."""
         body = await uploads.receive(request)
         found = await answer(
             partial(_recognize, recognizer),
@@ -203,12 +203,12 @@ def make_app(
         dependencies=needs,
     )
     async def model() -> Response:
-        """Tell what answers, and what is taken."""
+        """Return the model, its classes and the limits."""
         return Response(facts, media_type="application/json")
 
     @app.get("/healthz", responses=_documented({403: _GUARDED[403]}))
     async def health() -> dict[str, str]:
-        """Say that the server runs."""
+        """Return that the server runs."""
         return {"status": "ok"}
 
     @app.websocket("/v1/stream")
@@ -285,7 +285,8 @@ def _recognize(recognizer: Recognizer, image: NDArray[np.uint8], seconds: float)
     """Recognize the faces in an image; return the answer as JSON."""
     start = time.perf_counter() - seconds
     predictions = recognizer.predict_image(image)
-    return Answer(**_seen(image, predictions, recognizer.gives, start)).model_dump_json()
+    facts = _facts_of_image(image, predictions, recognizer.gives, start)
+    return Answer(**facts).model_dump_json()
 
 
 def _recognize_frame(
@@ -297,11 +298,11 @@ def _recognize_frame(
     return FrameAnswer(
         frame=predictions[0].frame,
         time=moment,
-        **_seen(image, predictions, stream.config.gives, start),
+        **_facts_of_image(image, predictions, stream.config.gives, start),
     ).model_dump_json()
 
 
-def _seen(
+def _facts_of_image(
     image: NDArray[np.uint8],
     predictions: list[FacePrediction],
     gives: str,
@@ -319,7 +320,7 @@ def _seen(
 async def _serve_stream(
     socket: WebSocket, stream: Stream, answer: Callable[..., Awaitable[str]], limits: Limits
 ) -> None:
-    """Answer the frames of one stream, until the client has enough."""
+    """Answer the frames of one stream until the client closes it."""
     loop = asyncio.get_running_loop()
     start = time.monotonic()
     given, last = None, -math.inf

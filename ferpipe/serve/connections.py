@@ -1,4 +1,4 @@
-"""How uvicorn serves the application: connections that wait or do not read, and the end."""
+"""Configure uvicorn: close idle and slow connections, and answer requests at the end."""
 
 import asyncio
 import logging
@@ -15,12 +15,12 @@ __all__ = ["config_of"]
 
 
 def config_of(app: ASGIApp, limits: Limits) -> uvicorn.Config:
-    """Return how uvicorn is to serve an application within limits."""
+    """Return the configuration of uvicorn for an application within limits."""
     logging.getLogger("uvicorn.error").addFilter(_without_place)
     return uvicorn.Config(
         _UntilTheEnd(app),
         http=_Connection,
-        # named, as what is taken by itself differs between versions
+        # set here, because the default differs between versions
         ws="websockets-sansio",
         access_log=False,
         log_level="warning",
@@ -35,17 +35,17 @@ def config_of(app: ASGIApp, limits: Limits) -> uvicorn.Config:
 
 
 def _without_place(record: logging.LogRecord) -> bool:
-    """Leave out where a client's text that is no UTF-8 was noticed: it is no fault here."""
+    """Drop the traceback of a client's text that is no UTF-8: it is no error here."""
     if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
         record.exc_info = None
     return True
 
 
 class _Connection(H11Protocol):
-    """Close connections of which no request comes, or that do not take the answer.
+    """Close connections that send no request or do not read the answer.
 
-    uvicorn itself waits without end for the rest of a request's head, and for the body of
-    one that is answered already.
+    uvicorn itself waits for ever for the rest of a request's head, and for the body of
+    a request that is answered already.
     """
 
     _deadline: asyncio.TimerHandle | None = None
@@ -53,7 +53,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        # pause_writing tells of every byte that the client does not take
+        # calls pause_writing for every byte that the client does not read
         transport.set_write_buffer_limits(high=0)
         self._wait()
 
@@ -79,7 +79,7 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        """Begin to count when a request begins, and end when its head is there."""
+        """Start the timer when a request begins, and stop it when its head is complete."""
         awaited = self.cycle is None or self.cycle.response_complete
         is_stream = self.transport.get_protocol() is not self
         if is_stream or not awaited:
@@ -98,7 +98,7 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
 
 
 class _UntilTheEnd:
-    """Let what is cancelled because the server stops end with an answer."""
+    """Answer requests that are cancelled because the server stops."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -114,7 +114,7 @@ class _UntilTheEnd:
         try:
             await self._app(scope, receive, send_noted)
         except asyncio.CancelledError:
-            # nobody but uvicorn cancels, and only then; it would print where
+            # only uvicorn cancels, when it stops; it would print a traceback
             if scope["type"] == "http" and not begun:
                 refusal = JSONResponse({"detail": "The server stops."}, 503)
                 await refusal(scope, receive, send)

@@ -1,9 +1,9 @@
-"""Decode images from strangers in a process of its own, which may end.
+"""Decode images from clients in a process of its own.
 
-A decoder may take minutes or gigabytes for a few bytes that are made for it, and no thread
-can be stopped. The process has a budget of memory and, for each image, of processor time
-(where the system knows such limits: not on Windows); beyond it the process ends, and the
-next image gets a new one.
+A few hostile bytes can make a decoder take minutes or gigabytes, and Python cannot stop a
+thread. The process has limits of memory and, for each image, of processor time (not on
+Windows, which has no such limits). Beyond a limit the process ends, and the next image
+starts a new one.
 """
 
 import io
@@ -27,18 +27,18 @@ __all__ = ["Decoder", "main"]
 
 # whether the image is wanted in gray, and the length of the file
 _HEAD = struct.Struct("<?Q")
-# address space: of the process itself, and a pixel, of which formats were found to need 22
+# bytes of address space: for the process, and per pixel (formats were measured to need 22)
 _BYTES, _BYTES_OF_PIXEL = 2**28, 32
 _PROGRAM = "from ferpipe.serve.decoder import main; main()"
 
 
 class Decoder:
-    """Read images in another process, which begins with the first one.
+    """Read images in another process, which the first image starts.
 
     Parameters
     ----------
     limits : Limits
-        How many pixels are decoded, in what time and memory.
+        Limits of pixels, time and memory.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -64,7 +64,8 @@ class Decoder:
         Raises
         ------
         Refused
-            With 422 if it is no image, has too many pixels, or takes too much to decode.
+            With 422 if the file is no image, has too many pixels, or exceeds the limits of
+            memory and time.
         """
         limits = self._limits
         with self._one_at_a_time:
@@ -91,7 +92,7 @@ class Decoder:
         """End the process."""
         process = self._process
         if process is not None:
-            process.kill()  # who reads from it stops
+            process.kill()  # ends a read that waits for it
         with self._one_at_a_time:
             self._end()
 
@@ -127,7 +128,7 @@ class Decoder:
                     "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1",
                 },
-                # Ctrl-C is for the server, which then ends this
+                # Ctrl-C reaches the server only, which then ends this process
                 start_new_session=True,
             )
         return self._process
@@ -138,13 +139,13 @@ class Decoder:
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                with suppress(OSError):  # what was not written yet goes nowhere
+                with suppress(OSError):  # unwritten bytes are dropped
                     if pipe is not None:
                         pipe.close()
 
 
 class _Upload(io.BytesIO):
-    """A file in memory that messages about it can name."""
+    """A file in memory with a name for messages."""
 
     name = "upload"
 
@@ -152,7 +153,7 @@ class _Upload(io.BytesIO):
 def main() -> None:
     """Read files from standard input, one after the other, until it ends."""
     pixels, seconds, n_bytes = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-    # what a library prints must not come between
+    # output of libraries must not mix with the answers
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _limit_memory(n_bytes)
@@ -186,7 +187,7 @@ def _limit_memory(n_bytes: int) -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """End the process when it has used so much processor time from now on; 0: never."""
+    """End the process after so many seconds of processor time from now; 0 for no limit."""
     if sys.platform != "win32":
-        # the signal ends the process in the middle of a decoder's code too
+        # the signal ends the process inside compiled code too
         signal.setitimer(signal.ITIMER_PROF, seconds)

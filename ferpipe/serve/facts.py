@@ -1,4 +1,4 @@
-"""What a model's card and classes say, as JSON that every client can read."""
+"""Write the card and classes of a model as JSON that every client can read."""
 
 import json
 import math
@@ -15,8 +15,8 @@ def as_json(facts: dict[str, Any]) -> bytes:
     ----------
     facts : dict
         Numbers that are not finite, which JSON does not have, become null; characters
-        that UTF-8 does not have (lone surrogates) become U+FFFD; what JSON does not know
-        at all becomes its text.
+        that UTF-8 does not have (lone surrogates) become U+FFFD; values of types that
+        JSON does not have become text.
 
     Returns
     -------
@@ -25,7 +25,7 @@ def as_json(facts: dict[str, Any]) -> bytes:
     Raises
     ------
     ValueError
-        If it is nested too deep, or holds itself.
+        If the facts are nested too deep, or contain themselves.
     """
     try:
         text = json.dumps(_plain(facts), allow_nan=False, ensure_ascii=False)

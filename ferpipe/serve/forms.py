@@ -1,4 +1,4 @@
-"""Forms (multipart/form-data): the content of the one field that is wanted."""
+"""Read the content of one field of a form (multipart/form-data)."""
 
 import re
 
@@ -15,7 +15,7 @@ _PARAMETER = re.compile(
 
 
 def parse_header(value: str) -> tuple[str, dict[str, str]]:
-    """Take apart a header such as Content-Type.
+    """Parse a header such as Content-Type.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def parse_header(value: str) -> tuple[str, dict[str, str]]:
     kind : str
         In lower case.
     parameters : dict of str to str
-        By name in lower case; those behind a broken one are left out, and of two of the
+        By name in lower case. Parameters after a broken one are left out; of two with the
         same name the first counts.
     """
     kind, _, _ = value.partition(";")
@@ -67,13 +67,12 @@ def field_of_form(body: bytes, boundary: str, field: str, limits: Limits) -> byt
 
     Notes
     -----
-    The time goes with the length of the body, whatever it holds: it is searched for the
-    boundary and for the ends of headers, in memory.
+    The time is linear in the length of the body for any content.
     """
     if not _BOUNDARY.fullmatch(boundary):
         raise Refused(
             422,
-            "The form in the body has no boundary that can be used: the header "
+            "The form in the body has no valid boundary: the header "
             "Content-Type must be 'multipart/form-data; boundary=…', with 1 to 70 letters, "
             "digits and signs.",
         )
@@ -86,7 +85,7 @@ def field_of_form(body: bytes, boundary: str, field: str, limits: Limits) -> byt
         n_parts += 1
         if n_parts > limits.parts:
             raise Refused(
-                413, f"The form has more than the {limits.parts} fields that are taken."
+                413, f"The form has more than the {limits.parts} fields that are allowed."
             )
         start = _end_of_headers(body, at, limits)
         end = body.find(mark, start)
@@ -112,7 +111,7 @@ def _end_of(mark: bytes, body: bytes, start: int) -> int:
 
 
 def _end_of_headers(body: bytes, at: int, limits: Limits) -> int:
-    """Return where the content of the part begins whose boundary ends at ``at``."""
+    """Return the start of the content of the part whose boundary ends at ``at``."""
     line_end = body.find(b"\r\n", at, at + limits.part_header_bytes)
     if body[at : max(at, line_end)].strip(b" \t") or line_end < 0:
         raise Refused(
@@ -125,7 +124,7 @@ def _end_of_headers(body: bytes, at: int, limits: Limits) -> int:
         raise Refused(
             413,
             "A field of the form has headers of more than the "
-            f"{limits.part_header_bytes:,} bytes that are taken.",
+            f"{limits.part_header_bytes:,} bytes that are allowed.",
         )
     raise Refused(422, "The form in the body is cut short.")
 

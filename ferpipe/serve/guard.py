@@ -1,4 +1,4 @@
-"""Who may talk to the server."""
+"""Check the token, the host and the origin of requests."""
 
 import hmac
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Guard"]
 
-# nothing from outside, and no script or style but the files of the page
+# the page loads its own files only, and no other script or style
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -23,27 +23,27 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-# what needs no token
+# paths that need no token
 _OPEN = frozenset({"/", "/page.css", "/page.js", "/healthz", "/openapi.json"})
 
 
 class Guard:
-    """Refuse requests of web pages of others, and those without the token.
+    """Refuse requests from other sites' pages, and requests without the token.
 
     Parameters
     ----------
     app : ASGI application
-        What is guarded.
+        The application behind the guard.
     token : str or None
-        Needed for everything but the page with its files, ``/healthz`` and
-        ``/openapi.json``, which tell nothing about the model; None for no token.
+        Required for everything but the page with its files, ``/healthz`` and
+        ``/openapi.json``, which hold nothing about the model; None for no token.
     hosts : collection of str or None
-        Names under which the server is known; None for any.
+        Host names of the server; None for any.
 
     Notes
     -----
     A page of another site can make a browser send requests to a server on the same
-    computer. It cannot forge the header Origin; and where it gives its own name a new
+    computer. It cannot forge the header Origin. If it maps its own name to a new
     address (DNS rebinding), the header Host holds that name.
     """
 
@@ -93,10 +93,10 @@ class Guard:
 
 
 def _is_open(scope: Scope) -> bool:
-    """Tell whether a request needs no token, by the path that is routed.
+    """Return whether a request needs no token, by the path that is routed.
 
-    The URL of a request is no help: it is put together from what the client claims in the
-    header Host.
+    The URL of a request is not reliable: it contains the header Host, which the client
+    sets.
     """
     path, mounted_at = scope["path"], scope.get("root_path", "")
     if mounted_at and path.startswith(f"{mounted_at}/"):

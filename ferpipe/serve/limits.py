@@ -1,4 +1,4 @@
-"""What the server takes, and how it says no."""
+"""The limits of the server, and the error of a refused request."""
 
 from dataclasses import dataclass
 
@@ -7,37 +7,37 @@ __all__ = ["Limits", "Refused"]
 
 @dataclass(frozen=True)
 class Limits:
-    """How much the server takes at once.
+    """Limits of requests, memory and time.
 
     Attributes
     ----------
     body_bytes : int
-        Of an image file or a frame; of a form, with all that it holds.
+        Largest image file, frame or whole form, in bytes.
     arriving_bytes : int
-        Of all bodies that arrive at the same time, from all clients.
+        Bytes of all bodies that arrive at the same time, from all clients.
     parts : int
-        Fields of a form.
+        Most fields of a form.
     part_header_bytes : int
-        Of the headers of one of them.
+        Most bytes of the headers of one field.
     pixels : int
-        Of an image, whatever the size of its file.
+        Most pixels of an image.
     decoding_seconds : float
-        Of processor time, to decode an image.
+        Processor time to decode an image, in seconds.
     waiting : int
-        Images and frames that are worked on or wait for it, from all clients: so many to
-        be decoded, and so many to be recognized.
+        Most images and frames in each of the two queues, for decoding and for recognition,
+        from all clients, with those in work.
     waiting_images : int
-        Decoded images that wait to be recognized, if all have ``pixels`` pixels; more of
-        smaller ones.
+        Most decoded images of ``pixels`` pixels that wait for recognition; more if they are
+        smaller.
     streams : int
-        Streams that are open at the same time.
+        Most streams that are open at the same time.
     connections : int
-        Connections, idle ones among them.
+        Most connections, including idle ones.
     seconds : float
-        For the head of a request to arrive; again for its body; again for the answer to
-        be found; and again for it to be taken.
+        Most seconds for each of four steps: receiving the head of a request, receiving its
+        body, computing the answer, and sending it.
     idle_seconds : float
-        Without a frame, after which a stream is closed.
+        Seconds without a frame after which a stream is closed.
     """
 
     body_bytes: int = 20_000_000
@@ -55,14 +55,14 @@ class Limits:
 
 
 class Refused(Exception):
-    """A request is not answered.
+    """A request is refused.
 
     Parameters
     ----------
     status : int
-        Of HTTP.
+        HTTP status.
     sentence : str
-        Why, and what to do.
+        The reason, and what to do.
     """
 
     def __init__(self, status: int, sentence: str):

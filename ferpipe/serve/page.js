@@ -1,4 +1,4 @@
-// What the page does. No framework, nothing from outside.
+// The script of the page, without a framework or other sites' files.
 
 const LONGEST_SIDE = 640; // of camera frames that are sent, in pixels
 const HISTORY = 20; // seconds of action units that are shown
@@ -26,7 +26,7 @@ let waiting = null; // of the request that is under way: its AbortController
 let camera = null; // what the camera needs while it runs
 const history = new Map(); // face -> [{time, units}]
 
-// The token, and talking to the server
+// The token, and requests to the server
 
 const address = new URL(location.href);
 if (address.searchParams.has("token")) {
@@ -73,7 +73,7 @@ async function meet() {
 }
 
 function describe(card) {
-  const lines = Object.entries({ data: "Trained on", protocol: "Judged by", terms: "Terms" })
+  const lines = Object.entries({ data: "Trained on", protocol: "Evaluated by", terms: "Terms" })
     .filter(([key]) => typeof card[key] === "string" && card[key])
     .flatMap(([key, title]) => [["dt", title], ["dd", card[key]]]);
   element("card").replaceChildren(...lines.map(([kind, text]) => {
@@ -119,7 +119,7 @@ async function look(file) {
   waiting?.abort();
   const mine = (waiting = new AbortController());
   stage.classList.add("busy");
-  say("Looking …");
+  say("Recognizing …");
   element("rate").textContent = "";
   const start = performance.now();
   try {
@@ -192,7 +192,7 @@ document.addEventListener("drop", (event) => {
   stage.classList.remove("over");
   const [file] = event.dataTransfer.files;
   if (file) look(file);
-  else complain("What was dropped is not a file: save the image first, then drop it.");
+  else complain("Only files can be dropped: save the image first, then drop it.");
 });
 
 // The camera
@@ -203,9 +203,9 @@ element("camera").addEventListener("click", () => {
 });
 
 const REASONS = {
-  NotAllowedError: "The camera may not be used: allow it in the browser, then try again.",
+  NotAllowedError: "The browser blocks the camera: allow it, then try again.",
   NotFoundError: "There is no camera.",
-  NotReadableError: "The camera gives no picture: another program may be using it.",
+  NotReadableError: "The camera sends no image: another program may be using it.",
 };
 
 async function startCamera() {
@@ -213,7 +213,7 @@ async function startCamera() {
   if (!facts) await meet();
   if (!facts) return;
   if (!navigator.mediaDevices) {
-    complain("Browsers give the camera only to pages on this computer or over HTTPS.");
+    complain("Browsers allow the camera only for pages on this computer or over HTTPS.");
     return;
   }
   waiting?.abort();
@@ -348,7 +348,7 @@ function show(next) {
   if (!faces.some((face) => face.face === chosen)) chosen = faces[0]?.face ?? null;
   canvas.hidden = false;
   element("invitation").hidden = true;
-  canvas.setAttribute("aria-label", `The picture. ${summary(shown.answer)}`);
+  canvas.setAttribute("aria-label", `The image. ${summary(shown.answer)}`);
   offer(faces);
   element("answer").hidden = !faces.length && !shown.mirrored;
   showNumbers();

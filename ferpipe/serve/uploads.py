@@ -1,4 +1,4 @@
-"""The body of a request, which stays in memory."""
+"""Receive the bodies of requests in memory only."""
 
 import asyncio
 
@@ -11,12 +11,12 @@ __all__ = ["Uploads", "check_size", "file_in"]
 
 
 class Uploads:
-    """Receives request bodies, with limits on their sizes.
+    """Receive bodies within the limits.
 
     Parameters
     ----------
     limits : Limits
-        Largest size of a body, of all bodies together, and longest time to receive one.
+        Limits of each body, of all bodies together, and of time.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -29,8 +29,7 @@ class Uploads:
         Parameters
         ----------
         request : Request
-            A request whose body is an image file (``image/*``) or a form
-            (``multipart/form-data``).
+            Its body is the file, ``image/*``, or a form, ``multipart/form-data``.
 
         Returns
         -------
@@ -39,8 +38,8 @@ class Uploads:
         Raises
         ------
         Refused
-            With status 408 if the body does not arrive in time, 413 if it is too large, 415
-            if it is of another type, 429 if all bodies together are too large.
+            With 408 if the body does not arrive in time, 413 if it is too large, 415 if it
+            has another type, 429 if all clients together send too much.
         """
         limits = self._limits
         declared = request.headers.get("content-type", "")
@@ -48,16 +47,15 @@ class Uploads:
         if not (kind == "multipart/form-data" or kind.startswith("image/")):
             raise Refused(
                 415,
-                "The body must be an image (as Content-Type: image/jpeg), or a form "
+                "The body must be an image (Content-Type: image/jpeg, say), or a form "
                 "(multipart/form-data) with the field 'file'; got "
                 f"{declared[:100] or 'no type'!r}.",
             )
         body = bytearray()
-        n_bytes = 0
-        refusal: Refused | None = None
+        n_bytes, refusal = 0, None
         try:
             async with asyncio.timeout(limits.seconds):
-                # read to the end: a client reads no answer while it sends
+                # read to its end: a client that is still sending does not read the answer
                 async for chunk in request.stream():
                     n_bytes += len(chunk)
                     if n_bytes > limits.body_bytes:
@@ -86,7 +84,7 @@ class Uploads:
 
 
 def check_size(content: bytes, limits: Limits) -> None:
-    """Refuse a file or frame that is too large, with status 413."""
+    """Refuse a file or frame that is too large, with 413."""
     if len(content) > limits.body_bytes:
         raise _too_large(limits)
 
@@ -99,9 +97,9 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
     body : bytes
         The file, or a form with the file in the field ``file``.
     content_type : str
-        Content-Type header of the request.
+        As the header of the request gives it.
     limits : Limits
-        Limits on the form.
+        Limits of a form.
 
     Returns
     -------
@@ -114,7 +112,7 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
 
     Notes
     -----
-    The form parser of the web framework writes large files to disk.
+    The parser of the framework writes larger files to disk.
     """
     kind, parameters = parse_header(content_type)
     if kind != "multipart/form-data":
@@ -124,5 +122,5 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
 
 def _too_large(limits: Limits) -> Refused:
     return Refused(
-        413, f"The image is larger than the limit of {limits.body_bytes:,} bytes."
+        413, f"The image has more than the {limits.body_bytes:,} bytes that are allowed."
     )

@@ -1,4 +1,4 @@
-"""The thread that works, and the queue before it."""
+"""One worker thread with a fair queue."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ __all__ = ["Worker"]
 
 @dataclass(eq=False)
 class _Job:
-    """What is to be done, for whom, and how much it is."""
+    """A call to run, its client, and its size."""
 
     work: Callable[[], Any]
     client: str
@@ -25,25 +25,25 @@ class _Job:
 
 
 class Worker:
-    """Do one thing at a time, beside the event loop, and let few wait for it.
+    """Run one call at a time in a thread, with a short queue.
 
     Parameters
     ----------
     name : str
-        Of the thread.
+        Name of the thread.
     places : int
-        How many may be worked on or wait.
+        Most calls that run or wait.
     room : int
-        How large those that wait may be together.
+        Largest total size of the calls that wait.
 
     Notes
     -----
     One thread is enough: the networks use all cores by themselves, and a stream must not
     meet two of its frames at once.
 
-    The client with the fewest that wait is served first, of those the smallest, of those
-    the first. If there is no room, the client with the most that wait gives way, with its
-    largest: many images of one client, or large ones, do not keep out the others.
+    The next call comes from the client with the fewest waiting calls; of these the smallest
+    one, then the oldest. If the queue is full, the client with the most waiting calls loses
+    its largest one: many or large images of one client do not block the others.
     """
 
     def __init__(self, name: str, *, places: int, room: int) -> None:
@@ -57,26 +57,26 @@ class Worker:
     async def run(
         self, function: Callable[..., Any], *arguments: Any, client: str = "", size: int = 0
     ) -> Any:
-        """Call a function in the thread, when its turn comes.
+        """Run a function in the thread when its turn comes.
 
         Parameters
         ----------
         function : callable
         *arguments
-            Of the function.
+            Arguments of the function.
         client : str, default=""
-            Who wants it.
+            The client that waits for it.
         size : int, default=0
-            How much work it is, on the scale of ``room``.
+            Its size, on the scale of ``room``.
 
         Raises
         ------
         Refused
-            With 429 if too many wait already.
+            With 429 if the queue is full.
 
         Notes
         -----
-        Who does not wait any longer is left out, unless it has begun already.
+        A call whose caller was cancelled is dropped, unless it runs already.
         """
         self._n_jobs += 1
         job = _Job(partial(function, *arguments), client, size, self._n_jobs)
@@ -91,7 +91,7 @@ class Worker:
                 self._waiting.remove(job)
 
     def close(self) -> None:
-        """Begin nothing more; who waits is refused, with 503."""
+        """Start no further call; refuse those that wait with 503."""
         for job in self._waiting:
             job.answer.set_exception(Refused(503, "The server stops."))
         self._waiting.clear()

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _BOXES = (
-    "the boxes of dlib's detector (a fixed box in the middle where it finds none; those "
+    "the boxes of dlib's detector (a fixed box in the middle if it finds none; those "
     "faces count)"
 )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train an asset, assess it and write it with its card.
+    """Train an asset, evaluate it and write it with its card.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ def _run(options: argparse.Namespace) -> None:
 
     if options.out is None:
         raise ValueError(
-            "--out FOLDER is missing: name the folder for what is trained and its card. "
-            "(The package's own folder is not written to by itself: whatever is cached "
-            "would be computed anew.)"
+            "--out FOLDER is missing: name the folder for the trained files and their card "
+            "(the program does not write to the package's own folder by default: all "
+            "cached results would be computed again)."
         )
     options.out.mkdir(parents=True, exist_ok=True)
     if options.asset == "fingerprints":
@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> None:
 def _on_faces(
     train: Callable[..., dict[str, Any]], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Train on annotated faces; return what the card says."""
+    """Train on annotated faces; return the fields of the card."""
     from ferpipe.train.landmark_networks import read_annotated_faces
 
     faces = read_annotated_faces(options.folder)
@@ -239,7 +239,7 @@ def _train_fitter(faces: "AnnotatedFaces", options: argparse.Namespace) -> dict[
     }
     protocol = (
         "Quality: good placements against displaced ones and noise, on a fifth of the "
-        "photos. Synthetic faces: 400 people that no training has seen, at 128 pixels; "
+        "photos. Synthetic faces: 400 people outside the training, at 128 pixels; "
         "rotation in degrees, and each unit's correlation with the truth (synthetic)."
     )
     if errors is not None:
@@ -269,13 +269,15 @@ def _parser() -> argparse.ArgumentParser:
     landmarks = assets.add_parser(
         "landmarks",
         help="the 68 points of a face",
-        description="Train the networks that find 68 points, assess them by photo.",
+        description="Train the networks that find 68 points, and evaluate them by photo.",
     )
     landmarks.set_defaults(train=partial(_on_faces, _train_landmarks))
     _add_common(landmarks)
-    landmarks.add_argument("--epochs", type=int, help="of both networks, for a quick look")
     landmarks.add_argument(
-        "--n-jobs", type=int, default=n_cores(), help="trainings at a time"
+        "--epochs", type=int, help="epochs of both networks, for a quick trial"
+    )
+    landmarks.add_argument(
+        "--n-jobs", type=int, default=n_cores(), help="trainings in parallel"
     )
     landmarks.add_argument(
         "--keep-folds", action="store_true", help="keep the networks of the folds"
@@ -283,17 +285,20 @@ def _parser() -> argparse.ArgumentParser:
     candide = assets.add_parser(
         "candide",
         help="the wireframe",
-        description="Calibrate the wireframe on faces with 68 points, assess it by photo.",
+        description="Calibrate the wireframe on annotated faces, and evaluate it by photo.",
     )
     candide.set_defaults(train=partial(_on_faces, _calibrate_candide))
     _add_common(candide)
     candide.add_argument(
-        "--rounds", type=int, default=4, help="of fitting the faces and then the model"
+        "--rounds",
+        type=int,
+        default=4,
+        help="rounds of fitting the faces and then the model",
     )
     objective = assets.add_parser(
         "objective",
-        help="the objective that is learned",
-        description="Train what says where the wireframe's points should go, by photo.",
+        help="the learned objective",
+        description="Train the objective of CandideFitter, and evaluate it by photo.",
     )
     objective.set_defaults(train=partial(_on_faces, _train_objective))
     _add_common(objective)
@@ -303,20 +308,22 @@ def _parser() -> argparse.ArgumentParser:
     fitter = assets.add_parser(
         "fitter",
         help="the network of CandideFitter",
-        description="Train what gives the wireframe's parameters, assess it by photo.",
+        description="Train the network of CandideFitter, and evaluate it by photo.",
     )
     fitter.set_defaults(train=partial(_on_faces, _train_fitter))
     _add_common(fitter, folds=False)
     fitter.add_argument(
         "--networks",
         type=Path,
-        help="what the landmarks' training wrote with --keep-folds, for the judgement",
+        help="output of the landmarks' training with --keep-folds, for the evaluation",
     )
-    fitter.add_argument("--epochs", type=int, help="for a quick look")
-    fitter.add_argument("--n-jobs", type=int, default=n_cores(), help="trainings at a time")
+    fitter.add_argument("--epochs", type=int, help="epochs, for a quick trial")
+    fitter.add_argument(
+        "--n-jobs", type=int, default=n_cores(), help="trainings in parallel"
+    )
     expressions = assets.add_parser(
         "expressions",
-        help="the network that names expressions",
+        help="the network that classifies expressions",
         description="Train the network of an experiment file and write its weights.",
     )
     expressions.set_defaults(train=_train_expressions)
@@ -324,10 +331,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_out(expressions)
     images = assets.add_parser(
         "fingerprints",
-        help="the training images of a network that was trained before",
-        description="Write the fingerprints of FER2013's Training beside a network.",
+        help="fingerprints of the training images of a trained network",
+        description="Write the fingerprints of FER2013's Training part beside a network.",
     )
-    images.add_argument("folder", help="of FER2013")
+    images.add_argument("folder", help="folder of FER2013")
     _add_out(images)
     return parser
 
@@ -337,7 +344,7 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="for what is trained and its card; it must be named",
+        help="folder for the trained files and their card (required)",
     )
 
 
@@ -346,12 +353,12 @@ def _add_common(parser: argparse.ArgumentParser, folds: bool = True) -> None:
     _add_out(parser)
     if folds:
         parser.add_argument(
-            "--folds", type=int, default=5, help="folds of the judgement; 0 for none"
+            "--folds", type=int, default=5, help="folds of the evaluation; 0 for none"
         )
     parser.add_argument("--seed", type=int, default=0)
 
 
 if __name__ == "__main__":
-    # as Ctrl-C does: what trains in other processes is stopped too
+    # acts like Ctrl-C, so that trainings in other processes stop too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The card that lies beside whatever is trained: data, terms, protocol, scores, command."""
+"""Write the card of trained files: data, terms, protocol, scores, command."""
 
 import json
 import platform
@@ -33,24 +33,24 @@ def write_card(
     files : list of str
         Their names.
     what : str
-        What they are.
+        Description of the files.
     data, terms : str
-        What they were trained on, and what that allows.
+        Training data, and the terms that follow from it.
     protocol : str
         How the scores were obtained.
     scores : dict
-        What they are worth.
+        The scores.
     command : str
-        What trains them again.
+        The command that trains them again.
     recipe : dict
-        How they were trained.
+        Settings of the training.
     packages : list of str
         Packages on which the outcome depends.
 
     Returns
     -------
     path : Path
-        Of the card.
+        Path of the card.
     """
     folder = Path(folder)
     contents = {name: (folder / name).read_bytes() for name in files}

@@ -1,4 +1,4 @@
-"""The training of a small network on crops that are drawn as it goes."""
+"""Train a small network on random crops that are sampled step by step."""
 
 import copy
 from collections.abc import Callable
@@ -14,13 +14,13 @@ __all__ = ["train_network"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
-# of the old weights in the running mean, at most
+# largest share of the old weights in the running mean
 _LONGEST_MEMORY = 0.998
 
 
 def train_network(
     make_network: Callable[[], Network],
-    draw_batch: Callable[[], tuple[Any, Any]],
+    sample_batch: Callable[[], tuple[Any, Any]],
     loss_of: Callable[[Any, Any], torch.Tensor],
     *,
     n_epochs: int,
@@ -35,26 +35,26 @@ def train_network(
     Parameters
     ----------
     make_network : callable
-        Makes it; its weights follow from the seed.
-    draw_batch : callable
-        Returns the images (n, size, size) of the next step, float32, and what they show.
+        Makes the network; its weights follow from the seed.
+    sample_batch : callable
+        Returns the images (n, size, size) of the next step, float32, and their targets.
     loss_of : callable
-        Takes what the network gives and what the images show; returns the loss.
+        Takes the outputs of the network and the targets; returns the loss.
     n_epochs, n_steps : int
         Epochs, and steps in each.
     lr : float
         Highest learning rate of the cycle.
     weight_decay : float
-        AdamW's.
+        Weight decay of AdamW.
     seed : int
-        Of the weights.
+        Seed of the weights.
     progress : tqdm
         Counts epochs; closed at the end.
 
     Returns
     -------
     network : nn.Module
-        With the running mean of the weights, in evaluation mode.
+        The network with the running mean of the weights, in evaluation mode.
     """
     device = find_device("auto")
     with torch.random.fork_rng():
@@ -74,13 +74,13 @@ def train_network(
     for _ in range(n_epochs):
         total = 0.0
         for _ in range(n_steps):
-            images, shown = draw_batch()
+            images, targets = sample_batch()
             batch = torch.from_numpy(images)[:, None].to(device)
             with torch.autocast(
                 device, torch.bfloat16, enabled=uses_bfloat16("auto", device)
             ):
                 found = network(batch.contiguous(memory_format=torch.channels_last))
-            loss = loss_of(found, shown)
+            loss = loss_of(found, targets)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -1,4 +1,4 @@
-"""Random changes of training crops: where a face is cut out and what it looks like."""
+"""Random augmentation of training crops: placement and appearance of the face."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ __all__ = ["change_picture", "far", "near", "shear"]
 def far(
     rng: np.random.Generator, placement: NDArray[Any], middle: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Draw where a detector's box might put the mean face.
+    """Sample a placement of the mean face as a detector's box might give it.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        What it is drawn from.
+        Source of random numbers.
     placement : ndarray of shape (2, 3)
-        From the mean face to the image, where it is.
+        The true transform from the mean face to the image.
     middle : ndarray of shape (2,)
-        Of the mean face.
+        Center of the mean face.
 
     Returns
     -------
@@ -38,16 +38,16 @@ def far(
 def near(
     rng: np.random.Generator, placement: NDArray[Any], middle: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Draw where the coarse network might put the mean face.
+    """Sample a placement of the mean face as the coarse network might give it.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        What it is drawn from.
+        Source of random numbers.
     placement : ndarray of shape (2, 3)
-        From the mean face to the image, where it is.
+        The true transform from the mean face to the image.
     middle : ndarray of shape (2,)
-        Of the mean face.
+        Center of the mean face.
 
     Returns
     -------
@@ -61,12 +61,12 @@ def near(
 
 
 def shear(rng: np.random.Generator, matrix: NDArray[Any], size: int) -> NDArray[np.float64]:
-    """Let a crop show the face a little wider, narrower or slanted.
+    """Stretch and shear the face in a crop a little.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        What it is drawn from.
+        Source of random numbers.
     matrix : ndarray of shape (2, 3)
         From the image to the crop.
     size : int
@@ -91,7 +91,7 @@ def change_picture(
     crop : ndarray of shape (size, size), float32
         Gray values 0..255.
     rng : numpy.random.Generator
-        What the changes are drawn from.
+        Source of random numbers.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Train the networks that find the 68 points of a face, and assess them by photo."""
+"""Train the networks that find the 68 points of a face, and evaluate them by photo."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +55,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class AnnotatedFaces:
-    """Photos of one face each with its points.
+    """Photos of one face each, with landmarks.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class AnnotatedFaces:
     landmarks : ndarray of shape (n, 68, 2)
         Points set by hand.
     photos : ndarray of shape (n,), str
-        The photo that each face was cut from; faces of one photo stay on one side.
+        The photo that each face was cut from; faces of one photo stay in one fold.
     """
 
     images: list[NDArray[np.uint8]]
@@ -113,7 +113,7 @@ def read_annotated_faces(folder: Path | str) -> AnnotatedFaces:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the two networks are trained.
+    """Settings of the training of both networks.
 
     Attributes
     ----------
@@ -128,13 +128,13 @@ class Recipe:
     lr : float
         Highest learning rate of the cycle.
     weight_decay : float
-        AdamW's.
+        Weight decay of AdamW.
     """
 
     coarse_size: int = 64
     fine_size: int = 96
-    coarse_channels: tuple[int, ...] = (16, 32, 48, 96)
-    fine_channels: tuple[int, ...] = (16, 32, 64, 128)
+    coarse_channels: tuple[int, int, int, int] = (16, 32, 48, 96)
+    fine_channels: tuple[int, int, int, int] = (16, 32, 64, 128)
     coarse_epochs: int = 100
     fine_epochs: int = 280
     batch_size: int = 32
@@ -153,19 +153,19 @@ def train(
 ) -> None:
     """Train both networks and write them to ``coarse.onnx`` and ``fine.onnx``.
 
-    A network that was already trained there, on the same faces in the same way, is kept:
-    a training that was stopped goes on with the first network that is missing.
+    A network in the folder that was trained on the same faces with the same settings is
+    kept: a training that was stopped continues with the first missing network.
 
     Parameters
     ----------
     faces : AnnotatedFaces
         Training faces.
     folder : str or path
-        Where the files go.
+        Folder for the files.
     recipe : Recipe
-        How.
+        Settings of the training.
     seed : int, default=0
-        Of the weights and of the random crops.
+        Seed of the weights and of the random crops.
     name : str, default=""
         Shown before the progress bar.
     position : int, default=0
@@ -209,7 +209,7 @@ def train(
 def _loss_of(
     found: torch.Tensor, points: NDArray[np.float32], *, unit: float
 ) -> torch.Tensor:
-    """Return the loss of points found, their errors counted in outer eye distances."""
+    """Return the loss of the points found, with errors in outer eye distances."""
     error = (found - torch.from_numpy(points).to(found.device)) / unit
     return 2 * functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02)
 
@@ -234,15 +234,15 @@ def train_and_evaluate(
         Where the networks that were trained on all the faces go; those of the folds are
         kept in its subfolder ``folds`` until the last of them is measured.
     recipe : Recipe
-        How the networks are trained.
+        Settings of the training.
     n_folds : int, default=5
-        Folds; 0 for no judgement.
+        Number of folds; 0 for no evaluation.
     seed : int, default=0
-        Of the folds and of the trainings.
+        Seed of the folds and of the trainings.
     n_jobs : int, default=1
-        Trainings at a time, one process each.
+        Trainings in parallel, one process each.
     keep_folds : bool, default=False
-        Keep the networks of the folds, for other judgements.
+        Keep the networks of the folds, for other evaluations.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def train_and_evaluate(
 def scores_of(
     found: NDArray[Any], truth: NDArray[Any], missed: NDArray[Any]
 ) -> dict[str, float]:
-    """Sum up how far points are from the hand-made ones, and crops from each other.
+    """Summarize the errors of points, and the spread of crops that are aligned by them.
 
     Parameters
     ----------
@@ -341,14 +341,14 @@ def _train_and_measure(
 def find_points(
     cascade: PointCascade, faces: AnnotatedFaces
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Let networks find the points of annotated faces, from the detector's boxes.
+    """Find the points of annotated faces from the detector's boxes.
 
     Parameters
     ----------
     cascade : PointCascade
         Both networks.
     faces : AnnotatedFaces
-        Faces that they have not seen.
+        Faces outside their training.
 
     Returns
     -------
@@ -368,7 +368,7 @@ def find_points(
 def find_faces(
     cascade: PointCascade | WireframeCascade | None, images: Sequence[NDArray[np.uint8]]
 ) -> tuple[list[Face], NDArray[np.bool_]]:
-    """Let the detector find the face of each image.
+    """Find the face of each image with the detector.
 
     Parameters
     ----------
@@ -384,7 +384,9 @@ def find_faces(
     missed : ndarray of shape (n,), bool
         Where it finds none.
     """
-    rescorers = [partial(cascade.rescore, image) if cascade else None for image in images]
+    rescorers = [
+        None if cascade is None else partial(cascade.rescore, image) for image in images
+    ]
     found = [
         find_face(image, rescore=rescore)
         for image, rescore in zip(images, rescorers, strict=True)
@@ -434,12 +436,12 @@ def _mean_box(
 
 # width of the box that faces start from when the detector finds none, in sides
 _START_WIDTH = 0.55
-# crops by which the ranges of 8-bit activations are set
+# crops that set the ranges of 8-bit activations
 _N_CALIBRATION = 300
 
 
 class _Crops:
-    """Random training crops of annotated faces, mirrored and changed in many ways."""
+    """Random augmented training crops of annotated faces."""
 
     def __init__(
         self,
@@ -473,12 +475,12 @@ class _Crops:
         while True:
             order = self.rng.permutation(len(self.faces.images))
             for start in range(0, len(order) - n + 1, n):
-                drawn = [self.draw(index) for index in order[start : start + n]]
-                crops, points = zip(*drawn, strict=True)
+                sampled = [self.draw(index) for index in order[start : start + n]]
+                crops, points = zip(*sampled, strict=True)
                 yield np.stack(crops), np.stack(points).astype(np.float32)
 
     def sample(self, n: int) -> NDArray[np.uint8]:
         """Return n crops of random faces, uint8 of shape (n, size, size)."""
         faces = self.rng.integers(0, len(self.faces.images), n)
-        drawn = np.stack([self.draw(index)[0] for index in faces])
-        return np.clip(np.rint(drawn), 0, 255).astype(np.uint8)
+        sampled = np.stack([self.draw(index)[0] for index in faces])
+        return np.clip(np.rint(sampled), 0, 255).astype(np.uint8)

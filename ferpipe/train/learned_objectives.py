@@ -1,4 +1,4 @@
-"""Train the objective that is learned from annotated faces, and assess it by photo."""
+"""Train the learned objective on annotated faces, and evaluate it by photo."""
 
 import shutil
 from collections.abc import Sequence
@@ -42,15 +42,15 @@ def fit_faces(
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its units.
+        Prior of its units.
     objective : Objective
-        Learned, of landmarks or designed.
+        A learned objective, one of landmarks, or a designed one.
     faces : AnnotatedFaces
-        Faces that none of these has seen.
+        Faces outside the training of all of these.
     boxes : list of Face
         As :func:`ferpipe.train.landmark_networks.find_faces` returns them.
     facts : PointCascade
-        Says where faces are in boxes.
+        Gives the place of faces in boxes.
 
     Returns
     -------
@@ -91,13 +91,13 @@ def train_and_evaluate(
     faces : AnnotatedFaces
         Faces; those of one photo stay in one fold.
     folder : path
-        Where ``objective.npz`` goes.
+        Folder for ``objective.npz``.
     n_folds : int, default=5
-        Folds; 0 for no judgement.
+        Number of folds; 0 for no evaluation.
     seed : int, default=0
-        Of the folds and of the trainings.
+        Seed of the folds and of the trainings.
     keep_folds : bool, default=False
-        Keep the objectives of the folds, for other judgements.
+        Keep the objectives of the folds, for other evaluations.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def _indicators(objective: LearnedObjective, faces: AnnotatedFaces, seed: int) -
 def _scores_of(
     errors: list[NDArray[np.float64]], measured: list[list[Any]]
 ) -> dict[str, float]:
-    """Sum up the folds."""
+    """Summarize the folds."""
     if not errors:
         return {}
     distances = np.concatenate(errors)

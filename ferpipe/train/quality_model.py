@@ -1,4 +1,4 @@
-"""Train what tells whether a fitted wireframe lies on a face."""
+"""Train the model that scores whether a fitted wireframe lies on a face."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ from ferpipe.train.landmark_networks import AnnotatedFaces
 
 __all__ = ["train_quality_model", "train_and_evaluate_quality"]
 
-# Mean distance of points, in outer eye distances, up to which a fit is good; what is near
-# to it is not learned from
+# Mean distance of points, in outer eye distances, up to which a fit is good; fits near
+# this limit are left out of the training
 _GOOD, _UNSURE = 0.085, (0.07, 0.1)
 # Standard deviations of the displacement (outer eye distances), the turn (degrees) and the
 # logarithm of the size of placements that are good, and of those that mostly are not
@@ -38,18 +38,18 @@ def train_and_evaluate_quality(
     faces : AnnotatedFaces
         Faces and their points.
     model : CandideModel
-        Says which points its vertices show.
+        Maps its vertices to points.
     mean_shape : ndarray of shape (68, 2)
         Points of the mean face; its outer eye distance is 1.
     seed : int, default=0
-        Of the fold, the crops and the training.
+        Seed of the fold, the crops and the training.
 
     Returns
     -------
     quality_model : FitQualityModel
         Trained on all faces.
     score : float
-        Area under the curve of good placements against others, of the fifth.
+        Area under the ROC curve of good placements against others, on the fifth.
     """
     folds = GroupKFold(5, shuffle=True, random_state=seed)
     fit, test = next(folds.split(faces.images, groups=faces.photos))
@@ -69,16 +69,16 @@ def train_quality_model(
     n_crops: int = _N_CROPS,
     seed: int = 0,
 ) -> FitQualityModel:
-    """Train on faces whose placement is displaced a little or far, and on noise.
+    """Train on faces with small and large displacements, and on noise.
 
     Parameters
     ----------
     faces, model, mean_shape
         As for :func:`train_and_evaluate_quality`.
     n_crops : int, default=40000
-        Crops that are drawn.
+        Number of sampled crops.
     seed : int, default=0
-        Of the crops and the training.
+        Seed of the crops and the training.
     """
     rng = np.random.default_rng(seed)
     rows, errors = _sample_crops(faces, model, mean_shape, n_crops, rng)
@@ -106,7 +106,7 @@ def _sample_crops(
     n: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Draw standardized crops (n, n_pixels), and how far their placement is off."""
+    """Sample standardized crops (n, n_pixels) and the errors of their placement."""
     _, mean_points = visible_points(model, mean_shape)
     _, points = visible_points(model, faces.landmarks)
     crops = np.empty((n, QUALITY_SIZE, QUALITY_SIZE), np.float32)
@@ -154,7 +154,7 @@ def _displaced(
 
 
 def _noise(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw a picture of nothing, from fine to coarse."""
+    """Sample an image of noise, from fine to coarse."""
     import cv2
 
     n = int(rng.integers(3, QUALITY_SIZE))

@@ -31,18 +31,18 @@ _N_POSE = len(POSE_NAMES)
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far calibration may leave what the tables draw.
+    """How far calibration may leave the template.
 
     Attributes
     ----------
     n_rounds : int
         Rounds of fitting all faces and then the model to them.
     rest_spread : (float, float)
-        Standard deviations by which a vertex may leave its place in the template: in x and
-        y, and in z, which pictures show less well. In outer eye distances, as all lengths
-        here.
+        Standard deviations by which a vertex may leave its place in the template: in x
+        and y, and in z, which pictures show less well. In outer eye distances, as all
+        lengths here.
     shape_spread, animation_spread : float
-        The same for what a unit moves a vertex by.
+        The same for the displacement of a vertex by a unit.
     """
 
     n_rounds: int = 4
@@ -52,7 +52,7 @@ class Calibration:
 
 
 def template_prior(model: CandideModel) -> Prior:
-    """Return the prior for the template: nothing known of people, and common actions.
+    """Return the prior for the template: broad for shapes, wider for common actions.
 
     Parameters
     ----------
@@ -79,22 +79,22 @@ def calibrate(
 ) -> tuple[CandideModel, Prior]:
     """Calibrate the wireframe on annotated faces.
 
-    Each round fits pose and units of every face and of its mirror image under the present
-    prior, and then chooses the prior, the rest shape and the units that make the points
-    most probable, with what the fits leave uncertain taken into account (the EM algorithm
-    for a factor model whose loadings are turned by each face's pose). Gaussian priors
-    about the tables' figures keep the units' meaning: an animation unit moves only the
-    vertices that it moves in the template, and how much faces act is not learned but stays
-    as :func:`template_prior` has it. Left free, units take over what others are named for:
-    the held-out error falls further, and the meaning is lost. Vertices that no point shows
-    follow those about them.
+    Each round fits pose and units of every face and of its mirror image under the current
+    prior. It then chooses the prior, the rest shape and the units that make the points
+    most probable, including the uncertainty of the fits (the EM algorithm for a factor
+    model whose loadings are rotated by each face's pose). Gaussian priors around the
+    template keep the meaning of the units: an animation unit moves only the
+    vertices that it moves in the template. The spread of animation units is not learned but
+    stays as in :func:`template_prior`. Without these priors, units take the place of other
+    units: the held-out error falls further, but the names lose their meaning. Vertices
+    without a landmark follow their neighbors.
 
     Parameters
     ----------
     landmarks : ndarray of shape (n, 68, 2)
         Points of faces, in pixels.
     settings : Calibration
-        How far calibration may go.
+        How far calibration may leave the template.
     verbose : bool, default=False
         Show a progress bar.
 
@@ -103,7 +103,7 @@ def calibrate(
     model : CandideModel
         Calibrated, symmetrical.
     prior : Prior
-        Of its units.
+        Prior of its units.
     """
     template = template_model()
     model, prior = template, template_prior(template)
@@ -140,9 +140,9 @@ def held_out_errors(
     model : CandideModel
         The wireframe.
     prior : Prior
-        Of its units.
+        Prior of its units.
     landmarks : ndarray of shape (n, 68, 2)
-        Points of faces that neither has seen.
+        Points of faces that were not used to calibrate either.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def held_out_errors(
     errors = np.empty(points.shape[:2])
     for start in (0, 1):
         used = np.arange(len(vertices)) % 2 == start
-        parameters = fit_points(model, prior, vertices[used], points[:, used])
+        parameters: Any = fit_points(model, prior, vertices[used], points[:, used])
         pose, sigma, alpha = model.split(parameters)
         shown = project(model.shape(sigma, alpha)[:, vertices[~used]], pose)
         errors[:, ~used] = np.linalg.norm(shown - points[:, ~used], axis=2)
@@ -305,18 +305,18 @@ def calibrate_and_evaluate(
     photos : array-like of shape (n,)
         The photo of each face; faces of one photo stay in one fold.
     settings : Calibration
-        How far calibration may go.
+        How far calibration may leave the template.
     n_folds : int, default=5
-        Folds; 0 for no judgement.
+        Number of folds; 0 for no evaluation.
     seed : int, default=0
-        Of the folds.
+        Seed of the folds.
 
     Returns
     -------
     model : CandideModel
         Calibrated on all faces.
     prior : Prior
-        Of its units.
+        Prior of its units.
     scores : dict
         Errors in outer eye distances.
     """

@@ -58,8 +58,8 @@ __all__ = [
     "train_and_evaluate_fitter",
 ]
 
-# What FACS does not score together, for the muscles oppose each other or the second is
-# more of the first
+# pairs of action units that FACS does not score together: their muscles oppose each
+# other, or the second is a stronger form of the first
 _OPPOSED = (
     ("AU05", "AU43"),
     ("AU05", "AU46"),
@@ -71,10 +71,10 @@ _OPPOSED = (
     ("AU24", "AU27"),
     ("AU26", "AU27"),
 )
-# below it, what pulls the jaw down is AU26
+# a weaker AU27 is AU26
 _LEAST = {"AU27": 0.5}
 _N_CALIBRATION = 300
-# units whose correlations are told
+# units whose correlations are reported
 _REPORTED_UNITS = (
     *("AU01", "AU02", "AU04", "AU05", "AU09", "AU10"),
     *("AU12", "AU15", "AU20", "AU26", "AU27", "AU43"),
@@ -83,7 +83,7 @@ _REPORTED_UNITS = (
 
 @dataclass(frozen=True)
 class FitterRecipe:
-    """How the network is trained.
+    """Settings of the training.
 
     Attributes
     ----------
@@ -92,22 +92,22 @@ class FitterRecipe:
     channels : tuple of int
         As :class:`ferpipe.candide.fit_network.WireframeNetwork` takes them.
     n_synthetic : int
-        Faces that are drawn for it.
+        Number of synthetic faces.
     batch : (int, int)
-        Annotated and synthetic faces a step.
+        Annotated and synthetic faces per step.
     n_epochs, n_steps : int
         Epochs, and steps in each.
     lr : float
         Highest learning rate of the cycle.
     weight_decay : float
-        AdamW's.
+        Weight decay of AdamW.
     share_changed : float
-        Of the synthetic faces, those whose picture is changed as those of photos are; the
-        others keep their finest folds.
+        Share of the synthetic faces that are augmented as photos are; the others keep their
+        finest wrinkles.
     """
 
     size: int = 96
-    channels: tuple[int, ...] = (16, 32, 64, 128)
+    channels: tuple[int, int, int, int] = (16, 32, 64, 128)
     n_synthetic: int = 12000
     batch: tuple[int, int] = (16, 32)
     n_epochs: int = 24
@@ -128,7 +128,7 @@ def random_parameters(
     common: float = 0.22,
     rare: float = 0.04,
 ) -> NDArray[np.float64]:
-    """Draw what people, poses and actions may be, for faces in the middle of an image.
+    """Sample shape, pose and expression of faces in the middle of an image.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def random_parameters(
     prior : Prior
         Of its shape units.
     rng : numpy.random.Generator
-        What they are drawn from.
+        Source of random numbers.
     n : int
         Faces.
     size : int
@@ -146,7 +146,7 @@ def random_parameters(
         Standard deviations of rx, ry and rz, in degrees.
     common, rare : float, default=0.22, 0.04
         Share of the faces that show an action unit, for those that
-        ``tables.COMMON_UNITS`` lists and for the others. What opposes each other is not
+        ``tables.COMMON_UNITS`` lists and for the others. Opposed units are not
         shown together.
 
     Returns
@@ -199,7 +199,7 @@ def sample_faces(
     verbose: bool = False,
     **how: Any,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Draw random people.
+    """Render random faces.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def sample_faces(
     size : int
         Side of the images, in pixels.
     seed : int
-        What they are drawn from.
+        Source of random numbers.
     verbose : bool, default=False
         Show a progress bar.
     **how
@@ -294,7 +294,7 @@ class _Crops:
     def batches(
         self,
     ) -> Iterator[tuple[NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]]]:
-        """Yield crops, annotated faces first, their points and the drawn parameters."""
+        """Yield crops, annotated faces first, their points and the synthetic parameters."""
         n, n_synthetic = self.recipe.batch
         of_photos = self._indices(len(self.images), n)
         of_synthetic = self._indices(len(self.synthetic), n_synthetic)
@@ -332,7 +332,7 @@ class _Crops:
 
 
 class _Loss:
-    """Errors of points in outer eye distances, and of drawn parameters in spreads."""
+    """Errors of points in outer eye distances, and of synthetic parameters in spreads."""
 
     def __init__(self, model: CandideModel, vertices: NDArray[Any], scale: float) -> None:
         units = np.concatenate([model.shape_units, model.animation_units])
@@ -353,8 +353,8 @@ class _Loss:
         loss = loss + self._of_points(self._projected(parameters) - truth)
         normal = self.network.normalized
         off = normal(parameters[-n_synthetic:]) - normal(known)
-        # squares: most units are 0 on most faces, and what lowers absolute errors is
-        # to say 0 always
+        # squares: most units are 0 on most faces, and a constant 0 would minimize
+        # absolute errors
         return loss + 0.5 * (off.clamp(-5, 5) ** 2).mean()
 
     def _of_points(self, off: torch.Tensor) -> torch.Tensor:
@@ -382,7 +382,8 @@ def train_fitter(
 ) -> None:
     """Train the network and write it to a folder.
 
-    One that was already trained there, on the same faces in the same way, is kept.
+    A network in the folder that was trained on the same faces with the same settings is
+    kept.
 
     Parameters
     ----------
@@ -393,11 +394,11 @@ def train_fitter(
     prior : Prior
         Of its units.
     mean_shape : ndarray of shape (68, 2)
-        Of the networks that look first.
+        Mean shape of the landmark networks.
     folder : str or path
-        Where ``wireframe.onnx`` goes.
+        Folder for ``wireframe.onnx``.
     recipe : FitterRecipe
-        How.
+        Settings of the training.
     **shown
         ``seed`` of the synthetic faces, the weights and the random crops, 0 by default;
         ``name`` before the progress bar and its ``position``.
@@ -426,7 +427,7 @@ def train_fitter(
             len(crops.vertices),
             scale=scale,
             unit_mean=np.r_[prior.mean[:n_shape], np.zeros(len(prior.mean) - n_shape)],
-            unit_spread=spread,
+            unit_spread=spread.tolist(),
         )
         return loss.network
 
@@ -476,19 +477,18 @@ def train_and_evaluate_fitter(
     folder : str or path
         Where the network that was trained on all the faces goes, and those of the folds.
     networks : str, path or None
-        What ``ferpipe.train.landmark_networks.train_and_evaluate`` wrote with
-        ``keep_folds``: the networks of its folds look first; the folds are the same. None
-        for no judgement.
+        Output of ``ferpipe.train.landmark_networks.train_and_evaluate`` with
+        ``keep_folds``: the networks of the same folds run first. None for no evaluation.
     model : CandideModel
         Calibrated on all faces. On the faces of a fold it is calibrated anew.
     prior : Prior
         Of its units.
     recipe : FitterRecipe
-        How the networks are trained.
+        Settings of the training.
     seed : int, default=0
-        Of the folds and of the trainings.
+        Seed of the folds and of the trainings.
     n_jobs : int, default=1
-        Trainings at a time, one process each.
+        Trainings in parallel, one process each.
 
     Returns
     -------
@@ -497,7 +497,7 @@ def train_and_evaluate_fitter(
         eye distances, and the fit's quality. Every face counts: one that the detector
         misses starts from a fixed box in the middle.
     score : float
-        Of the quality_model of fits, as
+        Score of the quality model of fits, as
         :func:`ferpipe.train.quality_model.train_and_evaluate_quality` gives it.
     """
     jobs = [joblib.delayed(_train_on_all)(faces, folder, model, prior, recipe, seed)]
@@ -584,7 +584,7 @@ def errors_of(cascade: WireframeCascade, faces: AnnotatedFaces) -> NDArray[np.fl
     Parameters
     ----------
     cascade : WireframeCascade
-        Networks that have not seen the faces.
+        Networks that were not trained on the faces.
     faces : AnnotatedFaces
         Faces and their points.
 
@@ -608,7 +608,7 @@ def errors_of(cascade: WireframeCascade, faces: AnnotatedFaces) -> NDArray[np.fl
 
 
 def scores_of_errors(errors: NDArray[Any]) -> dict[str, float]:
-    """Sum up what :func:`train_and_evaluate_fitter` returns."""
+    """Summarize the errors of :func:`train_and_evaluate_fitter`."""
     distances, quality = errors.T
     good = quality > 0.5
     scores = {
@@ -630,26 +630,26 @@ def scores_on_synthetic_faces(
     size: int = 128,
     seed: int = 1_000_000,
 ) -> dict[str, float]:
-    """Fit the wireframe to synthetic faces that no training has seen.
+    """Fit the wireframe to synthetic faces outside the training.
 
     Parameters
     ----------
     cascade : WireframeCascade
         The networks.
     prior : Prior
-        What people are drawn from.
+        Distribution of the people.
     n : int, default=400
         Faces.
     size : int, default=128
         Side of the images, in pixels; an outer eye distance is about a third of it.
     seed : int, default=1000000
-        What they are drawn from. Trainings draw theirs from others.
+        Seed of the faces. Trainings use other seeds.
 
     Returns
     -------
     scores : dict
         ``rotation_mean`` and ``rotation_median``: the angle between the fitted and the
-        true turn of the head, in degrees; each unit's correlation with the truth, for
+        true head rotation, in degrees; each unit's correlation with the truth, for
         both sides' mean. Poses have standard deviations of 8, 15 and 8 degrees, each unit
         is shown by 22 % of the faces. Faces that the detector misses do not count;
         ``found`` is the share of the others.

@@ -216,7 +216,7 @@ def test_lazy_images_with_gaps_between_them_are_mapped_too(file, images):
         (VOTES_HEADER.encode() + b"\n" * 3, "Usage differs"),
         (b"\xff\xfe", "not a whole csv file"),
         ([[1] * 9] * 3, "the rows have 9 votes"),
-        ([[300] + [1] * 9] * 3, "ten whole numbers a row"),
+        ([[300] + [1] * 9] * 3, "ten whole numbers per row"),
     ],
 )
 def test_broken_votes_are_refused_with_the_name_of_their_file(file, content, message):

@@ -78,7 +78,7 @@ def test_damaged_file_is_refused_by_name(tmp_path, content):
     with pytest.raises(ValueError, match=r"images\.npz: expected the fingerprints"):
         read_fingerprints(path)
     np.savez(path, other=np.zeros(3))
-    with pytest.raises(ValueError, match="of something else"):
+    with pytest.raises(ValueError, match="holds something else"):
         read_fingerprints(path)
 
 

@@ -177,7 +177,7 @@ def test_no_face_is_an_empty_list(client):
         (b"", "image/png", 422, "the file is empty"),
         (b"notes", "text/plain", 415, "got 'text/plain'"),
         (b"a=b", "application/x-www-form-urlencoded", 415, "must be an image"),
-        (b"notes", "multipart/form-data", 422, "has no boundary"),
+        (b"notes", "multipart/form-data", 422, "has no valid boundary"),
         (b"notes", "multipart/form-data; boundary=b", 422, "form in the body is broken"),
         (
             b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx',

@@ -14,13 +14,13 @@ def train(n_epochs=30, seed=0):
     """Learn the mean of an image."""
     rng = np.random.default_rng(1)
 
-    def draw_batch():
+    def sample_batch():
         images = rng.normal(size=(16, 2, 2)).astype(np.float32)
         return images, images.mean((1, 2))
 
     return train_network(
         make_network,
-        draw_batch,
+        sample_batch,
         lambda found, means: (
             (found.float()[:, 0] - torch.from_numpy(means)).square().mean()
         ),
