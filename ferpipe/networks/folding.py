@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -9,7 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 __all__ = ["fold_batch_norms"]
 
 
-def fold_batch_norms(module):
+def fold_batch_norms(module: Any) -> Any:
     """Copy a trained network for inference, with fewer steps and the same answers.
 
     A batch norm scales and shifts each map by fixed numbers once it is trained; a

@@ -1,6 +1,9 @@
 """ImageNetwork: a convolutional network that classifies and encodes single images."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
 
@@ -15,6 +18,11 @@ from ferpipe.networks.estimator import (
     widths,
 )
 from ferpipe.networks.test_time_augmentation import TTA, augmented_views
+from ferpipe.networks.training.augment import Augment
+from ferpipe.networks.training.settings import Training
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ImageNetwork"]
 
@@ -117,6 +125,8 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     (8, 128)
     """
 
+    backbone: str
+
     _parameter_constraints: dict = {
         "backbone": [StrOptions(set(BACKBONES))],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
@@ -131,19 +141,19 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        backbone="small_cnn",
-        dense=None,
-        dropout=0.0,
-        activation="relu",
-        loss="cross_entropy",
-        output_l2=0.0,
-        tta=None,
-        weights=None,
-        freeze=False,
-        training=None,
-        augment=None,
-        random_state=None,
-    ):
+        backbone: str = "small_cnn",
+        dense: int | Sequence[int] | None = None,
+        dropout: float = 0.0,
+        activation: str = "relu",
+        loss: str = "cross_entropy",
+        output_l2: float = 0.0,
+        tta: str | None = None,
+        weights: str | PathLike[str] | None = None,
+        freeze: bool = False,
+        training: Training | None = None,
+        augment: Augment | None = None,
+        random_state: Any = None,
+    ) -> None:
         self.backbone = backbone
         self.dense = dense
         self.dropout = dropout
@@ -157,21 +167,21 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
         self.augment = augment
         self.random_state = random_state
 
-    def _check_frames(self, X, reset):
+    def _check_frames(self, X: Any, reset: bool) -> Any:
         return self._check_images(X, reset=reset)
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         check_widths("dense", self.dense)
         check_large_enough(self.image_shape_, self.augment)
         self._check_weights()
 
-    def _views(self, frames):
+    def _views(self, frames: "torch.Tensor") -> "list[torch.Tensor]":
         return augmented_views(frames, self.tta)
 
-    def _n_channels(self):
+    def _n_channels(self) -> int:
         return 1 if len(self.image_shape_) == 2 else 3
 
-    def _make_module(self):
+    def _make_module(self) -> Any:
         from ferpipe.networks.modules import FrameClassifier
 
         return FrameClassifier(

@@ -1,6 +1,9 @@
 """SequenceNetwork: a recurrent network that classifies and encodes sequences."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -15,6 +18,12 @@ from ferpipe.networks.estimator import (
     check_widths,
     widths,
 )
+from ferpipe.networks.training.augment import Augment
+from ferpipe.networks.training.settings import Training
+
+if TYPE_CHECKING:
+    from ferpipe.networks.streaming import SequenceStream
+    from ferpipe.networks.training.batches import FrameDataset
 
 __all__ = ["SequenceNetwork"]
 
@@ -155,22 +164,22 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        backbone="auto",
-        rnn_type="lstm",
-        hidden_size=(64, 32),
-        bidirectional=True,
-        pooling="mean",
-        dense=None,
-        dropout=0.0,
-        activation="relu",
-        loss="cross_entropy",
-        output_l2=0.0,
-        weights=None,
-        freeze=False,
-        training=None,
-        augment=None,
-        random_state=None,
-    ):
+        backbone: str | None = "auto",
+        rnn_type: str = "lstm",
+        hidden_size: int | Sequence[int] = (64, 32),
+        bidirectional: bool = True,
+        pooling: str = "mean",
+        dense: int | Sequence[int] | None = None,
+        dropout: float = 0.0,
+        activation: str = "relu",
+        loss: str = "cross_entropy",
+        output_l2: float = 0.0,
+        weights: str | PathLike[str] | None = None,
+        freeze: bool = False,
+        training: Training | None = None,
+        augment: Augment | None = None,
+        random_state: Any = None,
+    ) -> None:
         self.backbone = backbone
         self.rnn_type = rnn_type
         self.hidden_size = hidden_size
@@ -188,13 +197,13 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         self.random_state = random_state
 
     @property
-    def backbone_(self):
+    def backbone_(self) -> str | None:
         """Name of the convolutional network, or None if frames are features."""
         if self.backbone != "auto":
             return self.backbone
         return None if len(self.frame_shape_) == 1 else "small_cnn"
 
-    def stream(self):
+    def stream(self) -> "SequenceStream":
         """Begin a sequence that is read one frame at a time; several may be open.
 
         Returns
@@ -213,10 +222,10 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
 
         return SequenceStream(self)
 
-    def _check_frames(self, X, reset):
+    def _check_frames(self, X: Any, reset: bool) -> Any:
         return self._check_sequences(X, reset=reset)
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         check_widths("hidden_size", self.hidden_size)
         check_widths("dense", self.dense)
         if len(widths(self.hidden_size)) == 0 and self.pooling == "last":
@@ -251,10 +260,10 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         check_large_enough(self.frame_shape_, self.augment)
         self._check_weights()
 
-    def _n_channels(self):
+    def _n_channels(self) -> int:
         return 1 if len(self.frame_shape_) == 2 else 3
 
-    def _make_module(self):
+    def _make_module(self) -> Any:
         from ferpipe.networks.modules import FeatureScaler, SequenceClassifier
 
         if self.backbone_ is None:
@@ -274,7 +283,7 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
             activation=self.activation,
         )
 
-    def _learn_scale(self, module, dataset):
+    def _learn_scale(self, module: Any, dataset: "FrameDataset") -> None:
         if self.backbone_ is not None:
             return
         import torch

@@ -1,8 +1,11 @@
 """Which images the networks in a pipeline were trained on, by their fingerprints."""
 
+from collections.abc import Iterable, Iterator
 from os import PathLike
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
 from ferpipe._base import input_kind
@@ -15,7 +18,9 @@ __all__ = ["images_seen", "known_training_images"]
 _NAMING = ("weights", "teacher", "blend_with")
 
 
-def known_training_images(pipeline, grid=()) -> dict[str, np.ndarray | None]:
+def known_training_images(
+    pipeline: Any, grid: Iterable[dict[str, Any]] = ()
+) -> dict[str, np.ndarray | None]:
     """Find the trained networks in a pipeline, and what they were trained on.
 
     Parameters
@@ -44,12 +49,14 @@ def known_training_images(pipeline, grid=()) -> dict[str, np.ndarray | None]:
     known: dict[str, np.ndarray | None] = {}
     for name, numbers in found:
         others = known.get(name, numbers)
-        both = numbers is not None and others is not None
-        known[name] = np.union1d(numbers, others) if both else None
+        if numbers is None or others is None:
+            known[name] = None
+        else:
+            known[name] = np.union1d(numbers, others)
     return known
 
 
-def images_seen(network, X) -> np.ndarray:
+def images_seen(network: Any, X: Any) -> np.ndarray:
     """Return fingerprints of what a network knows after its training.
 
     Parameters
@@ -78,7 +85,9 @@ def images_seen(network, X) -> np.ndarray:
     return np.unique(np.concatenate([fingerprints(frames), *inherited]))
 
 
-def _named(value, key, frozen=False):
+def _named(
+    value: Any, key: str, frozen: bool = False
+) -> Iterator[tuple[str, NDArray[Any] | None]]:
     """Yield (name, fingerprints) of the trained networks in the value of a parameter."""
     if isinstance(value, str | PathLike):
         if key in _NAMING:
@@ -97,7 +106,7 @@ def _named(value, key, frozen=False):
             yield from _named(inner, name, frozen or isinstance(value, FrozenEstimator))
 
 
-def _in_file(weights):
+def _in_file(weights: str | PathLike[str]) -> Iterator[tuple[str, NDArray[Any] | None]]:
     """Yield (name, fingerprints) of a network that ships, or of a file."""
     path = weights_file(weights)
     if path.is_file():

@@ -1,5 +1,7 @@
 """The frame networks of the papers; what a paper leaves open is told with each."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -9,6 +11,7 @@ from ferpipe.networks.backbones.layers import (
     SpatialTransformer,
     channels_last,
     convolution,
+    in_channels_last,
     pool_to,
 )
 
@@ -44,9 +47,9 @@ class Paper000CNN(nn.Module):
 
     n_outputs = 512
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
-        layers = []
+        layers: list[nn.Module] = []
         for index, width in enumerate((64, 64, 128, 128, 256, 256, 512, 512)):
             layers += [
                 nn.Conv2d(n_channels, width, 3, padding=1),
@@ -56,11 +59,9 @@ class Paper000CNN(nn.Module):
             if index in (1, 3, 5):
                 layers.append(nn.MaxPool2d(2))
             n_channels = width
-        self.filters = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(
-            memory_format=torch.channels_last
-        )
+        self.filters = in_channels_last(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 512) of frames (N, c, h, w)."""
         return self.filters(channels_last(frames))
 
@@ -87,18 +88,18 @@ class Paper002CNN(nn.Module):
 
     n_outputs = 512
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        self.filters = nn.Sequential(
+        self.filters = in_channels_last(
             *(nn.Conv2d(n_channels, 64, 5, padding=2), act()),
             *(LocalContrast(), nn.MaxPool2d(2)),
             *(nn.Conv2d(64, 64, 5, padding=2), act(), nn.MaxPool2d(2)),
             *(nn.Conv2d(64, 128, 4, padding=2), act()),
-        ).to(memory_format=torch.channels_last)
+        )
         self.dense = _dense(128, self.n_outputs, act, dropout=0.5)
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 512) of frames (N, c, h, w)."""
         return self.dense(pool_to(self.filters(channels_last(frames)), 6))
 
@@ -123,19 +124,19 @@ class Paper002VGG(nn.Module):
 
     n_outputs = 512
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        layers = []
+        layers: list[nn.Module] = []
         for width in (32, 64, 128):
             for _ in range(2):
                 layers += [nn.Conv2d(n_channels, width, 3, padding=1), act()]
                 n_channels = width
             layers.append(nn.MaxPool2d(2))
-        self.filters = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.filters = in_channels_last(*layers)
         self.dense = _dense(128, self.n_outputs, act, dropout=0.0)
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 512) of frames (N, c, h, w)."""
         return self.dense(pool_to(self.filters(channels_last(frames)), 6))
 
@@ -159,23 +160,23 @@ class Paper003CNN(nn.Module):
 
     n_outputs = 256
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        layers = []
+        layers: list[nn.Module] = []
         for width in (64, 128, 256):
             for _ in range(2):
                 layers += convolution(n_channels, width, act)
                 n_channels = width
             layers += [nn.MaxPool2d(2), nn.Dropout(0.25)]
-        self.filters = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.filters = in_channels_last(*layers)
         self.dense = nn.Sequential(
-            *_dense(256, self.n_outputs, act, dropout=0.0)[:-1],
+            *list(_dense(256, self.n_outputs, act, dropout=0.0))[:-1],
             nn.BatchNorm1d(self.n_outputs),
             nn.Dropout(0.5),
         )
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 256) of frames (N, c, h, w)."""
         return self.dense(pool_to(self.filters(channels_last(frames)), 6))
 
@@ -202,10 +203,10 @@ class Paper004CNN(nn.Module):
 
     n_outputs = 256
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        self.filters = nn.Sequential(
+        self.filters = in_channels_last(
             *convolution(n_channels, 64, act, size=5, stride=2),
             *convolution(64, 64, act),
             *convolution(64, 128, act),
@@ -214,10 +215,10 @@ class Paper004CNN(nn.Module):
             *convolution(128, 256, act),
             *convolution(256, 256, act),
             nn.MaxPool2d(2),
-        ).to(memory_format=torch.channels_last)
+        )
         self.reader = nn.LSTM(256, self.n_outputs, batch_first=True)
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 256) of frames (N, c, h, w)."""
         maps = pool_to(self.filters(channels_last(frames)), 6).float()
         _, (state, _) = self.reader(maps.flatten(2).transpose(1, 2))
@@ -239,17 +240,19 @@ class Paper004Steered(nn.Module):
 
     n_outputs = Paper004CNN.n_outputs
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         self.steer = SpatialTransformer(n_channels, activation)
         self.read = Paper004CNN(n_channels, activation)
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 128) of frames (N, c, h, w)."""
         return self.read(self.steer(frames))
 
 
-def _dense(n_maps, width, act, dropout):
+def _dense(
+    n_maps: int, width: int, act: Callable[[], nn.Module], dropout: float
+) -> nn.Sequential:
     """Return the layers from 6×6 cells to features."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(36 * n_maps, width), act(), nn.Dropout(dropout)

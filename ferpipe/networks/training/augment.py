@@ -1,11 +1,16 @@
 """Random changes of training images, alike for all frames of a sequence."""
 
 import math
+from collections.abc import Callable
 from numbers import Real
+from typing import TYPE_CHECKING
 
 from sklearn.base import BaseEstimator
 
 from ferpipe._compat import Interval
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Augment", "augment_batch", "mix_batch", "warp_frames"]
 
@@ -89,19 +94,19 @@ class Augment(BaseEstimator):
     def __init__(
         self,
         *,
-        flip=False,
-        rotation=0.0,
-        shear=0.0,
-        scale=0.0,
-        shift=0.0,
-        crop=0.0,
-        window=1.0,
-        brightness=0.0,
-        contrast=0.0,
-        noise=0.0,
-        erase=0.0,
-        mixup=0.0,
-    ):
+        flip: bool | float = False,
+        rotation: float = 0.0,
+        shear: float = 0.0,
+        scale: float = 0.0,
+        shift: float = 0.0,
+        crop: float = 0.0,
+        window: float = 1.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        noise: float = 0.0,
+        erase: float = 0.0,
+        mixup: float = 0.0,
+    ) -> None:
         self.flip = flip
         self.rotation = rotation
         self.shear = shear
@@ -116,7 +121,12 @@ class Augment(BaseEstimator):
         self.mixup = mixup
 
 
-def augment_batch(frames, augment, generator, lengths=None):
+def augment_batch(
+    frames: "torch.Tensor",
+    augment: Augment,
+    generator: "torch.Generator",
+    lengths: "torch.Tensor | None" = None,
+) -> "torch.Tensor":
     """Change a batch of images at random, one draw a sequence.
 
     Parameters
@@ -144,12 +154,12 @@ def augment_batch(frames, augment, generator, lengths=None):
         owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     n_sequences = n_frames if lengths is None else len(lengths)
 
-    def share(*shape):
+    def share(*shape: int) -> "torch.Tensor":
         """Draws in [0, 1): one for each sequence, repeated for its frames."""
         drawn = torch.rand(n_sequences, *shape, generator=generator)
         return drawn[owner].to(frames.device)
 
-    def spread(limit, *shape):
+    def spread(limit: "float | torch.Tensor", *shape: int) -> "torch.Tensor":
         return (2 * share(*shape) - 1) * limit
 
     if augment.flip:
@@ -178,7 +188,12 @@ def augment_batch(frames, augment, generator, lengths=None):
     return frames
 
 
-def mix_batch(frames, alpha, generator, lengths=None):
+def mix_batch(
+    frames: "torch.Tensor",
+    alpha: float,
+    generator: "torch.Generator",
+    lengths: "torch.Tensor | None" = None,
+) -> "tuple[torch.Tensor, torch.Tensor, float]":
     """Blend each sample of a batch with another one of its length.
 
     Parameters
@@ -224,7 +239,16 @@ def mix_batch(frames, alpha, generator, lengths=None):
     return torch.lerp(frames[places], frames, share), partners, share
 
 
-def warp_frames(frames, *, angle, shear, scale, shift, window, window_center):
+def warp_frames(
+    frames: "torch.Tensor",
+    *,
+    angle: "torch.Tensor",
+    shear: "torch.Tensor",
+    scale: "torch.Tensor",
+    shift: "torch.Tensor",
+    window: "torch.Tensor",
+    window_center: "torch.Tensor",
+) -> "torch.Tensor":
     """Turn, slant, resize, shift and crop images by one bilinear interpolation.
 
     The content is slanted, turned and resized about the image's center, then shifted,
@@ -271,7 +295,15 @@ def warp_frames(frames, *, angle, shear, scale, shift, window, window_center):
     return grid_sample(frames, grid, padding_mode="border", align_corners=False)
 
 
-def _change_values(frames, augment, owner, n_sequences, share, spread, generator):
+def _change_values(
+    frames: "torch.Tensor",
+    augment: Augment,
+    owner: "torch.Tensor",
+    n_sequences: int,
+    share: "Callable[..., torch.Tensor]",
+    spread: "Callable[..., torch.Tensor]",
+    generator: "torch.Generator",
+) -> "torch.Tensor":
     import torch
 
     low, high = _lowest_and_highest(frames, owner, n_sequences)
@@ -288,10 +320,16 @@ def _change_values(frames, augment, owner, n_sequences, share, spread, generator
     return frames.clamp(low, high)
 
 
-def _erase(frames, chance, owner, n_sequences, share):
+def _erase(
+    frames: "torch.Tensor",
+    chance: float,
+    owner: "torch.Tensor",
+    n_sequences: int,
+    share: "Callable[..., torch.Tensor]",
+) -> "torch.Tensor":
     import torch
 
-    def within(size):
+    def within(size: int) -> "torch.Tensor":
         """Which rows (or columns) the rectangle covers, for each frame."""
         places = (torch.arange(size, device=frames.device) + 0.5) / size
         half = (0.1 + 0.25 * share(1)) / 2
@@ -303,7 +341,9 @@ def _erase(frames, chance, owner, n_sequences, share):
     return torch.where(covered, _sequence_mean(frames, owner, n_sequences), frames)
 
 
-def _cut_window(frames, window, generator):
+def _cut_window(
+    frames: "torch.Tensor", window: float, generator: "torch.Generator"
+) -> "torch.Tensor":
     """Cut one window out of all frames of a batch."""
     import torch
 
@@ -315,7 +355,9 @@ def _cut_window(frames, window, generator):
     return frames
 
 
-def _sequence_mean(frames, owner, n_sequences):
+def _sequence_mean(
+    frames: "torch.Tensor", owner: "torch.Tensor", n_sequences: int
+) -> "torch.Tensor":
     """Mean of the sequence that each frame belongs to, (N, 1, 1, 1)."""
     import torch
 
@@ -326,7 +368,9 @@ def _sequence_mean(frames, owner, n_sequences):
     return (sums / counts)[owner][:, None, None, None]
 
 
-def _lowest_and_highest(frames, owner, n_sequences):
+def _lowest_and_highest(
+    frames: "torch.Tensor", owner: "torch.Tensor", n_sequences: int
+) -> "tuple[torch.Tensor, torch.Tensor]":
     """Extremes of the sequence that each frame belongs to, (N, 1, 1, 1) each."""
     import torch
 

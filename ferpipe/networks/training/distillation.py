@@ -3,21 +3,28 @@
 import warnings
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 import ferpipe
 from ferpipe.networks.weights import build_network, check_classes
 
+if TYPE_CHECKING:
+    from ferpipe.networks.training.batches import FrameDataset
+
 __all__ = ["predict_trained", "at_best_temperature", "cross_fit", "is_trained"]
 
 _AT_ONCE = 1024
 
 
-def predict_trained(teacher, dataset, classes, kind):
+def predict_trained(
+    teacher: Any, dataset: "FrameDataset", classes: NDArray[Any], kind: type
+) -> NDArray[Any]:
     """Return what a trained network, or several in the mean, make of images.
 
     Parameters
@@ -60,7 +67,9 @@ def predict_trained(teacher, dataset, classes, kind):
     return np.mean([_predict_one(name, dataset, classes, kind) for name in names], axis=0)
 
 
-def _predict_one(teacher, dataset, classes, kind):
+def _predict_one(
+    teacher: Any, dataset: "FrameDataset", classes: NDArray[Any], kind: type
+) -> NDArray[Any]:
     if dataset.sequences:
         raise ValueError(
             f"Distillation({str(teacher)!r}) is a network for single images and cannot "
@@ -76,7 +85,16 @@ def _predict_one(teacher, dataset, classes, kind):
     return np.concatenate([network.predict_proba(dataset.X[part]) for part in parts])
 
 
-def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
+def cross_fit(
+    teacher: Any,
+    dataset: "FrameDataset",
+    classes: NDArray[Any],
+    *,
+    groups: Any,
+    n_folds: int,
+    seed: int,
+    folder: str | PathLike[str] | None,
+) -> tuple[NDArray[Any], list[Path]]:
     """Return what an estimator makes of samples that it was not fitted on.
 
     The samples are divided by class; a copy of the estimator is fitted on all parts but
@@ -141,7 +159,7 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
     return soft, [path for path in kept if path is not None]
 
 
-def at_best_temperature(soft, target):
+def at_best_temperature(soft: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
     """Sharpen or soften probabilities until the labels are most likely.
 
     Teachers that were trained with smoothed labels and on changed images are less sure
@@ -167,16 +185,16 @@ def at_best_temperature(soft, target):
     return (scores / temperature).softmax(dim=1).numpy()
 
 
-def is_trained(teacher):
+def is_trained(teacher: Any) -> bool:
     """Say whether a teacher is named: a trained network or several, none to be fitted."""
     return isinstance(teacher, str | PathLike | list | tuple)
 
 
-def _chosen(X, places):
+def _chosen(X: Any, places: NDArray[Any]) -> Any:
     return [X[place] for place in places] if isinstance(X, list) else X[places]
 
 
-def _keep(path, answer):
+def _keep(path: Path, answer: NDArray[Any]) -> None:
     """Write an answer, or warn if there is no room for it."""
     from ferpipe.networks.training.checkpoint import replace_file
 
