@@ -22,7 +22,7 @@ _FILTERS = "backbone.filters."
 
 
 class CNNFeatures(ImageExtractor, BaseEstimator):
-    """What a block in the middle of a trained network sees, averaged over a grid of cells.
+    """Feature maps from the middle of a trained network, averaged over a grid of cells.
 
     The last layers of a network know the faces and labels that it was trained on; those
     in the middle have filters for mouths, folds and brows that serve other faces, cameras
@@ -42,13 +42,13 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
         Rows and columns of the grid over which each map is averaged; None takes every
         place of a map by itself.
     tta : {"flip"} or None, default=None
-        "flip" takes the mean over the image and its mirror image: on which side of the
-        face something is seen makes no difference then.
+        "flip" takes the mean over the image and its mirror image: the features then do
+        not depend on the side of the face.
 
     Attributes
     ----------
     image_shape_ : tuple of int
-        Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+        Shape of an image in fit, ``(h, w)`` or ``(h, w, 3)``.
     network_shape_ : tuple of int
         ``(h, w)`` or ``(h, w, 3)`` that the network was trained on.
     activation_ : str
@@ -137,7 +137,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
         if frames not in ("residual", "wide_residual"):
             raise ValueError(
                 f"weights={str(self.weights)!r} are of backbone={frames!r}: CNNFeatures "
-                "looks into backbone='residual' or 'wide_residual'."
+                "takes backbone='residual' or 'wide_residual'."
             )
         self.backbone_ = frames
         self.network_shape_ = tuple(facts["image_shape"])

@@ -1,4 +1,4 @@
-"""What ImageNetwork and SequenceNetwork share: fit, predict, encode, pickle."""
+"""The base of ImageNetwork and SequenceNetwork: fit, predict, transform, pickle."""
 
 import os
 import threading
@@ -166,7 +166,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
                 sample_weight=None if dataset.weights is None else dataset.weights.numpy(),
             )
         device = loop.find_device(training.device)
-        with _drawing(device, seed) as draws:
+        with _own_random_state(device, seed) as draws:
             module = initialize(self._make_module())
         if self.weights is not None:
             self._start_from_weights(module, self.weights)
@@ -183,7 +183,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
             )
         self._learn_scale(module, dataset)
         self.__dict__.pop("_folded", None)
-        with _drawing(device, seed, draws):
+        with _own_random_state(device, seed, draws):
             self._net = loop.train(
                 module,
                 dataset,
@@ -260,7 +260,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def transform(self, X: Any) -> NDArray[Any]:
-        """Embeddings: what the output layer sees, as a mean over the views of an image.
+        """Embeddings: the input of the output layer, as a mean over the views of an image.
 
         Parameters
         ----------
@@ -352,7 +352,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         frames: "torch.Tensor",
         lengths: "torch.Tensor | None",
     ) -> "torch.Tensor":
-        """Return what a function makes of each view, (n_views, n_rows, k)."""
+        """Apply a function to each view: (n_views, n_rows, k)."""
         import torch
 
         views = self._views(frames)
@@ -394,7 +394,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
 
         training = Training() if self.training is None else self.training
         device = loop.find_device(training.device)
-        # no weight is drawn: another thread may be at its training
+        # no random initialization: another thread may be training
         with torch.device("meta"):
             module = self._make_module()
         module.to_empty(device="cpu")
@@ -579,13 +579,13 @@ _LOCKS: dict[int, Any] = {}
 
 
 @contextmanager
-def _drawing(
+def _own_random_state(
     device: str, seed: int, draws: "list[torch.Tensor] | None" = None
 ) -> "Iterator[list[torch.Tensor]]":
-    """Let one thread at a time draw from torch's generator; put it back as it was.
+    """Let one thread at a time use torch's global generator, and restore its state.
 
-    First weights and dropout draw from it. ``draws`` is where an earlier block stopped, a
-    list that this one yields and fills when it ends.
+    Initial weights and dropout use it. ``draws`` holds the states in which an earlier block
+    stopped: this block yields such a list and fills it when it ends.
     """
     import torch
 

@@ -11,7 +11,7 @@ __all__ = ["fold_batch_norms"]
 
 
 def fold_batch_norms(module: Any) -> Any:
-    """Copy a trained network for inference, with fewer steps and the same answers.
+    """Copy a trained network for inference, with fewer steps and the same output.
 
     A batch norm scales and shifts each map by fixed numbers once it is trained; a
     convolution right before it does that by its own weights and a bias, for nothing.

@@ -146,7 +146,7 @@ class SequenceClassifier(_Freezable):
     bidirectional : bool
         Read each sequence in both directions.
     pooling : {"last", "mean", "per_frame"}
-        What the dense layers see: the last state (forwards: after the last frame,
+        Input of the dense layers: the last state (forwards: after the last frame,
         backwards: after the first), the mean over frames, or each frame by itself.
     dense, dropout, activation
         As in FrameClassifier; dropout also follows each recurrent layer.
@@ -398,7 +398,7 @@ def standardize_images(
 
 
 def initialize(module: Any) -> nn.Module:
-    """Draw the initial weights in place.
+    """Initialize the weights at random, in place.
 
     He-normal for convolutions and dense layers; recurrent layers as Keras has them:
     Glorot-uniform inputs, orthogonal recurrences, forget gates open (bias 1). Spatial

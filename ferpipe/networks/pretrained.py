@@ -19,7 +19,7 @@ _KEPT = ("backbone", "dense", "dropout", "activation", "loss", "output_l2", "tta
 
 
 def pretrained(name: str | None = None) -> Any:
-    """Return a network that ships with the package, or say which ones there are.
+    """Return a network that ships with the package, or list them.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ def pretrained(name: str | None = None) -> Any:
     Returns
     -------
     network : ImageNetwork or dict
-        Fitted, with ``card_``, a dict that says what it was trained on, under which
-        terms it may be used and what it is worth. Without a name, each name and its
+        Fitted, with ``card_``, a dict with its training data, the terms of its use
+        and its scores. Without a name, each name and its
         card.
 
     Raises

@@ -31,10 +31,10 @@ __all__ = ["SequenceNetwork"]
 class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     """Classify or encode sequences of face images, or of features a frame.
 
-    A convolutional network sees each frame, recurrent layers read the frames in order,
-    dense layers and an output layer decide. ``predict`` and ``predict_proba`` classify;
-    ``transform`` gives the activations before the output layer, for a classifier that
-    follows in a Pipeline. Sequences may differ in length.
+    A convolutional network is applied to each frame, recurrent layers read the frames in
+    order, dense layers and an output layer classify. ``predict`` and ``predict_proba``
+    classify; ``transform`` gives the activations before the output layer, for a classifier
+    that follows in a Pipeline. Sequences may differ in length.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     rnn_type : {"rnn", "gru", "lstm"}, default="lstm"
         Kind of the recurrent layers.
     hidden_size : int or list of int, default=(64, 32)
-        Width of each recurrent layer, a direction. () for none: each frame is seen by
-        itself.
+        Width of each recurrent layer, a direction. () for none: each frame is
+        classified by itself.
     bidirectional : bool, default=True
-        Read the sequences forwards and backwards. False answers from the past alone, and
-        :meth:`stream` reads features frame by frame.
+        Read the sequences forwards and backwards. With False a prediction depends on the
+        past alone, and :meth:`stream` reads features frame by frame.
     pooling : {"last", "mean", "per_frame"}, default="mean"
         "last" takes the states at the end of reading (forwards after the last frame,
         backwards after the first), "mean" the mean of the outputs over the frames.
@@ -70,12 +70,12 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     output_l2 : float, default=0.0
         Factor of the sum of the output layer's squared weights in the loss; 0.01 in [1]_.
     weights : str, path or None, default=None
-        What the frame network starts from: the name of a network that ships
+        What the backbone starts from: the name of a network that ships
         (:func:`ferpipe.pretrained` lists them) or a file of
-        :func:`ferpipe.networks.pretrained.save_network`; None draws its weights. The layers
-        behind it are always new.
+        :func:`ferpipe.networks.pretrained.save_network`; None initializes
+        it at random. The layers behind it are always new.
     freeze : bool, default=False
-        Keep the frame network as ``weights`` has it and train the layers behind it only.
+        Keep the backbone as ``weights`` has it and train only the layers behind it.
     training : Training or None, default=None
         How to train; None stands for ``Training()``.
     augment : Augment or None, default=None
@@ -92,7 +92,7 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     frame_shape_ : tuple of int
-        ``(d,)``, ``(h, w)`` or ``(h, w, 3)`` seen in fit.
+        ``(d,)``, ``(h, w)`` or ``(h, w, 3)`` of the data in fit.
     n_parameters_ : int
         Trained parameters of the network.
     history_ : list of dict
@@ -105,7 +105,7 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         By which scores are divided; 1 without ``Training(calibrate=True)``.
     training_images_ : ndarray of shape (m,), uint64
         Fingerprints of the images that the network and those that it was started from or
-        taught by were trained on; the leak guard compares them with the tested images.
+        distilled from were trained on; the leak guard compares them with the tested images.
     weights_ : dict of str to ndarray
         Weights and buffers of the network.
     net_ : skorch.NeuralNet
@@ -119,16 +119,16 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     Notes
     -----
     Each sequence of images is brought to mean 0 and standard deviation 1 as a whole, so
-    that uint8 images and the same values as float give the same answer, on any scale,
+    that uint8 images and the same values as float have the same prediction, on any scale,
     and changes of light within a sequence stay.
 
     With ``pooling="per_frame"`` the loss of a sequence is the mean over its frames: a
-    long sequence weighs no more than a short one. Paper [2]_ does not say.
+    long sequence weighs no more than a short one. [2]_ leaves it open.
 
     The network of [1]_ is ``backbone="paper_000", hidden_size=(128, 64), pooling="last",
     dense=128, dropout=…, activation="elu", loss="squared_hinge", output_l2=0.01``. Its
     layer table and its text disagree about a last unidirectional LSTM: the table, which
-    has none, is followed. The dropout is not told there.
+    has none, is followed. It does not give the dropout.
 
     References
     ----------
@@ -204,7 +204,7 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         return None if len(self.frame_shape_) == 1 else "small_cnn"
 
     def stream(self) -> "SequenceStream":
-        """Begin a sequence that is read one frame at a time; several may be open.
+        """Start a sequence that is read one frame at a time; several may be open.
 
         Returns
         -------
@@ -215,8 +215,8 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the network reads backwards too, or sees images: these are scaled by their
-            whole sequence.
+            If the network reads backwards too, or takes images: these are standardized over
+            their whole sequence.
         """
         from ferpipe.networks.streaming import SequenceStream
 

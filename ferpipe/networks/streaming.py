@@ -50,7 +50,7 @@ def read_next(
 
 
 def why_not_streamed(model: Any) -> str:
-    """Say why a model cannot read a sequence frame by frame.
+    """Return why a model cannot read a sequence frame by frame.
 
     Parameters
     ----------
@@ -91,13 +91,13 @@ def why_not_streamed(model: Any) -> str:
 class SequenceStream:
     """One sequence that a model reads while its frames come in.
 
-    After each frame the answer is what the model says of all frames so far; the time and
+    After each frame it predicts from all frames so far; the time and
     memory that a frame takes do not grow with their number.
 
     Parameters
     ----------
     model : SequenceNetwork or Pipeline
-        Fitted; :func:`why_not_streamed` says which models can be read so.
+        Fitted; :func:`why_not_streamed` tells which models can be.
 
     Attributes
     ----------
@@ -111,8 +111,8 @@ class SequenceStream:
 
     Notes
     -----
-    Sums over frames are kept in double precision: from the batch's answers these differ
-    by its rounding.
+    Sums over frames are kept in double precision: predictions differ from those of whole
+    sequences by rounding.
 
     Examples
     --------
@@ -217,7 +217,7 @@ def _parts(model: Any) -> tuple[list[Any], Any, list[Any]]:
 
 
 def _frame_by_frame(step: Any) -> Callable:
-    """Return what a step makes of the next frame, as a function of it."""
+    """Return a function that transforms the next frame by a step."""
     if isinstance(step, PerFrame):
         return lambda frame: step.transform([frame[None]])[0][0]
     reference = None
@@ -234,7 +234,7 @@ def _frame_by_frame(step: Any) -> Callable:
 
 
 def _decision_of(steps: list[Any]) -> Callable[..., Any] | None:
-    """Return what the steps behind the network make of its embeddings; None without any."""
+    """Return the function that classifies embeddings, of the steps behind the network."""
     if not steps:
         return None
     model = Pipeline([(str(index), step) for index, step in enumerate(steps)])

@@ -26,8 +26,8 @@ def known_training_images(
     Parameters
     ----------
     pipeline : estimator
-        Networks are looked for in it at any depth: names and files of weights, teachers
-        and partners of averaging, and networks in a FrozenEstimator.
+        It is searched at any depth for names and files of weights, of teachers and of
+        networks to blend with, and for networks in a FrozenEstimator.
     grid : list of dict, default=()
         Values that are tried in it, as ``GridSearchCV`` takes them.
 
@@ -35,7 +35,7 @@ def known_training_images(
     -------
     known : dict of str to ndarray of shape (m,), uint64, or None
         Name of each network to the fingerprints of its training images and of those of
-        the networks that it was started from or taught by; None where they are not known.
+        the networks that it was started or distilled from; None where they are not known.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def images_seen(network: Any, X: Any) -> np.ndarray:
     Parameters
     ----------
     network : estimator
-        Its parameters name what it was started from and taught by.
+        Its parameters name what it was started and distilled from.
     X : images or sequences
         What it was trained on.
 

@@ -148,7 +148,7 @@ def load_backbone(
 
 
 def check_classes(setting: str, theirs: list[str], ours: list[str]) -> None:
-    """Refuse a network that tells other classes than the samples have.
+    """Refuse a network that predicts other classes than the samples have.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def read_blend(
     module : nn.Module
         The other network.
     classes : ndarray of shape (n_classes,)
-        What the other network tells, in order.
+        Classes of the other network, in order.
     activation : str
         That of the other network, which has no weights to show it.
 
@@ -189,7 +189,7 @@ def read_blend(
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`read_weights`, and if the two are not of one kind or tell other classes.
+        As :func:`read_weights`, and if the two are not of one kind or have other classes.
     """
     facts, weights = read_weights(path)
     setting = f"WeightAveraging(blend_with={str(path)!r})"
@@ -256,7 +256,7 @@ def build_network(kind: type, path: str | PathLike[str]) -> Any:
 
 
 def _is_buffer(name: str) -> bool:
-    """Say whether an entry is counted along, not trained."""
+    """Return whether an entry is a statistic, not a trained weight."""
     ending = name.rpartition(".")[2]
     return ending in ("running_mean", "running_var", "num_batches_tracked")
 

@@ -1,4 +1,4 @@
-"""Frame networks: convolutional networks that turn each image into features.
+"""Backbones: convolutional networks that turn each image into features.
 
 Each takes frames (N, c, h, w), standardized, and names its width ``n_outputs``.
 """

@@ -77,7 +77,7 @@ class LocalContrast(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Turn, resize and shift images so that the next layers see what matters [1]_.
+    """Turn, resize and shift images to the part that matters for the next layers [1]_.
 
     A localization network of three convolutions, each with 2×2 max pooling and
     activation, and three dense layers gives the six numbers of an affine transform; the

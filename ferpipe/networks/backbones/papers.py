@@ -1,4 +1,4 @@
-"""The frame networks of the papers; what a paper leaves open is told with each."""
+"""The backbones of the papers; each docstring names what its paper leaves open."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,8 @@ class Paper000CNN(nn.Module):
     parameters, and the whole network has 4,096 that are not trained. Eight 3×3
     convolutions of 64, 64, 128, 128, 256, 256, 512 and 512 filters with bias, each with
     batch norm, and a mean over places have exactly these numbers for gray images.
-    Their pooling is not told: 2×2 max pooling after the second, fourth and sixth.
+    The paper leaves their pooling open: here 2×2 max pooling after the second, fourth and
+    sixth.
 
     torch counts 4,688,064 parameters: Keras also counts the running mean and variance of
     the batch norms (3,840), which are buffers here.
@@ -73,7 +74,7 @@ class Paper002CNN(nn.Module):
     5×5 and 4×4, a dense layer with dropout, activations after all. 2,595,136 parameters
     for gray images, 2,598,336 for RGB.
 
-    The paper does not tell the filters (64, 64 and 128 here), the dropout (0.5) and the
+    The paper does not give the filters (64, 64 and 128 here), the dropout (0.5) and the
     width of the dense layer, but for its LSTM's input of 512. The second max pooling,
     after the second convolution, is the one that the paper wants to add. Images of other
     sizes than 48×48 are pooled to the same 6×6 cells.
@@ -189,7 +190,7 @@ class Paper004CNN(nn.Module):
     last state. The first convolution is 5×5 on every second pixel, the others 3×3.
     1,672,512 parameters for gray images, 1,675,712 for RGB.
 
-    The paper tells neither filters nor how the LSTM reads a still image. It names one
+    The paper leaves open the filters and how the LSTM reads a still image. It names one
     activation for every three convolutions; here each has its own, behind a batch norm,
     since three linear convolutions in a row are no more than one.
 

@@ -18,10 +18,9 @@ __all__ = ["Augment", "augment_batch", "mix_batch", "warp_frames"]
 class Augment(BaseEstimator):
     """Settings of the random changes that training images go through.
 
-    Everything is off unless it is named. Each sequence gets one draw, so that all its
-    frames change alike; a single image is a sequence of one frame. Gray values change in
-    units of the sequence's own range (highest minus lowest value), so that images on any
-    scale are changed alike.
+    Everything is off by default. All frames of a sequence change alike; a single image is a
+    sequence of one frame. Gray values change in units of the sequence's own range (highest
+    minus lowest value), so that images on any scale are changed alike.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ class Augment(BaseEstimator):
     shear : float, default=0.0
         Largest slant of vertical lines to either side, in radians.
     scale : float, default=0.0
-        Largest growth or shrinkage, as a fraction: 0.1 draws sizes in 0.9 to 1.1.
+        Largest growth or shrinkage, as a fraction: sizes in 0.9 to 1.1 for 0.1.
     shift : float, default=0.0
         Largest shift along either axis, as a fraction of the side.
     crop : float, default=0.0
@@ -41,7 +40,7 @@ class Augment(BaseEstimator):
     window : float, default=1.0
         Side of a window as a fraction of the image's side, above 0.5. It is placed at
         random for each batch, what is beyond it is left out and nothing is enlarged: the
-        network trains on smaller images, faster, and looks at whole ones afterwards. Made
+        network trains on smaller images, faster, and predicts whole ones. Made
         for those that end in a mean over places ("residual", "paper_000"); others bring
         the smaller image to the same grid of cells as the whole one.
     brightness : float, default=0.0
@@ -61,8 +60,8 @@ class Augment(BaseEstimator):
     Notes
     -----
     After a change of brightness or contrast or noise, values are clipped to the range
-    that the sequence had, as a camera would do: this saturation is what a network sees
-    of it when it standardizes its input.
+    that the sequence had, as a camera would do: only this saturation is left
+    once a network has standardized its input.
 
     References
     ----------
@@ -127,7 +126,7 @@ def augment_batch(
     generator: "torch.Generator",
     lengths: "torch.Tensor | None" = None,
 ) -> "torch.Tensor":
-    """Change a batch of images at random, one draw a sequence.
+    """Change a batch of images at random, all frames of a sequence alike.
 
     Parameters
     ----------
@@ -136,7 +135,7 @@ def augment_batch(
     augment : Augment
         What to change and how far; ``mixup`` is left to mix_batch.
     generator : torch.Generator
-        Source of the draws, on the CPU. The same state gives the same result.
+        Source of the random numbers, on the CPU. The same state gives the same result.
     lengths : int Tensor of shape (n,) or None, default=None
         Number of frames of each sequence; None makes each frame a sequence.
 
@@ -155,9 +154,9 @@ def augment_batch(
     n_sequences = n_frames if lengths is None else len(lengths)
 
     def share(*shape: int) -> "torch.Tensor":
-        """Draws in [0, 1): one for each sequence, repeated for its frames."""
-        drawn = torch.rand(n_sequences, *shape, generator=generator)
-        return drawn[owner].to(frames.device)
+        """Random numbers in [0, 1): one per sequence, repeated for its frames."""
+        numbers = torch.rand(n_sequences, *shape, generator=generator)
+        return numbers[owner].to(frames.device)
 
     def spread(limit: "float | torch.Tensor", *shape: int) -> "torch.Tensor":
         return (2 * share(*shape) - 1) * limit
@@ -203,7 +202,7 @@ def mix_batch(
     alpha : float
         Both parameters of the Beta distribution of the share.
     generator : torch.Generator
-        Source of the draws, on the CPU.
+        Source of the random numbers, on the CPU.
     lengths : int Tensor of shape (n,) or None, default=None
         Number of frames of each sequence; None makes each frame a sequence.
 
@@ -219,8 +218,8 @@ def mix_batch(
     import torch
     from scipy.special import betaincinv
 
-    drawn = float(betaincinv(alpha, alpha, torch.rand((), generator=generator).item()))
-    share = max(drawn, 1 - drawn)
+    sampled = float(betaincinv(alpha, alpha, torch.rand((), generator=generator).item()))
+    share = max(sampled, 1 - sampled)
     if lengths is None:
         partners = torch.randperm(len(frames), generator=generator)
         places = partners
@@ -259,7 +258,7 @@ def warp_frames(
     frames : float Tensor of shape (N, c, h, w)
         Images.
     angle, shear : float Tensor of shape (N,)
-        Radians; a positive angle turns counter-clockwise, as the image is looked at.
+        Radians; a positive angle turns counter-clockwise in the image as shown.
     scale : float Tensor of shape (N,)
         1 keeps the size, 2 shows everything twice as large.
     shift : float Tensor of shape (N, 2)

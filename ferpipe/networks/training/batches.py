@@ -47,7 +47,7 @@ class FrameDataset(torch.utils.data.Dataset):
     ----------
     X : ndarray of shape (n, h, w) or (n, h, w, 3), or list of ndarray (T_i, ...)
         Images, or sequences of images or features. Images stay as they are, and where they
-        are: only those of a batch are looked at.
+        are: only those of a batch are read.
     y : ndarray of shape (n,) or None, default=None
         Classes as integers.
     places : ndarray of int or None, default=None

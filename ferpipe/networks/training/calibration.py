@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes a network's probabilities honest."""
+"""Temperature scaling: one number that calibrates a network's probabilities."""
 
 import math
 
@@ -30,8 +30,8 @@ def fit_temperature(
     Returns
     -------
     temperature : float
-        By which scores are divided before the softmax; above 1 where the network is too
-        sure of itself.
+        By which scores are divided before the softmax; above 1 for an
+        overconfident network.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Checkpoints: a training that is killed goes on where its last epoch ended."""
+"""Checkpoints: a training that is killed resumes after its last whole epoch."""
 
 import os
 import re
@@ -115,7 +115,7 @@ class Checkpoint(Callback):
         """Take up the state of an earlier run of the same training."""
         self.path_ = Path(self.folder).expanduser() / f"{self.key}.pt"
         if not self.path_.is_file():
-            self._look_for_others()
+            self._report_others()
             return
         try:
             state = torch.load(self.path_, map_location="cpu", weights_only=True)
@@ -134,8 +134,8 @@ class Checkpoint(Callback):
         for name, callback in _with_state(net).items():
             _set_state(callback, state["callbacks"][name])
 
-    def _look_for_others(self) -> None:
-        """Tell of unfinished trainings which this one may have been meant to go on from."""
+    def _report_others(self) -> None:
+        """Report unfinished trainings that this one may have been meant to resume."""
         version, data, _ = self.key.rsplit("-", 2)
         for path in sorted(self.path_.parent.glob("*.pt")):
             known = _KEY.fullmatch(path.stem)

@@ -1,4 +1,4 @@
-"""What skorch is given: training step, callbacks, schedules.
+"""Training with skorch: the step, the callbacks, the schedules.
 
 This module loads torch and skorch; the estimators import it when they are fitted or
 used.
@@ -186,7 +186,7 @@ class RecordEpoch(Callback):
         y_pred: torch.Tensor,
         **kwargs: Any,
     ) -> None:
-        """Count right answers from the scores of the step itself."""
+        """Count right predictions from the scores of the step itself."""
         if not math.isfinite(loss.item()):
             raise _NotFinite(net, f"The loss became {loss.item()}")
         inputs, target = batch
@@ -196,7 +196,7 @@ class RecordEpoch(Callback):
         self.seen_[training] += len(inputs)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Write the shares of right answers, before the weights are saved anywhere."""
+        """Record the accuracies, before the weights are saved anywhere."""
         # the loss of the last step was finite, what the step made of the weights may not be
         if not all(value.isfinite().all() for value in net.module_.state_dict().values()):
             raise _NotFinite(net, "The weights became NaN or infinite")
@@ -281,11 +281,11 @@ def find_device(name: str) -> str:
     Raises
     ------
     ValueError
-        If "cuda" is asked for and there is none.
+        If the setting is "cuda" and there is no such device.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "Training(device='cuda') was asked for, but torch finds no CUDA device here: "
+            "Training(device='cuda') needs a CUDA device, but torch finds none here: "
             "set device='auto' or 'cpu', or install a CUDA build of torch."
         )
     if name == "auto":
@@ -528,7 +528,7 @@ def _callbacks(
 
 
 def _lacks_memory(error: BaseException) -> bool:
-    """Say whether torch found too little memory: on the CPU it raises no own kind."""
+    """Return whether torch found too little memory: on the CPU it has no class for it."""
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "not enough memory")
     )
@@ -543,7 +543,7 @@ def _best_epoch(net: Any) -> int | None:
 
 
 def uses_bfloat16(precision: str, device: str) -> bool:
-    """Say whether a setting of Training means bfloat16 on a device."""
+    """Return whether a setting of Training means bfloat16 on a device."""
     if precision != "auto":
         return precision == "bfloat16"
     if device == "cuda":

@@ -187,7 +187,7 @@ default="one_cycle"
         Keep the mean of the weights of the last epochs.
     calibrate : bool, default=False
         Divide the scores by the temperature [1]_ under which the validation samples are
-        most likely: probabilities then tell how often the answer is right. Only for the
+        most likely: a probability is then the share of right predictions. Only for the
         cross-entropy.
     distillation : Distillation or None, default=None
         Train towards the probabilities of a teacher, beside the labels.
@@ -363,7 +363,7 @@ def split_validation(
         Share to hold out, in (0, 0.5]. By subject it is rounded to the nearest 1 / k, and
         whole subjects are held out, so that the share is met only nearly.
     seed : int
-        Seed of the draw.
+        Seed of the random split.
 
     Returns
     -------
