@@ -2,8 +2,10 @@
 
 from numbers import Integral
 from os import PathLike
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,7 +22,7 @@ _FILTERS = "backbone.filters."
 
 
 class CNNFeatures(ImageExtractor, BaseEstimator):
-    """What a block in the middle of a trained network sees, averaged over a grid of cells.
+    """Feature maps from the middle of a trained network, averaged over a grid of cells.
 
     The last layers of a network know the faces and labels that it was trained on; those
     in the middle have filters for mouths, folds and brows that serve other faces, cameras
@@ -40,13 +42,13 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
         Rows and columns of the grid over which each map is averaged; None takes every
         place of a map by itself.
     tta : {"flip"} or None, default=None
-        "flip" takes the mean over the image and its mirror image: on which side of the
-        face something is seen makes no difference then.
+        "flip" takes the mean over the image and its mirror image: the features then do
+        not depend on the side of the face.
 
     Attributes
     ----------
     image_shape_ : tuple of int
-        Shape of an image seen in fit, ``(h, w)`` or ``(h, w, 3)``.
+        Shape of an image in fit, ``(h, w)`` or ``(h, w, 3)``.
     network_shape_ : tuple of int
         ``(h, w)`` or ``(h, w, 3)`` that the network was trained on.
     activation_ : str
@@ -91,13 +93,20 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
         "tta": [StrOptions({"flip"}), None],
     }
 
-    def __init__(self, *, weights="fer2013", block=2, cells=4, tta=None):
+    def __init__(
+        self,
+        *,
+        weights: str | PathLike[str] = "fer2013",
+        block: int = 2,
+        cells: int | None = 4,
+        tta: str | None = None,
+    ) -> None:
         self.weights = weights
         self.block = block
         self.cells = cells
         self.tta = tta
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of the output, such as ``cnn_f17_r0c3``: map, row, column.
 
         Parameters
@@ -122,22 +131,22 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
             dtype=object,
         )
 
-    def _learn(self, images):
+    def _learn(self, images: NDArray[Any]) -> None:
         facts, arrays = read_weights(self.weights)
         frames = facts["parameters"]["backbone"]
         if frames not in ("residual", "wide_residual"):
             raise ValueError(
                 f"weights={str(self.weights)!r} are of backbone={frames!r}: CNNFeatures "
-                "looks into backbone='residual' or 'wide_residual'."
+                "takes backbone='residual' or 'wide_residual'."
             )
         self.backbone_ = frames
         self.network_shape_ = tuple(facts["image_shape"])
         self.activation_ = facts["parameters"]["activation"]
-        vars(self).pop("_layers", None)
+        self.__dict__.pop("_layers", None)
         wanted = self._layers_without_weights().state_dict()
         self.weights_ = {name: arrays[_FILTERS + name] for name in wanted}
 
-    def _check_parameters(self, image_shape):
+    def _check_parameters(self, image_shape: tuple[int, ...]) -> None:
         _, rows, columns = self._maps_shape()
         if self.cells is not None and self.cells > min(rows, columns):
             raise ValueError(
@@ -145,11 +154,11 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
                 f"which have {rows} x {columns} places: take fewer, or an earlier block."
             )
 
-    def _maps_shape(self):
+    def _maps_shape(self) -> tuple[int, int, int]:
         """Return how many maps the block has, and their rows and columns."""
         return find_backbone(self.backbone_).maps_shape(self.block, self.network_shape_[:2])
 
-    def _layers_without_weights(self):
+    def _layers_without_weights(self) -> Any:
         import torch
 
         n_channels = 1 if len(self.network_shape_) == 2 else 3
@@ -157,11 +166,11 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
             network = find_backbone(self.backbone_)(n_channels, self.activation_)
             return network.up_to_block(self.block)
 
-    def _transform(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         # torch has threads of its own
         return in_chunks(self._describe, images)
 
-    def _describe(self, images):
+    def _describe(self, images: NDArray[Any]) -> NDArray[Any]:
         import torch
         from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
@@ -184,7 +193,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
                 maps = adaptive_avg_pool2d(maps, self.cells)
             return maps.flatten(1).unflatten(0, (len(views), -1)).mean(0).numpy()
 
-    def _trained_layers(self):
+    def _trained_layers(self) -> Any:
         import torch
 
         from ferpipe.networks.folding import fold_batch_norms
@@ -200,7 +209,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
             self._layers = fold_batch_norms(layers)
         return self._layers
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         state.pop("_layers", None)
         return state

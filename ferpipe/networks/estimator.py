@@ -1,12 +1,15 @@
-"""What ImageNetwork and SequenceNetwork share: fit, predict, encode, pickle."""
+"""The base of ImageNetwork and SequenceNetwork: fit, predict, transform, pickle."""
 
 import os
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import (
     check_array,
@@ -19,15 +22,26 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._base import SampleMixin
+from ferpipe._base import SampleMixin, Tags
 from ferpipe._compat import fit_context, validate_parameters
 from ferpipe.networks.training.augment import Augment
-from ferpipe.networks.training.settings import Training, check_training, split_validation
+from ferpipe.networks.training.settings import (
+    Distillation,
+    Training,
+    check_training,
+    split_validation,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from ferpipe.networks.training.batches import FrameDataset
+    from ferpipe.networks.training.loop import Net
 
 __all__ = ["NetworkMixin"]
 
 
-def _has_probabilities(network):
+def _has_probabilities(network: Any) -> bool:
     if network.loss != "cross_entropy":
         raise AttributeError(
             f"loss={network.loss!r} gives no probabilities: use decision_function, or wrap "
@@ -36,7 +50,7 @@ def _has_probabilities(network):
     return True
 
 
-def _has_margins(network):
+def _has_margins(network: Any) -> bool:
     if network.loss != "squared_hinge":
         raise AttributeError(
             f"loss={network.loss!r} gives probabilities: use predict_proba; "
@@ -87,7 +101,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         return super().set_params(**params)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, groups=None, sample_weight=None):
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Train the network.
 
         Parameters
@@ -152,22 +166,24 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
                 sample_weight=None if dataset.weights is None else dataset.weights.numpy(),
             )
         device = loop.find_device(training.device)
-        with _drawing(device, seed) as draws:
+        with _own_random_state(device, seed) as draws:
             module = initialize(self._make_module())
         if self.weights is not None:
-            self._start_from_weights(module)
+            self._start_from_weights(module, self.weights)
         blend = None
         if training.averaging is not None and training.averaging.blend_with is not None:
             blend = read_blend(
                 training.averaging.blend_with, module, self.classes_, self.activation
             )
         # after every check: fitting teachers takes minutes or hours
-        kept = []
+        kept: list[Path] = []
         if training.distillation is not None:
-            kept = self._set_soft_targets(dataset, groups, training, seed)
+            kept = self._set_soft_targets(
+                dataset, groups, training.distillation, training.checkpoint, seed
+            )
         self._learn_scale(module, dataset)
-        vars(self).pop("_folded", None)
-        with _drawing(device, seed, draws):
+        self.__dict__.pop("_folded", None)
+        with _own_random_state(device, seed, draws):
             self._net = loop.train(
                 module,
                 dataset,
@@ -188,11 +204,13 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
             name: value.cpu().numpy().copy() for name, value in module.state_dict().items()
         }
         self.training_images_ = images_seen(self, X)
-        self.temperature_ = self._find_temperature(valid) if training.calibrate else 1.0
+        self.temperature_ = 1.0
+        if valid is not None and training.calibrate:
+            self.temperature_ = self._find_temperature(valid)
         self.n_parameters_ = sum(p.numel() for p in module.parameters() if p.requires_grad)
         return self
 
-    def predict(self, X):
+    def predict(self, X: Any) -> NDArray[Any]:
         """Most likely class of each sample.
 
         Parameters
@@ -208,7 +226,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         return self.classes_[best]
 
     @available_if(_has_probabilities)
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> NDArray[Any]:
         """Probability of each class; there is none with ``loss="squared_hinge"``.
 
         Parameters
@@ -224,7 +242,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         return self._decide(X)
 
     @available_if(_has_margins)
-    def decision_function(self, X):
+    def decision_function(self, X: Any) -> NDArray[Any]:
         """Scores of the classes, only with ``loss="squared_hinge"``.
 
         Parameters
@@ -241,8 +259,8 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         scores = self._decide(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def transform(self, X):
-        """Embeddings: what the output layer sees, as a mean over the views of an image.
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Embeddings: the input of the output layer, as a mean over the views of an image.
 
         Parameters
         ----------
@@ -258,12 +276,12 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         )
 
     @property
-    def backbone_(self):
+    def backbone_(self) -> str | None:
         """Name of the convolutional network, or None if frames are features."""
         return self.backbone
 
     @property
-    def net_(self):
+    def net_(self) -> "Net":
         """The skorch net around the trained torch module."""
         check_is_fitted(self, "weights_")
         if "_net" not in vars(self):
@@ -271,7 +289,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         return self._net
 
     @property
-    def inference_module_(self):
+    def inference_module_(self) -> Any:
         """The torch module as it is applied, in evaluation mode: see fold_batch_norms."""
         from ferpipe.networks.folding import fold_batch_norms
 
@@ -279,68 +297,77 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
             self._folded = fold_batch_norms(self.net_.module_)
         return self._folded
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         for rebuilt in ("_net", "_folded"):
             state.pop(rebuilt, None)
         return state
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.non_deterministic = False
         return tags
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self.weights_["output.weight"].shape[1]
 
-    def _decide(self, X):
+    def _decide(self, X: Any) -> NDArray[Any]:
         import torch
 
         from ferpipe.networks.modules import decide
 
-        def method(module, frames, lengths):
+        def method(
+            module: Any, frames: "torch.Tensor", lengths: "torch.Tensor | None"
+        ) -> "torch.Tensor":
             rows = module.rows_per_sample(lengths)
             scores = self._of_views(module, frames, lengths) / self.temperature_
             return torch.stack([decide(one, self.loss, rows) for one in scores]).mean(0)
 
         return self._apply(X, method)
 
-    def _check_frames(self, X, reset):
+    def _check_frames(self, X: Any, reset: bool) -> Any:
         """Check the data, and learn the shape of a frame or compare it with that of fit."""
         raise NotImplementedError
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         """Refuse parameters that do not suit each other or the shape of a frame."""
         raise NotImplementedError
 
-    def _n_channels(self):
+    def _n_channels(self) -> int:
         """Return 1 for gray frames and 3 for RGB."""
         raise NotImplementedError
 
-    def _make_module(self):
+    def _make_module(self) -> Any:
         """Build the torch module for the shape of a frame and ``classes_``."""
         raise NotImplementedError
 
-    def _views(self, frames):
+    def _views(self, frames: "torch.Tensor") -> "list[torch.Tensor]":
         """Return the views of the frames that are averaged for a prediction, a list."""
         return [frames]
 
-    def _of_views(self, function, frames, lengths):
-        """Return what a function makes of each view, (n_views, n_rows, k)."""
+    def _of_views(
+        self,
+        function: "Callable[..., torch.Tensor]",
+        frames: "torch.Tensor",
+        lengths: "torch.Tensor | None",
+    ) -> "torch.Tensor":
+        """Apply a function to each view: (n_views, n_rows, k)."""
         import torch
 
         views = self._views(frames)
         # only images, which have no lengths, have several views
         return function(torch.cat(views), lengths).unflatten(0, (len(views), -1))
 
-    def _find_temperature(self, valid):
+    def _find_temperature(self, valid: "FrameDataset") -> float:
         import torch
 
         from ferpipe.networks.training import loop
         from ferpipe.networks.training.calibration import fit_temperature
 
-        def method(module, frames, lengths):
+        def method(
+            module: Any, frames: "torch.Tensor", lengths: "torch.Tensor | None"
+        ) -> "torch.Tensor":
             return self._of_views(module, frames, lengths).transpose(0, 1)
 
         module = self.inference_module_
@@ -348,7 +375,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         lengths = torch.tensor([len(x) for x in valid.X]) if valid.sequences else None
         return fit_temperature(scores, valid.y, module.rows_per_sample(lengths))
 
-    def _apply(self, X, method):
+    def _apply(self, X: Any, method: "Callable[..., torch.Tensor]") -> NDArray[Any]:
         check_is_fitted(self, "weights_")
         from ferpipe.networks.training import loop
         from ferpipe.networks.training.batches import FrameDataset
@@ -360,21 +387,29 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         X = self._check_frames(X, reset=False)
         return loop.apply(self.inference_module_, FrameDataset(X), method)
 
-    def _rebuild_net(self):
+    def _rebuild_net(self) -> "Net":
         import torch
 
         from ferpipe.networks.training import loop
 
         training = Training() if self.training is None else self.training
         device = loop.find_device(training.device)
-        # no weight is drawn: another thread may be at its training
+        # no random initialization: another thread may be training
         with torch.device("meta"):
             module = self._make_module()
         module.to_empty(device="cpu")
         module.load_state_dict({name: torch.tensor(w) for name, w in self.weights_.items()})
         return loop.make_net(module, device)
 
-    def _training_and_validation(self, X, target, groups, sample_weight, training, seed):
+    def _training_and_validation(
+        self,
+        X: Any,
+        target: NDArray[Any],
+        groups: Any,
+        sample_weight: NDArray[Any] | None,
+        training: Training,
+        seed: int,
+    ) -> "tuple[FrameDataset, FrameDataset | None, NDArray[Any] | None]":
         from ferpipe.networks.training.batches import FrameDataset
 
         if training.validation is None:
@@ -399,12 +434,12 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         )
         return train, valid, None if groups is None else np.asarray(groups)[inside]
 
-    def _start_from_weights(self, module):
+    def _start_from_weights(self, module: Any, weights: str | PathLike[str]) -> None:
         from ferpipe.networks.weights import load_backbone
 
         load_backbone(
             module.backbone,
-            self.weights,
+            weights,
             backbone=self.backbone_,
             activation=self.activation,
             n_channels=self._n_channels(),
@@ -412,14 +447,21 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
         if self.freeze:
             module.freeze_frames()
 
-    def _check_weights(self):
+    def _check_weights(self) -> None:
         if self.freeze and self.weights is None:
             raise ValueError(
                 "freeze=True keeps the frame network as it is, but weights is None: there "
                 "is nothing to keep; set weights='fer2013' or a file."
             )
 
-    def _set_soft_targets(self, dataset, groups, training, seed):
+    def _set_soft_targets(
+        self,
+        dataset: "FrameDataset",
+        groups: Any,
+        distillation: Distillation,
+        folder: str | PathLike[str] | None,
+        seed: int,
+    ) -> list[Path]:
         """Set a teacher's probabilities in a dataset; return files to remove later."""
         import torch
 
@@ -430,8 +472,8 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
             predict_trained,
         )
 
-        teacher = training.distillation.teacher
-        kept = []
+        teacher = distillation.teacher
+        kept: list[Path] = []
         if is_trained(teacher):
             soft = predict_trained(teacher, dataset, self.classes_, type(self))
         else:
@@ -440,15 +482,15 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin
                 dataset,
                 self.classes_,
                 groups=groups,
-                n_folds=training.distillation.folds,
+                n_folds=distillation.folds,
                 seed=seed,
-                folder=training.checkpoint,
+                folder=folder,
             )
             soft = at_best_temperature(soft, dataset.y.numpy())
         dataset.soft_targets = torch.from_numpy(soft)
         return kept
 
-    def _learn_scale(self, module, dataset):
+    def _learn_scale(self, module: Any, dataset: "FrameDataset") -> None:
         """Learn the scale of features; images are standardized each by itself."""
 
 
@@ -461,14 +503,15 @@ NETWORK_CONSTRAINTS: dict = {
 }
 
 
-def widths(value):
+def widths(value: Any) -> tuple[int, ...]:
     """Widths of layers as a tuple of int, from None, an int or a list."""
     if value is None:
         return ()
-    return (value,) if np.isscalar(value) else tuple(value)
+    values: Any = (value,) if np.isscalar(value) else value
+    return tuple(values)
 
 
-def check_widths(name, value):
+def check_widths(name: str, value: Any) -> None:
     """Refuse widths of layers that are not positive integers."""
     for width in widths(value):
         if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
@@ -477,7 +520,7 @@ def check_widths(name, value):
             )
 
 
-def check_large_enough(shape, augment):
+def check_large_enough(shape: tuple[int, ...], augment: Augment | None) -> None:
     """Refuse images, or windows of them, that three poolings would leave nothing of."""
     if min(shape[:2]) < 8:
         raise ValueError(
@@ -491,7 +534,7 @@ def check_large_enough(shape, augment):
         )
 
 
-def _relative_weights(sample_weight, n_samples):
+def _relative_weights(sample_weight: Any, n_samples: int) -> NDArray[Any] | None:
     """Return weights with the mean 1, in float32, or None."""
     if sample_weight is None:
         return None
@@ -513,7 +556,7 @@ def _relative_weights(sample_weight, n_samples):
     return (weights / weights.mean()).astype(np.float32)
 
 
-def _encode_labels(network, X, y):
+def _encode_labels(network: Any, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     if y is None:
         raise ValueError(
             f"{type(network).__name__} requires y to be passed, but the target y is None."
@@ -536,16 +579,18 @@ _LOCKS: dict[int, Any] = {}
 
 
 @contextmanager
-def _drawing(device, seed, draws=None):
-    """Let one thread at a time draw from torch's generator; put it back as it was.
+def _own_random_state(
+    device: str, seed: int, draws: "list[torch.Tensor] | None" = None
+) -> "Iterator[list[torch.Tensor]]":
+    """Let one thread at a time use torch's global generator, and restore its state.
 
-    First weights and dropout draw from it. ``draws`` is where an earlier block stopped, a
-    list that this one yields and fills when it ends.
+    Initial weights and dropout use it. ``draws`` holds the states in which an earlier block
+    stopped: this block yields such a list and fills it when it ends.
     """
     import torch
 
     devices = [torch.cuda.current_device()] if device == "cuda" else []
-    stopped = []
+    stopped: list[torch.Tensor] = []
     lock = _LOCKS.setdefault(os.getpid(), threading.RLock())
     with lock, torch.random.fork_rng(devices=devices):
         if draws is None:

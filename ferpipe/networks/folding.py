@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -9,8 +10,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 __all__ = ["fold_batch_norms"]
 
 
-def fold_batch_norms(module):
-    """Copy a trained network for inference, with fewer steps and the same answers.
+def fold_batch_norms(module: Any) -> Any:
+    """Copy a trained network for inference, with fewer steps and the same output.
 
     A batch norm scales and shifts each map by fixed numbers once it is trained; a
     convolution right before it does that by its own weights and a bias, for nothing.

@@ -1,6 +1,9 @@
 """ImageNetwork: a convolutional network that classifies and encodes single images."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
 
@@ -15,6 +18,11 @@ from ferpipe.networks.estimator import (
     widths,
 )
 from ferpipe.networks.test_time_augmentation import TTA, augmented_views
+from ferpipe.networks.training.augment import Augment
+from ferpipe.networks.training.settings import Training
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ImageNetwork"]
 
@@ -49,16 +57,17 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     output_l2 : float, default=0.0
         Factor of the sum of the output layer's squared weights in the loss.
     tta : {"flip", "ten_crop", "ten_affine"} or None, default=None
-        What is looked at to decide: the image; also its mirror image; ten windows; or ten
-        views of it turned and resized, see Notes. Probabilities are averaged, and so are
-        the embeddings of ``transform``.
+        Test-time augmentation, the views of an image that a prediction averages over: the
+        image alone (None); with its mirror image; ten windows; or ten views of it rotated
+        and resized, see Notes. Probabilities are averaged, and so are the embeddings of
+        ``transform``.
     weights : str, path or None, default=None
-        What the frame network starts from: the name of a network that ships
+        What the backbone starts from: the name of a network that ships
         (:func:`ferpipe.pretrained` lists them) or a file of
-        :func:`ferpipe.networks.pretrained.save_network`; None draws its weights. The layers
-        behind it are always new.
+        :func:`ferpipe.networks.pretrained.save_network`; None initializes
+        it at random. The layers behind it are always new.
     freeze : bool, default=False
-        Keep the frame network as ``weights`` has it and train the layers behind it only.
+        Keep the backbone as ``weights`` has it and train only the layers behind it.
     training : Training or None, default=None
         How to train; None stands for ``Training()``.
     augment : Augment or None, default=None
@@ -72,7 +81,7 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     image_shape_ : tuple of int
-        ``(h, w)`` or ``(h, w, 3)`` seen in fit.
+        ``(h, w)`` or ``(h, w, 3)`` of the data in fit.
     n_parameters_ : int
         Trained parameters of the network.
     history_ : list of dict
@@ -85,7 +94,7 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
         By which scores are divided; 1 without ``Training(calibrate=True)``.
     training_images_ : ndarray of shape (m,), uint64
         Fingerprints of the images that the network and those that it was started from or
-        taught by were trained on; the leak guard compares them with the tested images.
+        distilled from were trained on; the leak guard compares them with the tested images.
     weights_ : dict of str to ndarray
         Weights and buffers of the network.
     net_ : skorch.NeuralNet
@@ -99,7 +108,7 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     Notes
     -----
     Each image is brought to mean 0 and standard deviation 1 inside the network, so that
-    uint8 images and the same values as float give the same answer, on any scale.
+    uint8 images and the same values as float have the same prediction, on any scale.
 
     The ten windows are those in the corners and in the middle, of 11/12 of the sides, and
     their mirror images. The ten views of "ten_affine" are the image as it is, turned by 0.1
@@ -117,6 +126,8 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     (8, 128)
     """
 
+    backbone: str
+
     _parameter_constraints: dict = {
         "backbone": [StrOptions(set(BACKBONES))],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
@@ -131,19 +142,19 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        backbone="small_cnn",
-        dense=None,
-        dropout=0.0,
-        activation="relu",
-        loss="cross_entropy",
-        output_l2=0.0,
-        tta=None,
-        weights=None,
-        freeze=False,
-        training=None,
-        augment=None,
-        random_state=None,
-    ):
+        backbone: str = "small_cnn",
+        dense: int | Sequence[int] | None = None,
+        dropout: float = 0.0,
+        activation: str = "relu",
+        loss: str = "cross_entropy",
+        output_l2: float = 0.0,
+        tta: str | None = None,
+        weights: str | PathLike[str] | None = None,
+        freeze: bool = False,
+        training: Training | None = None,
+        augment: Augment | None = None,
+        random_state: Any = None,
+    ) -> None:
         self.backbone = backbone
         self.dense = dense
         self.dropout = dropout
@@ -157,21 +168,21 @@ class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
         self.augment = augment
         self.random_state = random_state
 
-    def _check_frames(self, X, reset):
+    def _check_frames(self, X: Any, reset: bool) -> Any:
         return self._check_images(X, reset=reset)
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         check_widths("dense", self.dense)
         check_large_enough(self.image_shape_, self.augment)
         self._check_weights()
 
-    def _views(self, frames):
+    def _views(self, frames: "torch.Tensor") -> "list[torch.Tensor]":
         return augmented_views(frames, self.tta)
 
-    def _n_channels(self):
+    def _n_channels(self) -> int:
         return 1 if len(self.image_shape_) == 2 else 3
 
-    def _make_module(self):
+    def _make_module(self) -> Any:
         from ferpipe.networks.modules import FrameClassifier
 
         return FrameClassifier(

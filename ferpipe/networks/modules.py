@@ -4,6 +4,8 @@ All modules take frames channel-first, one sequence after the other without padd
 and the lengths of the sequences.
 """
 
+from typing import Any, Self
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot, relu
@@ -35,13 +37,16 @@ class FeatureScaler(nn.Module):
         Features a frame. ``mean`` and ``scale`` are buffers, filled in by fit.
     """
 
-    def __init__(self, n_features):
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, n_features: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         self.n_outputs = n_features
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Scaled features (N, d)."""
         return (frames - self.mean) / self.scale
 
@@ -50,13 +55,14 @@ class _Freezable(nn.Module):
     """A network whose frame network can be kept as it is while the rest is trained."""
 
     frozen = False
+    backbone: nn.Module
 
-    def freeze_frames(self):
+    def freeze_frames(self) -> None:
         """Keep the weights and the running means of the frame network."""
         self.frozen = True
         self.backbone.requires_grad_(False)
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         """Set the mode of training; a frozen frame network stays out of it."""
         super().train(mode)
         if self.frozen:
@@ -82,7 +88,15 @@ class FrameClassifier(_Freezable):
         Activation of the dense layers.
     """
 
-    def __init__(self, backbone, n_classes, *, dense, dropout, activation):
+    def __init__(
+        self,
+        backbone: Any,
+        n_classes: int,
+        *,
+        dense: tuple[int, ...],
+        dropout: float,
+        activation: str,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head, width = _dense_layers(backbone.n_outputs, dense, dropout, activation)
@@ -91,16 +105,20 @@ class FrameClassifier(_Freezable):
         self.output = nn.Linear(width, n_classes)
         self.n_embeddings = width
 
-    def embeddings(self, frames, lengths=None):
+    def embeddings(
+        self, frames: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Input of the output layer, one row an image (n, n_embeddings)."""
         frames = channels_last(standardize_images(frames))
         return self.head(self.backbone(frames))
 
-    def forward(self, frames, lengths=None):
+    def forward(
+        self, frames: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Scores, one row an image (n, n_classes)."""
         return self.output(self.embeddings(frames))
 
-    def rows_per_sample(self, lengths):
+    def rows_per_sample(self, lengths: torch.Tensor | None) -> None:
         """None: each image has one row of scores."""
         return
 
@@ -128,7 +146,7 @@ class SequenceClassifier(_Freezable):
     bidirectional : bool
         Read each sequence in both directions.
     pooling : {"last", "mean", "per_frame"}
-        What the dense layers see: the last state (forwards: after the last frame,
+        Input of the dense layers: the last state (forwards: after the last frame,
         backwards: after the first), the mean over frames, or each frame by itself.
     dense, dropout, activation
         As in FrameClassifier; dropout also follows each recurrent layer.
@@ -136,18 +154,18 @@ class SequenceClassifier(_Freezable):
 
     def __init__(
         self,
-        backbone,
-        n_classes,
+        backbone: Any,
+        n_classes: int,
         *,
-        images,
-        rnn_type,
-        hidden_size,
-        bidirectional,
-        pooling,
-        dense,
-        dropout,
-        activation,
-    ):
+        images: bool,
+        rnn_type: str,
+        hidden_size: tuple[int, ...],
+        bidirectional: bool,
+        pooling: str,
+        dense: tuple[int, ...],
+        dropout: float,
+        activation: str,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.images = images
@@ -165,19 +183,19 @@ class SequenceClassifier(_Freezable):
         self.output = nn.Linear(width, n_classes)
         self.n_embeddings = width
 
-    def forward(self, frames, lengths):
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Scores: one row a sequence, or one a frame with pooling "per_frame"."""
         return self.output(self._rows(frames, lengths))
 
-    def embeddings(self, frames, lengths):
+    def embeddings(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Input of the output layer (n, n_embeddings), a mean if there are many rows."""
         return mean_of_rows(self._rows(frames, lengths), self.rows_per_sample(lengths))
 
-    def rows_per_sample(self, lengths):
+    def rows_per_sample(self, lengths: torch.Tensor) -> torch.Tensor | None:
         """Rows of scores of each sequence; None for one each."""
         return lengths if self.pooling == "per_frame" else None
 
-    def _rows(self, frames, lengths):
+    def _rows(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         if self.images:
             frames = channels_last(standardize_images(frames, lengths))
         features = self.backbone(frames).float()
@@ -185,13 +203,13 @@ class SequenceClassifier(_Freezable):
         with torch.autocast(features.device.type, enabled=False):
             return self.head(self._read(features, lengths))
 
-    def _read(self, features, lengths):
+    def _read(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         rows = self._in_order(features, lengths) if self.recurrent else features
         if self.pooling == "mean":
             return mean_of_rows(rows, lengths)
         return rows
 
-    def _in_order(self, features, lengths):
+    def _in_order(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Read frames by the recurrent layers: the last state, or an output a frame."""
         padded = pad_sequence(features.split(lengths.tolist()), batch_first=True)
         packed = pack_padded_sequence(
@@ -226,9 +244,17 @@ class TrainingLoss(nn.Module):
         Weight of soft targets, where they are given, in the target; the label has the rest.
     """
 
+    class_weight: torch.Tensor | None
+
     def __init__(
-        self, kind, *, label_smoothing=0.0, class_weight=None, l2=0.0, soft_weight=0.0
-    ):
+        self,
+        kind: str,
+        *,
+        label_smoothing: float = 0.0,
+        class_weight: torch.Tensor | None = None,
+        l2: float = 0.0,
+        soft_weight: float = 0.0,
+    ) -> None:
         super().__init__()
         self.kind = kind
         self.label_smoothing = label_smoothing
@@ -237,8 +263,14 @@ class TrainingLoss(nn.Module):
         self.soft_weight = soft_weight
 
     def forward(
-        self, scores, target, rows=None, output=None, soft_targets=None, weights=None
-    ):
+        self,
+        scores: torch.Tensor,
+        target: torch.Tensor,
+        rows: torch.Tensor | None = None,
+        output: Any = None,
+        soft_targets: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Mean loss over samples.
 
         Parameters
@@ -287,7 +319,9 @@ class TrainingLoss(nn.Module):
         return loss
 
 
-def decide(scores, kind, rows=None):
+def decide(
+    scores: torch.Tensor, kind: str, rows: torch.Tensor | None = None
+) -> torch.Tensor:
     """Probabilities or decision values of samples from rows of scores.
 
     Parameters
@@ -309,7 +343,7 @@ def decide(scores, kind, rows=None):
     return mean_of_rows(scores, rows)
 
 
-def mean_of_rows(values, rows):
+def mean_of_rows(values: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
     """Mean over the rows of each sample.
 
     Parameters
@@ -328,7 +362,9 @@ def mean_of_rows(values, rows):
     return torch.segment_reduce(values, "mean", lengths=rows.to(values.device))
 
 
-def standardize_images(frames, lengths=None):
+def standardize_images(
+    frames: torch.Tensor, lengths: torch.Tensor | None = None
+) -> torch.Tensor:
     """Bring each image, or each sequence of images as a whole, to mean 0 and deviation 1.
 
     Light and camera cancel, and the scale of the pixels with them: uint8 and float images
@@ -346,7 +382,7 @@ def standardize_images(frames, lengths=None):
     frames : float Tensor of shape (N, c, h, w)
     """
 
-    def level(values):
+    def level(values: torch.Tensor) -> torch.Tensor:
         per_frame = values.mean(dim=(1, 2, 3))[:, None]
         means = mean_of_rows(per_frame, lengths)
         if lengths is not None:
@@ -361,8 +397,8 @@ def standardize_images(frames, lengths=None):
     return centered / deviation.masked_fill(is_constant, torch.inf)
 
 
-def initialize(module):
-    """Draw the initial weights in place.
+def initialize(module: Any) -> nn.Module:
+    """Initialize the weights at random, in place.
 
     He-normal for convolutions and dense layers; recurrent layers as Keras has them:
     Glorot-uniform inputs, orthogonal recurrences, forget gates open (bias 1). Spatial
@@ -392,7 +428,9 @@ def initialize(module):
     return module
 
 
-def _initialize_recurrent(name, parameter, hidden_size, mode):
+def _initialize_recurrent(
+    name: str, parameter: torch.Tensor, hidden_size: int, mode: str
+) -> None:
     if "weight" in name:
         draw = nn.init.xavier_uniform_ if "weight_ih" in name else nn.init.orthogonal_
         for gate in parameter.data.split(hidden_size):
@@ -403,7 +441,9 @@ def _initialize_recurrent(name, parameter, hidden_size, mode):
             parameter.data[hidden_size : 2 * hidden_size] = 1.0
 
 
-def _dense_layers(width, sizes, dropout, activation):
+def _dense_layers(
+    width: int, sizes: tuple[int, ...], dropout: float, activation: str
+) -> tuple[nn.Sequential, int]:
     layers = nn.Sequential()
     for size in sizes:
         layers.extend(

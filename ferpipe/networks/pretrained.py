@@ -1,7 +1,9 @@
 """Networks that are ready for use: those that ship, and one's own in a file."""
 
 import json
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +18,8 @@ __all__ = ["load_network", "pretrained", "save_network"]
 _KEPT = ("backbone", "dense", "dropout", "activation", "loss", "output_l2", "tta")
 
 
-def pretrained(name=None):
-    """Return a network that ships with the package, or say which ones there are.
+def pretrained(name: str | None = None) -> Any:
+    """Return a network that ships with the package, or list them.
 
     Parameters
     ----------
@@ -27,8 +29,8 @@ def pretrained(name=None):
     Returns
     -------
     network : ImageNetwork or dict
-        Fitted, with ``card_``, a dict that says what it was trained on, under which
-        terms it may be used and what it is worth. Without a name, each name and its
+        Fitted, with ``card_``, a dict with its training data, the terms of its use
+        and its scores. Without a name, each name and its
         card.
 
     Raises
@@ -62,12 +64,12 @@ def pretrained(name=None):
     return network
 
 
-def _read_card(path):
+def _read_card(path: Path) -> dict[str, Any]:
     card = json.loads(path.read_text("utf-8"))
     return {**card, "recipe": current_recipe(card["recipe"])}
 
 
-def save_network(network, path):
+def save_network(network: Any, path: str | PathLike[str]) -> Path:
     """Write the weights of an ImageNetwork, in half precision, and what they belong to.
 
     ``NAME.fingerprints.npz`` beside it holds the fingerprints of the training images, 7
@@ -118,7 +120,7 @@ def save_network(network, path):
     return path
 
 
-def load_network(path):
+def load_network(path: str | PathLike[str]) -> ImageNetwork:
     """Load an ImageNetwork that :func:`save_network` wrote.
 
     Parameters

@@ -1,6 +1,9 @@
 """SequenceNetwork: a recurrent network that classifies and encodes sequences."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -15,6 +18,12 @@ from ferpipe.networks.estimator import (
     check_widths,
     widths,
 )
+from ferpipe.networks.training.augment import Augment
+from ferpipe.networks.training.settings import Training
+
+if TYPE_CHECKING:
+    from ferpipe.networks.streaming import SequenceStream
+    from ferpipe.networks.training.batches import FrameDataset
 
 __all__ = ["SequenceNetwork"]
 
@@ -22,10 +31,10 @@ __all__ = ["SequenceNetwork"]
 class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     """Classify or encode sequences of face images, or of features a frame.
 
-    A convolutional network sees each frame, recurrent layers read the frames in order,
-    dense layers and an output layer decide. ``predict`` and ``predict_proba`` classify;
-    ``transform`` gives the activations before the output layer, for a classifier that
-    follows in a Pipeline. Sequences may differ in length.
+    A convolutional network is applied to each frame, recurrent layers read the frames in
+    order, dense layers and an output layer classify. ``predict`` and ``predict_proba``
+    classify; ``transform`` gives the activations before the output layer, for a classifier
+    that follows in a Pipeline. Sequences may differ in length.
 
     Parameters
     ----------
@@ -37,11 +46,11 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     rnn_type : {"rnn", "gru", "lstm"}, default="lstm"
         Kind of the recurrent layers.
     hidden_size : int or list of int, default=(64, 32)
-        Width of each recurrent layer, a direction. () for none: each frame is seen by
-        itself.
+        Width of each recurrent layer, a direction. () for none: each frame is
+        classified by itself.
     bidirectional : bool, default=True
-        Read the sequences forwards and backwards. False answers from the past alone, and
-        :meth:`stream` reads features frame by frame.
+        Read the sequences forwards and backwards. With False a prediction depends on the
+        past alone, and :meth:`stream` reads features frame by frame.
     pooling : {"last", "mean", "per_frame"}, default="mean"
         "last" takes the states at the end of reading (forwards after the last frame,
         backwards after the first), "mean" the mean of the outputs over the frames.
@@ -61,12 +70,12 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     output_l2 : float, default=0.0
         Factor of the sum of the output layer's squared weights in the loss; 0.01 in [1]_.
     weights : str, path or None, default=None
-        What the frame network starts from: the name of a network that ships
+        What the backbone starts from: the name of a network that ships
         (:func:`ferpipe.pretrained` lists them) or a file of
-        :func:`ferpipe.networks.pretrained.save_network`; None draws its weights. The layers
-        behind it are always new.
+        :func:`ferpipe.networks.pretrained.save_network`; None initializes
+        it at random. The layers behind it are always new.
     freeze : bool, default=False
-        Keep the frame network as ``weights`` has it and train the layers behind it only.
+        Keep the backbone as ``weights`` has it and train only the layers behind it.
     training : Training or None, default=None
         How to train; None stands for ``Training()``.
     augment : Augment or None, default=None
@@ -83,7 +92,7 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     frame_shape_ : tuple of int
-        ``(d,)``, ``(h, w)`` or ``(h, w, 3)`` seen in fit.
+        ``(d,)``, ``(h, w)`` or ``(h, w, 3)`` of the data in fit.
     n_parameters_ : int
         Trained parameters of the network.
     history_ : list of dict
@@ -96,7 +105,7 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         By which scores are divided; 1 without ``Training(calibrate=True)``.
     training_images_ : ndarray of shape (m,), uint64
         Fingerprints of the images that the network and those that it was started from or
-        taught by were trained on; the leak guard compares them with the tested images.
+        distilled from were trained on; the leak guard compares them with the tested images.
     weights_ : dict of str to ndarray
         Weights and buffers of the network.
     net_ : skorch.NeuralNet
@@ -110,16 +119,16 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     Notes
     -----
     Each sequence of images is brought to mean 0 and standard deviation 1 as a whole, so
-    that uint8 images and the same values as float give the same answer, on any scale,
+    that uint8 images and the same values as float have the same prediction, on any scale,
     and changes of light within a sequence stay.
 
     With ``pooling="per_frame"`` the loss of a sequence is the mean over its frames: a
-    long sequence weighs no more than a short one. Paper [2]_ does not say.
+    long sequence weighs no more than a short one. [2]_ leaves it open.
 
     The network of [1]_ is ``backbone="paper_000", hidden_size=(128, 64), pooling="last",
     dense=128, dropout=…, activation="elu", loss="squared_hinge", output_l2=0.01``. Its
     layer table and its text disagree about a last unidirectional LSTM: the table, which
-    has none, is followed. The dropout is not told there.
+    has none, is followed. It does not give the dropout.
 
     References
     ----------
@@ -155,22 +164,22 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        backbone="auto",
-        rnn_type="lstm",
-        hidden_size=(64, 32),
-        bidirectional=True,
-        pooling="mean",
-        dense=None,
-        dropout=0.0,
-        activation="relu",
-        loss="cross_entropy",
-        output_l2=0.0,
-        weights=None,
-        freeze=False,
-        training=None,
-        augment=None,
-        random_state=None,
-    ):
+        backbone: str | None = "auto",
+        rnn_type: str = "lstm",
+        hidden_size: int | Sequence[int] = (64, 32),
+        bidirectional: bool = True,
+        pooling: str = "mean",
+        dense: int | Sequence[int] | None = None,
+        dropout: float = 0.0,
+        activation: str = "relu",
+        loss: str = "cross_entropy",
+        output_l2: float = 0.0,
+        weights: str | PathLike[str] | None = None,
+        freeze: bool = False,
+        training: Training | None = None,
+        augment: Augment | None = None,
+        random_state: Any = None,
+    ) -> None:
         self.backbone = backbone
         self.rnn_type = rnn_type
         self.hidden_size = hidden_size
@@ -188,14 +197,14 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         self.random_state = random_state
 
     @property
-    def backbone_(self):
+    def backbone_(self) -> str | None:
         """Name of the convolutional network, or None if frames are features."""
         if self.backbone != "auto":
             return self.backbone
         return None if len(self.frame_shape_) == 1 else "small_cnn"
 
-    def stream(self):
-        """Begin a sequence that is read one frame at a time; several may be open.
+    def stream(self) -> "SequenceStream":
+        """Start a sequence that is read one frame at a time; several may be open.
 
         Returns
         -------
@@ -206,17 +215,17 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the network reads backwards too, or sees images: these are scaled by their
-            whole sequence.
+            If the network reads backwards too, or takes images: these are standardized over
+            their whole sequence.
         """
         from ferpipe.networks.streaming import SequenceStream
 
         return SequenceStream(self)
 
-    def _check_frames(self, X, reset):
+    def _check_frames(self, X: Any, reset: bool) -> Any:
         return self._check_sequences(X, reset=reset)
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         check_widths("hidden_size", self.hidden_size)
         check_widths("dense", self.dense)
         if len(widths(self.hidden_size)) == 0 and self.pooling == "last":
@@ -251,10 +260,10 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
         check_large_enough(self.frame_shape_, self.augment)
         self._check_weights()
 
-    def _n_channels(self):
+    def _n_channels(self) -> int:
         return 1 if len(self.frame_shape_) == 2 else 3
 
-    def _make_module(self):
+    def _make_module(self) -> Any:
         from ferpipe.networks.modules import FeatureScaler, SequenceClassifier
 
         if self.backbone_ is None:
@@ -274,7 +283,7 @@ class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
             activation=self.activation,
         )
 
-    def _learn_scale(self, module, dataset):
+    def _learn_scale(self, module: Any, dataset: "FrameDataset") -> None:
         if self.backbone_ is not None:
             return
         import torch

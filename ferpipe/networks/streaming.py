@@ -1,8 +1,10 @@
 """Read a sequence one frame at a time: the state of the layers is kept, not the frames."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -12,10 +14,15 @@ from ferpipe._system.threads import at_most
 from ferpipe.networks.estimator import NetworkMixin
 from ferpipe.sequences import FrameDeltas, PerFrame
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["SequenceStream", "read_next", "why_not_streamed"]
 
 
-def read_next(layers, features, states):
+def read_next(
+    layers: Any, features: "torch.Tensor", states: Any
+) -> "tuple[torch.Tensor, list[Any]]":
     """Read the next frame of one sequence by recurrent layers.
 
     Parameters
@@ -42,8 +49,8 @@ def read_next(layers, features, states):
     return row[0, 0], after
 
 
-def why_not_streamed(model) -> str:
-    """Say why a model cannot read a sequence frame by frame.
+def why_not_streamed(model: Any) -> str:
+    """Return why a model cannot read a sequence frame by frame.
 
     Parameters
     ----------
@@ -84,13 +91,13 @@ def why_not_streamed(model) -> str:
 class SequenceStream:
     """One sequence that a model reads while its frames come in.
 
-    After each frame the answer is what the model says of all frames so far; the time and
+    After each frame it predicts from all frames so far; the time and
     memory that a frame takes do not grow with their number.
 
     Parameters
     ----------
     model : SequenceNetwork or Pipeline
-        Fitted; :func:`why_not_streamed` says which models can be read so.
+        Fitted; :func:`why_not_streamed` tells which models can be.
 
     Attributes
     ----------
@@ -104,8 +111,8 @@ class SequenceStream:
 
     Notes
     -----
-    Sums over frames are kept in double precision: from the batch's answers these differ
-    by its rounding.
+    Sums over frames are kept in double precision: predictions differ from those of whole
+    sequences by rounding.
 
     Examples
     --------
@@ -121,7 +128,7 @@ class SequenceStream:
     True
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Any) -> None:
         check_is_fitted(model)
         reason = why_not_streamed(model)
         if reason:
@@ -133,9 +140,9 @@ class SequenceStream:
         self._classify = _decision_of(after)
         self._module = self._network.inference_module_
         self._states = [None] * len(self._module.recurrent)
-        self._sums = {}
+        self._sums: dict[str, Any] = {}
 
-    def step(self, frame):
+    def step(self, frame: Any) -> Any:
         """Read the next frame.
 
         Parameters
@@ -164,7 +171,7 @@ class SequenceStream:
         is_margin = self._network.loss == "squared_hinge" and len(scores) == 2
         return scores[1] - scores[0] if is_margin else scores
 
-    def _read(self, frame):
+    def _read(self, frame: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the embeddings and scores of all frames so far."""
         import torch
 
@@ -189,12 +196,12 @@ class SequenceStream:
                 scores = self._mean_so_far("scores", scores)
         return embeddings.float().cpu().numpy(), scores.float().cpu().numpy()
 
-    def _mean_so_far(self, name, values):
+    def _mean_so_far(self, name: str, values: "torch.Tensor") -> "torch.Tensor":
         self._sums[name] = self._sums.get(name, 0) + values.double()
         return self._sums[name] / (self.n_frames + 1)
 
 
-def _parts(model):
+def _parts(model: Any) -> tuple[list[Any], Any, list[Any]]:
     """Return the steps before the network, the network or None, and those behind it."""
     steps = [model]
     if isinstance(model, Pipeline):
@@ -209,13 +216,13 @@ def _parts(model):
     return steps[: places[0]], steps[places[0]], steps[places[0] + 1 :]
 
 
-def _frame_by_frame(step) -> Callable:
-    """Return what a step makes of the next frame, as a function of it."""
+def _frame_by_frame(step: Any) -> Callable:
+    """Return a function that transforms the next frame by a step."""
     if isinstance(step, PerFrame):
         return lambda frame: step.transform([frame[None]])[0][0]
     reference = None
 
-    def differ(frame):
+    def differ(frame: NDArray[Any]) -> NDArray[Any]:
         nonlocal reference
         frames = [frame] if reference is None else [reference, frame]
         differences = step.transform([np.stack(frames)])[0][-1]
@@ -226,8 +233,8 @@ def _frame_by_frame(step) -> Callable:
     return differ
 
 
-def _decision_of(steps):
-    """Return what the steps behind the network make of its embeddings; None without any."""
+def _decision_of(steps: list[Any]) -> Callable[..., Any] | None:
+    """Return the function that classifies embeddings, of the steps behind the network."""
     if not steps:
         return None
     model = Pipeline([(str(index), step) for index, step in enumerate(steps)])

@@ -1,6 +1,11 @@
 """Test-time augmentation: several views of an image, whose probabilities are averaged."""
 
+from typing import TYPE_CHECKING
+
 from ferpipe.networks.training.augment import warp_frames
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["TTA", "augmented_views"]
 
@@ -9,7 +14,7 @@ TTA = ("flip", "ten_crop", "ten_affine")
 _POSES = ((0.1, 1.0), (-0.1, 1.0), (0.0, 1.07), (0.0, 0.93))
 
 
-def augmented_views(frames, tta):
+def augmented_views(frames: "torch.Tensor", tta: str | None) -> "list[torch.Tensor]":
     """Return the views of images that a network averages over.
 
     Parameters
@@ -44,7 +49,7 @@ def augmented_views(frames, tta):
     return [view for window in windows for view in (window, window.flip(-1))]
 
 
-def _windows(frames):
+def _windows(frames: "torch.Tensor") -> "list[torch.Tensor]":
     height, width = frames.shape[-2:]
     down, right = round(height / 12), round(width / 12)
     corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
@@ -54,7 +59,7 @@ def _windows(frames):
     ]
 
 
-def _posed(frames, angle, scale):
+def _posed(frames: "torch.Tensor", angle: float, scale: float) -> "torch.Tensor":
     n_frames = len(frames)
     return warp_frames(
         frames,

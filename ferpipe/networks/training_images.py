@@ -1,8 +1,11 @@
 """Which images the networks in a pipeline were trained on, by their fingerprints."""
 
+from collections.abc import Iterable, Iterator
 from os import PathLike
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 
 from ferpipe._base import input_kind
@@ -15,14 +18,16 @@ __all__ = ["images_seen", "known_training_images"]
 _NAMING = ("weights", "teacher", "blend_with")
 
 
-def known_training_images(pipeline, grid=()) -> dict[str, np.ndarray | None]:
+def known_training_images(
+    pipeline: Any, grid: Iterable[dict[str, Any]] = ()
+) -> dict[str, np.ndarray | None]:
     """Find the trained networks in a pipeline, and what they were trained on.
 
     Parameters
     ----------
     pipeline : estimator
-        Networks are looked for in it at any depth: names and files of weights, teachers
-        and partners of averaging, and networks in a FrozenEstimator.
+        It is searched at any depth for names and files of weights, of teachers and of
+        networks to blend with, and for networks in a FrozenEstimator.
     grid : list of dict, default=()
         Values that are tried in it, as ``GridSearchCV`` takes them.
 
@@ -30,7 +35,7 @@ def known_training_images(pipeline, grid=()) -> dict[str, np.ndarray | None]:
     -------
     known : dict of str to ndarray of shape (m,), uint64, or None
         Name of each network to the fingerprints of its training images and of those of
-        the networks that it was started from or taught by; None where they are not known.
+        the networks that it was started or distilled from; None where they are not known.
 
     Raises
     ------
@@ -44,18 +49,20 @@ def known_training_images(pipeline, grid=()) -> dict[str, np.ndarray | None]:
     known: dict[str, np.ndarray | None] = {}
     for name, numbers in found:
         others = known.get(name, numbers)
-        both = numbers is not None and others is not None
-        known[name] = np.union1d(numbers, others) if both else None
+        if numbers is None or others is None:
+            known[name] = None
+        else:
+            known[name] = np.union1d(numbers, others)
     return known
 
 
-def images_seen(network, X) -> np.ndarray:
+def images_seen(network: Any, X: Any) -> np.ndarray:
     """Return fingerprints of what a network knows after its training.
 
     Parameters
     ----------
     network : estimator
-        Its parameters name what it was started from and taught by.
+        Its parameters name what it was started and distilled from.
     X : images or sequences
         What it was trained on.
 
@@ -78,7 +85,9 @@ def images_seen(network, X) -> np.ndarray:
     return np.unique(np.concatenate([fingerprints(frames), *inherited]))
 
 
-def _named(value, key, frozen=False):
+def _named(
+    value: Any, key: str, frozen: bool = False
+) -> Iterator[tuple[str, NDArray[Any] | None]]:
     """Yield (name, fingerprints) of the trained networks in the value of a parameter."""
     if isinstance(value, str | PathLike):
         if key in _NAMING:
@@ -97,7 +106,7 @@ def _named(value, key, frozen=False):
             yield from _named(inner, name, frozen or isinstance(value, FrozenEstimator))
 
 
-def _in_file(weights):
+def _in_file(weights: str | PathLike[str]) -> Iterator[tuple[str, NDArray[Any] | None]]:
     """Yield (name, fingerprints) of a network that ships, or of a file."""
     path = weights_file(weights)
     if path.is_file():

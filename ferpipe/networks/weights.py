@@ -3,9 +3,12 @@
 import json
 import logging
 from functools import cache
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import ferpipe
 from ferpipe.io.fingerprints import read_fingerprints
@@ -28,18 +31,20 @@ OWN = Path(ferpipe.__file__).parent / "pretrained"
 FILE = "network.safetensors"
 
 
-def weights_file(name):
+def weights_file(name: str | PathLike[str]) -> Path:
     """Return the file of a network that ships, by its name, or the path that was given."""
     own = OWN / str(name) / FILE
     return own if own.is_file() else Path(name).expanduser()
 
 
-def fingerprints_beside(file):
+def fingerprints_beside(file: str | PathLike[str]) -> Path:
     """Return the file of the training images' fingerprints, beside a file of weights."""
     return Path(file).with_suffix(".fingerprints.npz")
 
 
-def read_weights(path):
+def read_weights(
+    path: str | PathLike[str],
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read the weights of an ImageNetwork.
 
     Parameters
@@ -90,13 +95,20 @@ def read_weights(path):
 
 
 @cache
-def _show_terms(name):
+def _show_terms(name: str) -> None:
     """Log the terms of a network that ships, once in a process."""
     card = json.loads((OWN / name / "card.json").read_text("utf-8"))
     logging.getLogger("ferpipe.terms").warning("%s: %s.", name, card["terms"])
 
 
-def load_backbone(module, weights, *, backbone, activation, n_channels):
+def load_backbone(
+    module: Any,
+    weights: str | PathLike[str],
+    *,
+    backbone: str | None,
+    activation: str,
+    n_channels: int,
+) -> None:
     """Take the weights of a frame network from a file.
 
     Parameters
@@ -135,8 +147,8 @@ def load_backbone(module, weights, *, backbone, activation, n_channels):
     module.load_state_dict(state)
 
 
-def check_classes(setting, theirs, ours):
-    """Refuse a network that tells other classes than the samples have.
+def check_classes(setting: str, theirs: list[str], ours: list[str]) -> None:
+    """Refuse a network that predicts other classes than the samples have.
 
     Parameters
     ----------
@@ -154,7 +166,9 @@ def check_classes(setting, theirs, ours):
         raise ValueError(f"{setting} predicts the classes {theirs}; y has {ours}.")
 
 
-def read_blend(path, module, classes, activation):
+def read_blend(
+    path: str | PathLike[str], module: Any, classes: NDArray[Any], activation: str
+) -> dict[str, NDArray[Any]]:
     """Read all weights of a network that another one is averaged with.
 
     Parameters
@@ -164,7 +178,7 @@ def read_blend(path, module, classes, activation):
     module : nn.Module
         The other network.
     classes : ndarray of shape (n_classes,)
-        What the other network tells, in order.
+        Classes of the other network, in order.
     activation : str
         That of the other network, which has no weights to show it.
 
@@ -175,7 +189,7 @@ def read_blend(path, module, classes, activation):
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`read_weights`, and if the two are not of one kind or tell other classes.
+        As :func:`read_weights`, and if the two are not of one kind or have other classes.
     """
     facts, weights = read_weights(path)
     setting = f"WeightAveraging(blend_with={str(path)!r})"
@@ -200,7 +214,7 @@ def read_blend(path, module, classes, activation):
     return weights
 
 
-def build_network(kind, path):
+def build_network(kind: type, path: str | PathLike[str]) -> Any:
     """Build a fitted network from its file.
 
     Parameters
@@ -241,12 +255,12 @@ def build_network(kind, path):
     return network
 
 
-def _is_buffer(name):
-    """Say whether an entry is counted along, not trained."""
+def _is_buffer(name: str) -> bool:
+    """Return whether an entry is a statistic, not a trained weight."""
     ending = name.rpartition(".")[2]
     return ending in ("running_mean", "running_var", "num_batches_tracked")
 
 
-def _describe(backbone, activation, n_channels):
+def _describe(backbone: str | None, activation: str, n_channels: int) -> str:
     kind = "gray" if n_channels == 1 else "RGB"
     return f"backbone={backbone!r} with activation={activation!r} for {kind} images"

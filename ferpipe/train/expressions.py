@@ -1,8 +1,9 @@
-"""Train the network that names expressions, by its experiment file, for shipping."""
+"""Train the network that classifies expressions, by its experiment file, for shipping."""
 
 import json
 from dataclasses import dataclass
 from hashlib import sha256
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ _OTHER_VIEWS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """What a card says about the network.
+    """Training and scores of the network, for its card.
 
     Attributes
     ----------
@@ -46,10 +47,12 @@ class Trained:
     recipe: dict
 
 
-def train_expressions(experiment, folder):
+def train_expressions(
+    experiment: str | PathLike[str], folder: str | PathLike[str]
+) -> Trained:
     """Run an experiment whose pipeline is one ImageNetwork and write its weights.
 
-    The report goes where the experiment says. A run that was stopped goes on if the
+    The report goes where the experiment says. A run that was stopped resumes if the
     experiment names a folder of checkpoints.
 
     Parameters
@@ -85,12 +88,12 @@ def train_expressions(experiment, folder):
     images = load_data(spec).data[fold.test]
     shipped = load_network(path)
     target = results.target[fold.test]
-    seen = {"": shipped.tta} | _OTHER_VIEWS
+    tried = {"": shipped.tta} | _OTHER_VIEWS
     as_shipped = {
         f"accuracy_as_shipped{ending}": float(
             np.mean(shipped.set_params(tta=views).predict(images) == target)
         )
-        for ending, views in seen.items()
+        for ending, views in tried.items()
     }
     scores = {
         **summary["primary_scores"],
@@ -106,7 +109,7 @@ def train_expressions(experiment, folder):
     )
 
 
-def add_fingerprints(path, folder):
+def add_fingerprints(path: str | PathLike[str], folder: str | PathLike[str]) -> Path:
     """Write the fingerprints of FER2013's Training beside a network that was trained on it.
 
     For networks that were trained before training kept fingerprints.

@@ -115,7 +115,7 @@ def test_frames_of_sequences(faces):
 
 def test_another_kind_of_network_is_refused(tmp_path):
     _, file = fitted_on((24, 24), tmp_path, backbone="small_cnn")
-    with pytest.raises(ValueError, match="of backbone='small_cnn': CNNFeatures looks into"):
+    with pytest.raises(ValueError, match="of backbone='small_cnn': CNNFeatures takes"):
         CNNFeatures(weights=file).fit(np.zeros((2, 24, 24)))
 
 

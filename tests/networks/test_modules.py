@@ -4,7 +4,8 @@ import torch
 from sklearn.svm import LinearSVC
 from torch import nn
 
-from ferpipe.networks.backbones.general import Paper000CNN, SmallCNN
+from ferpipe.networks.backbones.general import SmallCNN
+from ferpipe.networks.backbones.papers import Paper000CNN
 from ferpipe.networks.modules import (
     FeatureScaler,
     FrameClassifier,

@@ -97,7 +97,7 @@ def test_weights_of_something_else_are_refused(file, faces, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no network of that name"):
         ImageNetwork(backbone="residual", weights="fer2031").fit(X, y)
     features = [np.zeros((2, 5))] * 4
-    with pytest.raises(ValueError, match=r"backbone=None reads features: set weights=None"):
+    with pytest.raises(ValueError, match=r"frames are features: set weights=None"):
         SequenceNetwork(backbone=None, weights=file).fit(features, ["a", "b"] * 2)
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(file.read_bytes()[:5000])

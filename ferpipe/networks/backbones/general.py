@@ -1,9 +1,10 @@
-"""Frame networks: convolutional networks that turn each image into features.
+"""Backbones: convolutional networks that turn each image into features.
 
 Each takes frames (N, c, h, w), standardized, and names its width ``n_outputs``.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from ferpipe.networks.backbones.layers import (
     ACTIVATIONS,
     channels_last,
     convolution,
+    in_channels_last,
     pool_to,
 )
 
@@ -43,21 +45,21 @@ class SmallCNN(nn.Module):
 
     n_outputs = 128
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        self.filters = nn.Sequential(
+        self.filters = in_channels_last(
             *convolution(n_channels, 32, act, size=5, stride=2),
             nn.MaxPool2d(2),
             *convolution(32, 64, act),
             nn.MaxPool2d(2),
             *convolution(64, 96, act),
-        ).to(memory_format=torch.channels_last)
+        )
         self.dense = nn.Sequential(
             nn.Flatten(), nn.Dropout(0.4), nn.Linear(96 * 36, self.n_outputs), act()
         )
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 128) of frames (N, c, h, w)."""
         return self.dense(pool_to(self.filters(channels_last(frames)), 6))
 
@@ -72,7 +74,7 @@ class GradientHistograms(nn.Module):
     n_bins = 9
     cell = 3
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Histograms (N, 9, h / 3, w / 3) of frames (N, c, h, w)."""
         with torch.autocast(frames.device.type, enabled=False), torch.no_grad():
             gray = pad(frames.float().mean(dim=1, keepdim=True), [1] * 4, mode="replicate")
@@ -113,7 +115,7 @@ class HogCNN(nn.Module):
 
     n_outputs = 256
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         self.learnt = SmallCNN(n_channels, activation)
         self.histograms = nn.Sequential(
@@ -127,7 +129,7 @@ class HogCNN(nn.Module):
         )
         self.dropout = nn.Dropout(0.2)
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 256) of frames (N, c, h, w)."""
         histograms = self.dense(pool_to(self.histograms(frames), 15))
         return self.dropout(torch.cat([histograms, self.learnt(frames)], dim=1))
@@ -156,10 +158,10 @@ class ResidualCNN(nn.Module):
 
     n_outputs = 256
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        self.filters = nn.Sequential(
+        self.filters = in_channels_last(
             *convolution(n_channels, 32, act),
             nn.MaxPool2d(2),
             *convolution(32, 64, act),
@@ -168,13 +170,13 @@ class ResidualCNN(nn.Module):
             _ResidualBlock(128, 128, act),
             _ResidualBlock(128, self.n_outputs, act),
             _ResidualBlock(self.n_outputs, self.n_outputs, act),
-        ).to(memory_format=torch.channels_last)
+        )
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 256) of frames (N, c, h, w)."""
         return self.filters(channels_last(frames)).mean(dim=(2, 3))
 
-    def up_to_block(self, number):
+    def up_to_block(self, number: int) -> nn.Module:
         """Return the layers up to a residual block, from 1 to 5."""
         blocks = [
             i for i, part in enumerate(self.filters) if isinstance(part, _ResidualBlock)
@@ -182,7 +184,7 @@ class ResidualCNN(nn.Module):
         return self.filters[: blocks[number - 1] + 1]
 
     @classmethod
-    def maps_shape(cls, number, shape):
+    def maps_shape(cls, number: int, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Count maps, rows and columns of a residual block's output for images (h, w)."""
         halvings = number // 2
         height, width = (math.ceil(side // 2 / 2**halvings) for side in shape)
@@ -208,7 +210,7 @@ class WideResidualCNN(ResidualCNN):
 class _ResidualBlock(nn.Module):
     """Two convolutions added to their input, which a 1×1 convolution fits if need be."""
 
-    def __init__(self, n_channels, width, act):
+    def __init__(self, n_channels: int, width: int, act: Callable[[], nn.Module]) -> None:
         super().__init__()
         stride = 1 if width == n_channels else 2
         self.first = nn.Sequential(*convolution(n_channels, width, act, stride=stride))
@@ -219,6 +221,6 @@ class _ResidualBlock(nn.Module):
             self.fit = nn.Sequential(fit, nn.BatchNorm2d(width))
         self.last = act()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         kept = x if self.fit is None else self.fit(x)
         return self.last(kept + self.second(self.first(x)))

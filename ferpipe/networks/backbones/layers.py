@@ -1,5 +1,7 @@
 """Layers that frame networks are built from."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn.functional import (
@@ -15,24 +17,37 @@ __all__ = [
     "SpatialTransformer",
     "channels_last",
     "convolution",
+    "in_channels_last",
     "pool_to",
 ]
 
 ACTIVATIONS = {"elu": nn.ELU, "relu": nn.ReLU}
 
 
-def convolution(n_channels, width, activation, size=3, stride=1):
+def convolution(
+    n_channels: int,
+    width: int,
+    activation: Callable[[], nn.Module],
+    size: int = 3,
+    stride: int = 1,
+) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Return a convolution without bias, its batch norm and its activation."""
     layer = nn.Conv2d(n_channels, width, size, stride, padding=size // 2, bias=False)
     return layer, nn.BatchNorm2d(width), activation()
 
 
-def channels_last(frames):
+def channels_last(frames: torch.Tensor) -> torch.Tensor:
     """Order in memory in which convolutions and pooling take two thirds of the time."""
     return frames.contiguous(memory_format=torch.channels_last)
 
 
-def pool_to(features, size):
+def in_channels_last(*layers: nn.Module) -> nn.Sequential:
+    """Return layers whose weights are in the order of memory of :func:`channels_last`."""
+    # torch's types leave out this overload
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def pool_to(features: torch.Tensor, size: int) -> torch.Tensor:
     """Mean over a grid of cells; torch's pooling is slow even where it changes nothing."""
     if features.shape[-2:] == (size, size):
         return features
@@ -52,7 +67,7 @@ class LocalContrast(nn.Module):
        together, with a Gaussian window).
     """
 
-    def forward(self, maps):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Return normalized maps (N, c, h, w)."""
         with torch.autocast(maps.device.type, enabled=False):
             maps = maps.float()
@@ -62,7 +77,7 @@ class LocalContrast(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Turn, resize and shift images so that the next layers see what matters [1]_.
+    """Turn, resize and shift images to the part that matters for the next layers [1]_.
 
     A localization network of three convolutions, each with 2×2 max pooling and
     activation, and three dense layers gives the six numbers of an affine transform; the
@@ -82,7 +97,7 @@ class SpatialTransformer(nn.Module):
        Networks", NeurIPS 2015, eq. (1).
     """
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
         layers = []
@@ -97,12 +112,12 @@ class SpatialTransformer(nn.Module):
         self.transform = nn.Linear(32, 6)
         self.start_at_identity()
 
-    def start_at_identity(self):
+    def start_at_identity(self) -> None:
         """Set the last layer so that every image stays as it is."""
         nn.init.zeros_(self.transform.weight)
         self.transform.bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0])
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Frames (N, c, h, w) as the localization network wants them."""
         matrices = self.transform(self.decide(pool_to(self.look(frames), 6)))
         with torch.autocast(frames.device.type, enabled=False):
@@ -113,5 +128,5 @@ class SpatialTransformer(nn.Module):
             return grid_sample(frames, grid, padding_mode="border", align_corners=False)
 
 
-def _around(maps):
+def _around(maps: torch.Tensor) -> torch.Tensor:
     return avg_pool2d(maps, 9, 1, 4, count_include_pad=False)

@@ -1,4 +1,6 @@
-"""The frame networks of the papers; what a paper leaves open is told with each."""
+"""The backbones of the papers; each docstring names what its paper leaves open."""
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from ferpipe.networks.backbones.layers import (
     SpatialTransformer,
     channels_last,
     convolution,
+    in_channels_last,
     pool_to,
 )
 
@@ -29,7 +32,8 @@ class Paper000CNN(nn.Module):
     parameters, and the whole network has 4,096 that are not trained. Eight 3×3
     convolutions of 64, 64, 128, 128, 256, 256, 512 and 512 filters with bias, each with
     batch norm, and a mean over places have exactly these numbers for gray images.
-    Their pooling is not told: 2×2 max pooling after the second, fourth and sixth.
+    The paper leaves their pooling open: here 2×2 max pooling after the second, fourth and
+    sixth.
 
     torch counts 4,688,064 parameters: Keras also counts the running mean and variance of
     the batch norms (3,840), which are buffers here.
@@ -44,9 +48,9 @@ class Paper000CNN(nn.Module):
 
     n_outputs = 512
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
-        layers = []
+        layers: list[nn.Module] = []
         for index, width in enumerate((64, 64, 128, 128, 256, 256, 512, 512)):
             layers += [
                 nn.Conv2d(n_channels, width, 3, padding=1),
@@ -56,11 +60,9 @@ class Paper000CNN(nn.Module):
             if index in (1, 3, 5):
                 layers.append(nn.MaxPool2d(2))
             n_channels = width
-        self.filters = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(
-            memory_format=torch.channels_last
-        )
+        self.filters = in_channels_last(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 512) of frames (N, c, h, w)."""
         return self.filters(channels_last(frames))
 
@@ -72,7 +74,7 @@ class Paper002CNN(nn.Module):
     5×5 and 4×4, a dense layer with dropout, activations after all. 2,595,136 parameters
     for gray images, 2,598,336 for RGB.
 
-    The paper does not tell the filters (64, 64 and 128 here), the dropout (0.5) and the
+    The paper does not give the filters (64, 64 and 128 here), the dropout (0.5) and the
     width of the dense layer, but for its LSTM's input of 512. The second max pooling,
     after the second convolution, is the one that the paper wants to add. Images of other
     sizes than 48×48 are pooled to the same 6×6 cells.
@@ -87,18 +89,18 @@ class Paper002CNN(nn.Module):
 
     n_outputs = 512
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        self.filters = nn.Sequential(
+        self.filters = in_channels_last(
             *(nn.Conv2d(n_channels, 64, 5, padding=2), act()),
             *(LocalContrast(), nn.MaxPool2d(2)),
             *(nn.Conv2d(64, 64, 5, padding=2), act(), nn.MaxPool2d(2)),
             *(nn.Conv2d(64, 128, 4, padding=2), act()),
-        ).to(memory_format=torch.channels_last)
+        )
         self.dense = _dense(128, self.n_outputs, act, dropout=0.5)
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 512) of frames (N, c, h, w)."""
         return self.dense(pool_to(self.filters(channels_last(frames)), 6))
 
@@ -123,19 +125,19 @@ class Paper002VGG(nn.Module):
 
     n_outputs = 512
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        layers = []
+        layers: list[nn.Module] = []
         for width in (32, 64, 128):
             for _ in range(2):
                 layers += [nn.Conv2d(n_channels, width, 3, padding=1), act()]
                 n_channels = width
             layers.append(nn.MaxPool2d(2))
-        self.filters = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.filters = in_channels_last(*layers)
         self.dense = _dense(128, self.n_outputs, act, dropout=0.0)
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 512) of frames (N, c, h, w)."""
         return self.dense(pool_to(self.filters(channels_last(frames)), 6))
 
@@ -159,23 +161,23 @@ class Paper003CNN(nn.Module):
 
     n_outputs = 256
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        layers = []
+        layers: list[nn.Module] = []
         for width in (64, 128, 256):
             for _ in range(2):
                 layers += convolution(n_channels, width, act)
                 n_channels = width
             layers += [nn.MaxPool2d(2), nn.Dropout(0.25)]
-        self.filters = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.filters = in_channels_last(*layers)
         self.dense = nn.Sequential(
-            *_dense(256, self.n_outputs, act, dropout=0.0)[:-1],
+            *list(_dense(256, self.n_outputs, act, dropout=0.0))[:-1],
             nn.BatchNorm1d(self.n_outputs),
             nn.Dropout(0.5),
         )
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 256) of frames (N, c, h, w)."""
         return self.dense(pool_to(self.filters(channels_last(frames)), 6))
 
@@ -188,7 +190,7 @@ class Paper004CNN(nn.Module):
     last state. The first convolution is 5×5 on every second pixel, the others 3×3.
     1,672,512 parameters for gray images, 1,675,712 for RGB.
 
-    The paper tells neither filters nor how the LSTM reads a still image. It names one
+    The paper leaves open the filters and how the LSTM reads a still image. It names one
     activation for every three convolutions; here each has its own, behind a batch norm,
     since three linear convolutions in a row are no more than one.
 
@@ -202,10 +204,10 @@ class Paper004CNN(nn.Module):
 
     n_outputs = 256
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
-        self.filters = nn.Sequential(
+        self.filters = in_channels_last(
             *convolution(n_channels, 64, act, size=5, stride=2),
             *convolution(64, 64, act),
             *convolution(64, 128, act),
@@ -214,10 +216,10 @@ class Paper004CNN(nn.Module):
             *convolution(128, 256, act),
             *convolution(256, 256, act),
             nn.MaxPool2d(2),
-        ).to(memory_format=torch.channels_last)
+        )
         self.reader = nn.LSTM(256, self.n_outputs, batch_first=True)
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 256) of frames (N, c, h, w)."""
         maps = pool_to(self.filters(channels_last(frames)), 6).float()
         _, (state, _) = self.reader(maps.flatten(2).transpose(1, 2))
@@ -239,17 +241,19 @@ class Paper004Steered(nn.Module):
 
     n_outputs = Paper004CNN.n_outputs
 
-    def __init__(self, n_channels, activation):
+    def __init__(self, n_channels: int, activation: str) -> None:
         super().__init__()
         self.steer = SpatialTransformer(n_channels, activation)
         self.read = Paper004CNN(n_channels, activation)
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Features (N, 128) of frames (N, c, h, w)."""
         return self.read(self.steer(frames))
 
 
-def _dense(n_maps, width, act, dropout):
+def _dense(
+    n_maps: int, width: int, act: Callable[[], nn.Module], dropout: float
+) -> nn.Sequential:
     """Return the layers from 6×6 cells to features."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(36 * n_maps, width), act(), nn.Dropout(dropout)

@@ -1,11 +1,16 @@
 """Random changes of training images, alike for all frames of a sequence."""
 
 import math
+from collections.abc import Callable
 from numbers import Real
+from typing import TYPE_CHECKING
 
 from sklearn.base import BaseEstimator
 
 from ferpipe._compat import Interval
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Augment", "augment_batch", "mix_batch", "warp_frames"]
 
@@ -13,10 +18,9 @@ __all__ = ["Augment", "augment_batch", "mix_batch", "warp_frames"]
 class Augment(BaseEstimator):
     """Settings of the random changes that training images go through.
 
-    Everything is off unless it is named. Each sequence gets one draw, so that all its
-    frames change alike; a single image is a sequence of one frame. Gray values change in
-    units of the sequence's own range (highest minus lowest value), so that images on any
-    scale are changed alike.
+    Everything is off by default. All frames of a sequence change alike; a single image is a
+    sequence of one frame. Gray values change in units of the sequence's own range (highest
+    minus lowest value), so that images on any scale are changed alike.
 
     Parameters
     ----------
@@ -27,7 +31,7 @@ class Augment(BaseEstimator):
     shear : float, default=0.0
         Largest slant of vertical lines to either side, in radians.
     scale : float, default=0.0
-        Largest growth or shrinkage, as a fraction: 0.1 draws sizes in 0.9 to 1.1.
+        Largest growth or shrinkage, as a fraction: sizes in 0.9 to 1.1 for 0.1.
     shift : float, default=0.0
         Largest shift along either axis, as a fraction of the side.
     crop : float, default=0.0
@@ -36,7 +40,7 @@ class Augment(BaseEstimator):
     window : float, default=1.0
         Side of a window as a fraction of the image's side, above 0.5. It is placed at
         random for each batch, what is beyond it is left out and nothing is enlarged: the
-        network trains on smaller images, faster, and looks at whole ones afterwards. Made
+        network trains on smaller images, faster, and predicts whole ones. Made
         for those that end in a mean over places ("residual", "paper_000"); others bring
         the smaller image to the same grid of cells as the whole one.
     brightness : float, default=0.0
@@ -56,8 +60,8 @@ class Augment(BaseEstimator):
     Notes
     -----
     After a change of brightness or contrast or noise, values are clipped to the range
-    that the sequence had, as a camera would do: this saturation is what a network sees
-    of it when it standardizes its input.
+    that the sequence had, as a camera would do: only this saturation is left
+    once a network has standardized its input.
 
     References
     ----------
@@ -89,19 +93,19 @@ class Augment(BaseEstimator):
     def __init__(
         self,
         *,
-        flip=False,
-        rotation=0.0,
-        shear=0.0,
-        scale=0.0,
-        shift=0.0,
-        crop=0.0,
-        window=1.0,
-        brightness=0.0,
-        contrast=0.0,
-        noise=0.0,
-        erase=0.0,
-        mixup=0.0,
-    ):
+        flip: bool | float = False,
+        rotation: float = 0.0,
+        shear: float = 0.0,
+        scale: float = 0.0,
+        shift: float = 0.0,
+        crop: float = 0.0,
+        window: float = 1.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        noise: float = 0.0,
+        erase: float = 0.0,
+        mixup: float = 0.0,
+    ) -> None:
         self.flip = flip
         self.rotation = rotation
         self.shear = shear
@@ -116,8 +120,13 @@ class Augment(BaseEstimator):
         self.mixup = mixup
 
 
-def augment_batch(frames, augment, generator, lengths=None):
-    """Change a batch of images at random, one draw a sequence.
+def augment_batch(
+    frames: "torch.Tensor",
+    augment: Augment,
+    generator: "torch.Generator",
+    lengths: "torch.Tensor | None" = None,
+) -> "torch.Tensor":
+    """Change a batch of images at random, all frames of a sequence alike.
 
     Parameters
     ----------
@@ -126,7 +135,7 @@ def augment_batch(frames, augment, generator, lengths=None):
     augment : Augment
         What to change and how far; ``mixup`` is left to mix_batch.
     generator : torch.Generator
-        Source of the draws, on the CPU. The same state gives the same result.
+        Source of the random numbers, on the CPU. The same state gives the same result.
     lengths : int Tensor of shape (n,) or None, default=None
         Number of frames of each sequence; None makes each frame a sequence.
 
@@ -144,12 +153,12 @@ def augment_batch(frames, augment, generator, lengths=None):
         owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     n_sequences = n_frames if lengths is None else len(lengths)
 
-    def share(*shape):
-        """Draws in [0, 1): one for each sequence, repeated for its frames."""
-        drawn = torch.rand(n_sequences, *shape, generator=generator)
-        return drawn[owner].to(frames.device)
+    def share(*shape: int) -> "torch.Tensor":
+        """Random numbers in [0, 1): one per sequence, repeated for its frames."""
+        numbers = torch.rand(n_sequences, *shape, generator=generator)
+        return numbers[owner].to(frames.device)
 
-    def spread(limit, *shape):
+    def spread(limit: "float | torch.Tensor", *shape: int) -> "torch.Tensor":
         return (2 * share(*shape) - 1) * limit
 
     if augment.flip:
@@ -178,7 +187,12 @@ def augment_batch(frames, augment, generator, lengths=None):
     return frames
 
 
-def mix_batch(frames, alpha, generator, lengths=None):
+def mix_batch(
+    frames: "torch.Tensor",
+    alpha: float,
+    generator: "torch.Generator",
+    lengths: "torch.Tensor | None" = None,
+) -> "tuple[torch.Tensor, torch.Tensor, float]":
     """Blend each sample of a batch with another one of its length.
 
     Parameters
@@ -188,7 +202,7 @@ def mix_batch(frames, alpha, generator, lengths=None):
     alpha : float
         Both parameters of the Beta distribution of the share.
     generator : torch.Generator
-        Source of the draws, on the CPU.
+        Source of the random numbers, on the CPU.
     lengths : int Tensor of shape (n,) or None, default=None
         Number of frames of each sequence; None makes each frame a sequence.
 
@@ -204,8 +218,8 @@ def mix_batch(frames, alpha, generator, lengths=None):
     import torch
     from scipy.special import betaincinv
 
-    drawn = float(betaincinv(alpha, alpha, torch.rand((), generator=generator).item()))
-    share = max(drawn, 1 - drawn)
+    sampled = float(betaincinv(alpha, alpha, torch.rand((), generator=generator).item()))
+    share = max(sampled, 1 - sampled)
     if lengths is None:
         partners = torch.randperm(len(frames), generator=generator)
         places = partners
@@ -224,7 +238,16 @@ def mix_batch(frames, alpha, generator, lengths=None):
     return torch.lerp(frames[places], frames, share), partners, share
 
 
-def warp_frames(frames, *, angle, shear, scale, shift, window, window_center):
+def warp_frames(
+    frames: "torch.Tensor",
+    *,
+    angle: "torch.Tensor",
+    shear: "torch.Tensor",
+    scale: "torch.Tensor",
+    shift: "torch.Tensor",
+    window: "torch.Tensor",
+    window_center: "torch.Tensor",
+) -> "torch.Tensor":
     """Turn, slant, resize, shift and crop images by one bilinear interpolation.
 
     The content is slanted, turned and resized about the image's center, then shifted,
@@ -235,7 +258,7 @@ def warp_frames(frames, *, angle, shear, scale, shift, window, window_center):
     frames : float Tensor of shape (N, c, h, w)
         Images.
     angle, shear : float Tensor of shape (N,)
-        Radians; a positive angle turns counter-clockwise, as the image is looked at.
+        Radians; a positive angle turns counter-clockwise in the image as shown.
     scale : float Tensor of shape (N,)
         1 keeps the size, 2 shows everything twice as large.
     shift : float Tensor of shape (N, 2)
@@ -271,7 +294,15 @@ def warp_frames(frames, *, angle, shear, scale, shift, window, window_center):
     return grid_sample(frames, grid, padding_mode="border", align_corners=False)
 
 
-def _change_values(frames, augment, owner, n_sequences, share, spread, generator):
+def _change_values(
+    frames: "torch.Tensor",
+    augment: Augment,
+    owner: "torch.Tensor",
+    n_sequences: int,
+    share: "Callable[..., torch.Tensor]",
+    spread: "Callable[..., torch.Tensor]",
+    generator: "torch.Generator",
+) -> "torch.Tensor":
     import torch
 
     low, high = _lowest_and_highest(frames, owner, n_sequences)
@@ -288,10 +319,16 @@ def _change_values(frames, augment, owner, n_sequences, share, spread, generator
     return frames.clamp(low, high)
 
 
-def _erase(frames, chance, owner, n_sequences, share):
+def _erase(
+    frames: "torch.Tensor",
+    chance: float,
+    owner: "torch.Tensor",
+    n_sequences: int,
+    share: "Callable[..., torch.Tensor]",
+) -> "torch.Tensor":
     import torch
 
-    def within(size):
+    def within(size: int) -> "torch.Tensor":
         """Which rows (or columns) the rectangle covers, for each frame."""
         places = (torch.arange(size, device=frames.device) + 0.5) / size
         half = (0.1 + 0.25 * share(1)) / 2
@@ -303,7 +340,9 @@ def _erase(frames, chance, owner, n_sequences, share):
     return torch.where(covered, _sequence_mean(frames, owner, n_sequences), frames)
 
 
-def _cut_window(frames, window, generator):
+def _cut_window(
+    frames: "torch.Tensor", window: float, generator: "torch.Generator"
+) -> "torch.Tensor":
     """Cut one window out of all frames of a batch."""
     import torch
 
@@ -315,7 +354,9 @@ def _cut_window(frames, window, generator):
     return frames
 
 
-def _sequence_mean(frames, owner, n_sequences):
+def _sequence_mean(
+    frames: "torch.Tensor", owner: "torch.Tensor", n_sequences: int
+) -> "torch.Tensor":
     """Mean of the sequence that each frame belongs to, (N, 1, 1, 1)."""
     import torch
 
@@ -326,7 +367,9 @@ def _sequence_mean(frames, owner, n_sequences):
     return (sums / counts)[owner][:, None, None, None]
 
 
-def _lowest_and_highest(frames, owner, n_sequences):
+def _lowest_and_highest(
+    frames: "torch.Tensor", owner: "torch.Tensor", n_sequences: int
+) -> "tuple[torch.Tensor, torch.Tensor]":
     """Extremes of the sequence that each frame belongs to, (N, 1, 1, 1) each."""
     import torch
 

@@ -1,9 +1,14 @@
 """The mean of a network's weights over the last epochs of its training."""
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from skorch.callbacks import Callback
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+
+from ferpipe.networks.training.batches import FrameDataset
 
 __all__ = ["AverageWeights", "measure_batch_norms"]
 
@@ -33,29 +38,29 @@ class AverageWeights(Callback):
 
     state_names = ("weights_",)
 
-    def __init__(self, first, blend):
+    def __init__(self, first: int, blend: dict[str, NDArray[Any]] | None) -> None:
         self.first = first
         self.blend = blend
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Begin a new mean."""
         self.mean_ = AveragedModel(net.module_)
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Add the weights of this epoch to the mean."""
         if len(net.history) >= self.first:
             self.mean_.update_parameters(net.module_)
 
     @property
-    def weights_(self):
+    def weights_(self) -> dict[str, Any]:
         """The mean and the number of epochs in it, for a checkpoint."""
         return self.mean_.state_dict()
 
     @weights_.setter
-    def weights_(self, weights):
+    def weights_(self, weights: dict[str, Any]) -> None:
         self.mean_.load_state_dict(weights)
 
-    def load_mean(self, net, dataset):
+    def load_mean(self, net: Any, dataset: FrameDataset) -> None:
         """Load the mean into the module and compute its batch norms anew."""
         mean = self.mean_.module.state_dict()
         for name, weights in (self.blend or {}).items():
@@ -65,7 +70,7 @@ class AverageWeights(Callback):
         measure_batch_norms(net, dataset)
 
 
-def measure_batch_norms(net, dataset):
+def measure_batch_norms(net: Any, dataset: FrameDataset) -> None:
     """Compute the means and variances of batch norms anew, over an epoch of batches.
 
     A mean of weights has other statistics than the mean of the networks' statistics. The

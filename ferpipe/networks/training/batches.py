@@ -1,10 +1,13 @@
 """Training data as batches of frames: whole batches at a time, no padding."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 __all__ = ["Batch", "Batches", "FrameDataset", "balanced_order", "count_batches"]
 
@@ -33,7 +36,7 @@ class Batch:
     soft_targets: torch.Tensor | None = None
     weights: torch.Tensor | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.n_samples
 
 
@@ -44,7 +47,7 @@ class FrameDataset(torch.utils.data.Dataset):
     ----------
     X : ndarray of shape (n, h, w) or (n, h, w, 3), or list of ndarray (T_i, ...)
         Images, or sequences of images or features. Images stay as they are, and where they
-        are: only those of a batch are looked at.
+        are: only those of a batch are read.
     y : ndarray of shape (n,) or None, default=None
         Classes as integers.
     places : ndarray of int or None, default=None
@@ -58,7 +61,13 @@ class FrameDataset(torch.utils.data.Dataset):
         Probabilities that a teacher predicts; batches hold those of their samples.
     """
 
-    def __init__(self, X, y=None, places=None, weights=None):
+    def __init__(
+        self,
+        X: Any,
+        y: Any = None,
+        places: NDArray[Any] | None = None,
+        weights: NDArray[Any] | None = None,
+    ) -> None:
         y = np.zeros(len(X), np.int64) if y is None else np.asarray(y)
         self.sequences = isinstance(X, list)
         if self.sequences:
@@ -66,22 +75,22 @@ class FrameDataset(torch.utils.data.Dataset):
         self.X = X
         self.places = None if self.sequences else places
         self.y = torch.as_tensor(y if places is None else y[places])
-        self.soft_targets = None
-        self.weights = None
+        self.soft_targets: torch.Tensor | None = None
+        self.weights: torch.Tensor | None = None
         if weights is not None:
             weights = weights if places is None else weights[places]
             self.weights = torch.as_tensor(weights, dtype=torch.float32)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.y)
 
-    def samples(self):
+    def samples(self) -> Any:
         """Return its samples, in memory if they are some of many."""
         if self.sequences:
             return self.X
         return _compact(self.X if self.places is None else self.X[self.places])
 
-    def __getitems__(self, indices):
+    def __getitems__(self, indices: NDArray[Any]) -> tuple[Batch, torch.Tensor]:
         if self.sequences:
             chosen = [self.X[index] for index in indices]
             lengths = torch.tensor([len(frames) for frames in chosen])
@@ -111,20 +120,26 @@ class Batches:
         Source of the orders.
     """
 
-    def __init__(self, dataset, batch_size, sampling=None, generator=None):
+    def __init__(
+        self,
+        dataset: FrameDataset,
+        batch_size: int,
+        sampling: str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         self.dataset = dataset
         self.sampling = sampling
         self.generator = generator
         self.n_batches = count_batches(len(dataset), batch_size)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.n_batches
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[Batch, torch.Tensor]]:
         for indices in self._order().tensor_split(self.n_batches):
             yield self.dataset.__getitems__(indices.numpy())
 
-    def _order(self):
+    def _order(self) -> torch.Tensor:
         if self.sampling == "shuffle":
             return torch.randperm(len(self.dataset), generator=self.generator)
         if self.sampling == "balanced":
@@ -132,12 +147,12 @@ class Batches:
         return torch.arange(len(self.dataset))
 
 
-def count_batches(n_samples, batch_size):
+def count_batches(n_samples: int, batch_size: int) -> int:
     """Batches an epoch; batch norms cannot train on one sample, so none is left alone."""
     return max(1, min(math.ceil(n_samples / batch_size), n_samples // 2))
 
 
-def balanced_order(target, generator):
+def balanced_order(target: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     """As many indices as there are samples, with all classes equally often (±1)."""
     shares = torch.arange(len(target)).tensor_split(int(target.max()) + 1)
     lucky = torch.randperm(len(shares), generator=generator)
@@ -154,13 +169,13 @@ def balanced_order(target, generator):
     return order[torch.randperm(len(order), generator=generator)]
 
 
-def _compact(array):
+def _compact(array: Any) -> NDArray[Any]:
     array = np.asarray(array)
     return array if array.dtype == np.uint8 else np.asarray(array, np.float32)
 
 
-def _to_tensor(frames):
-    frames = torch.from_numpy(frames).float()
+def _to_tensor(images: NDArray[Any]) -> torch.Tensor:
+    frames = torch.from_numpy(images).float()
     if frames.ndim == 3:
         return frames[:, None]
     return frames.permute(0, 3, 1, 2) if frames.ndim == 4 else frames

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes a network's probabilities honest."""
+"""Temperature scaling: one number that calibrates a network's probabilities."""
 
 import math
 
@@ -13,7 +13,9 @@ __all__ = ["fit_temperature"]
 _BOUNDS = (-4.0, 4.0)
 
 
-def fit_temperature(scores, target, rows=None):
+def fit_temperature(
+    scores: torch.Tensor, target: torch.Tensor, rows: torch.Tensor | None = None
+) -> float:
     """Find the temperature under which the classes of some samples are most likely.
 
     Parameters
@@ -28,8 +30,8 @@ def fit_temperature(scores, target, rows=None):
     Returns
     -------
     temperature : float
-        By which scores are divided before the softmax; above 1 where the network is too
-        sure of itself.
+        By which scores are divided before the softmax; above 1 for an
+        overconfident network.
 
     References
     ----------
@@ -38,7 +40,7 @@ def fit_temperature(scores, target, rows=None):
     """
     scores = scores.double()
 
-    def loss(logarithm):
+    def loss(logarithm: float) -> float:
         views = [
             decide(view / math.exp(logarithm), "cross_entropy", rows) for view in scores
         ]

@@ -1,13 +1,16 @@
-"""Checkpoints: a training that is killed goes on where its last epoch ended."""
+"""Checkpoints: a training that is killed resumes after its last whole epoch."""
 
 import os
 import re
 import tempfile
 import warnings
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from inspect import signature
+from os import PathLike
 from pathlib import Path
+from typing import IO, Any
 
 import joblib
 import numpy as np
@@ -16,6 +19,9 @@ from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback, LRScheduler
 
 import ferpipe
+from ferpipe.networks.training.augment import Augment
+from ferpipe.networks.training.batches import FrameDataset
+from ferpipe.networks.training.settings import Training
 
 __all__ = ["Checkpoint", "replace_file", "training_key"]
 
@@ -28,7 +34,15 @@ _OLD_KEY = re.compile("[0-9a-f]{32}")
 _HASHED = {"validation", "teacher", "folds"}
 
 
-def training_key(module, dataset, valid, training, augment, loss, generator):
+def training_key(
+    module: Any,
+    dataset: FrameDataset,
+    valid: FrameDataset | None,
+    training: Training,
+    augment: Augment | None,
+    loss: dict[str, Any],
+    generator: torch.Generator,
+) -> str:
     """Hash all that the result of a training depends on.
 
     Parameters
@@ -93,15 +107,15 @@ class Checkpoint(Callback):
         When the folder holds an unfinished training of the same data with other settings.
     """
 
-    def __init__(self, folder, key):
+    def __init__(self, folder: str | PathLike[str], key: str) -> None:
         self.folder = folder
         self.key = key
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Take up the state of an earlier run of the same training."""
         self.path_ = Path(self.folder).expanduser() / f"{self.key}.pt"
         if not self.path_.is_file():
-            self._look_for_others()
+            self._report_others()
             return
         try:
             state = torch.load(self.path_, map_location="cpu", weights_only=True)
@@ -120,9 +134,9 @@ class Checkpoint(Callback):
         for name, callback in _with_state(net).items():
             _set_state(callback, state["callbacks"][name])
 
-    def _look_for_others(self):
-        """Tell of unfinished trainings which this one may have been meant to go on from."""
-        version, data = _KEY.fullmatch(self.key).group("version", "data")
+    def _report_others(self) -> None:
+        """Report unfinished trainings that this one may have been meant to resume."""
+        version, data, _ = self.key.rsplit("-", 2)
         for path in sorted(self.path_.parent.glob("*.pt")):
             known = _KEY.fullmatch(path.stem)
             other = known["version"] if known else "an older version"
@@ -140,7 +154,7 @@ class Checkpoint(Callback):
                     stacklevel=2,
                 )
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Write the state, or warn if there is no room for it."""
         state = {
             "module": net.module_.state_dict(),
@@ -166,12 +180,12 @@ class Checkpoint(Callback):
                 stacklevel=2,
             )
 
-    def remove(self):
+    def remove(self) -> None:
         """Remove the file: the training came to its end."""
         self.path_.unlink(missing_ok=True)
 
 
-def _not_default(settings, ignored=()):
+def _not_default(settings: BaseEstimator, ignored: Collection[str] = ()) -> dict[str, Any]:
     """Return what was set: a parameter that comes new with a default changes no key."""
     known = signature(type(settings)).parameters
     return {
@@ -181,7 +195,7 @@ def _not_default(settings, ignored=()):
     }
 
 
-def replace_file(path, write):
+def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file whole or not at all, in the place of an older one.
 
     Parameters
@@ -208,7 +222,7 @@ def replace_file(path, write):
         raise
 
 
-def _with_state(net):
+def _with_state(net: Any) -> dict[str, Any]:
     return {
         name: callback
         for name, callback in net.callbacks_
@@ -216,7 +230,7 @@ def _with_state(net):
     }
 
 
-def _get_state(callback):
+def _get_state(callback: Any) -> dict[str, Any]:
     if isinstance(callback, LRScheduler):
         state = callback.lr_scheduler_.state_dict()
     else:
@@ -224,7 +238,7 @@ def _get_state(callback):
     return {name: _plain(value) for name, value in state.items()}
 
 
-def _set_state(callback, state):
+def _set_state(callback: Any, state: dict[str, Any]) -> None:
     if isinstance(callback, LRScheduler):
         callback.lr_scheduler_.load_state_dict(state)
     else:
@@ -232,6 +246,6 @@ def _set_state(callback, state):
             setattr(callback, name, value)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Return a number as Python's own: files are read without running code."""
     return value.item() if isinstance(value, np.generic) else value

@@ -1,24 +1,31 @@
-"""What a teacher makes of the training samples: targets beside their labels."""
+"""Soft targets: the probabilities that a teacher predicts for the training samples."""
 
 import warnings
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 import ferpipe
 from ferpipe.networks.weights import build_network, check_classes
 
+if TYPE_CHECKING:
+    from ferpipe.networks.training.batches import FrameDataset
+
 __all__ = ["predict_trained", "at_best_temperature", "cross_fit", "is_trained"]
 
 _AT_ONCE = 1024
 
 
-def predict_trained(teacher, dataset, classes, kind):
-    """Return what a trained network, or several in the mean, make of images.
+def predict_trained(
+    teacher: Any, dataset: "FrameDataset", classes: NDArray[Any], kind: type
+) -> NDArray[Any]:
+    """Predict images by a trained network, or by several, whose mean is taken.
 
     Parameters
     ----------
@@ -43,7 +50,7 @@ def predict_trained(teacher, dataset, classes, kind):
         If there is no such network.
     ValueError
         If the list is empty or holds something else than names, or a network is for
-        other classes, for images of another size, or asked for sequences.
+        other classes, or for images of another size, or the data are sequences.
     """
     names = teacher if isinstance(teacher, list | tuple) else [teacher]
     if not names:
@@ -60,7 +67,9 @@ def predict_trained(teacher, dataset, classes, kind):
     return np.mean([_predict_one(name, dataset, classes, kind) for name in names], axis=0)
 
 
-def _predict_one(teacher, dataset, classes, kind):
+def _predict_one(
+    teacher: Any, dataset: "FrameDataset", classes: NDArray[Any], kind: type
+) -> NDArray[Any]:
     if dataset.sequences:
         raise ValueError(
             f"Distillation({str(teacher)!r}) is a network for single images and cannot "
@@ -76,11 +85,20 @@ def _predict_one(teacher, dataset, classes, kind):
     return np.concatenate([network.predict_proba(dataset.X[part]) for part in parts])
 
 
-def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
-    """Return what an estimator makes of samples that it was not fitted on.
+def cross_fit(
+    teacher: Any,
+    dataset: "FrameDataset",
+    classes: NDArray[Any],
+    *,
+    groups: Any,
+    n_folds: int,
+    seed: int,
+    folder: str | PathLike[str] | None,
+) -> tuple[NDArray[Any], list[Path]]:
+    """Predict each sample by a copy of an estimator that was not fitted on it.
 
     The samples are divided by class; a copy of the estimator is fitted on all parts but
-    one and asked about that one, for each part in turn.
+    one and predicts that one, for each part in turn.
 
     Parameters
     ----------
@@ -91,19 +109,19 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
     classes : ndarray of shape (n_classes,)
         Label of each class number.
     groups : ndarray of shape (n,) or None
-        Subject of each sample: no subject is soft by a copy that has seen it.
+        Subject of each sample: no copy predicts a subject that it was fitted on.
     n_folds : int
         Number of parts.
     seed : int
         Of the division, and of a teacher that has none.
     folder : str, path or None
-        Where the answers of each part are kept, so that a run that is killed does not begin
-        again; None keeps none.
+        Where the predictions of each part are kept, so that a run that is killed does not
+        start again; None keeps none.
 
     Returns
     -------
     soft : ndarray of shape (n, n_classes), float32
-        Probabilities; 0 for classes of which a copy saw no sample.
+        Probabilities; 0 for classes of which a copy had no sample.
     kept : list of Path
         Files in ``folder``, to be removed when the training is over.
 
@@ -126,26 +144,26 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
     key = joblib.hash((ferpipe.__version__, clone(teacher), X, y, groups, n_folds, seed))
     soft = np.zeros((len(y), len(classes)), np.float32)
     kept = []
-    for number, (seen, unseen) in enumerate(folds):
+    for number, (train, test) in enumerate(folds):
         path = None if folder is None else Path(folder).expanduser() / f"{key}-{number}.npy"
         if path is None or not path.is_file():
-            fitted = clone(teacher).fit(_chosen(X, seen), y[seen])
-            answer = fitted.predict_proba(_chosen(X, unseen))
+            fitted = clone(teacher).fit(_chosen(X, train), y[train])
+            predicted = fitted.predict_proba(_chosen(X, test))
             columns = np.searchsorted(classes, fitted.classes_)
-            soft[np.ix_(unseen, columns)] = answer
+            soft[np.ix_(test, columns)] = predicted
             if path is not None:
-                _keep(path, soft[unseen])
+                _keep(path, soft[test])
         else:
-            soft[unseen] = np.load(path, allow_pickle=False)
+            soft[test] = np.load(path, allow_pickle=False)
         kept.append(path)
     return soft, [path for path in kept if path is not None]
 
 
-def at_best_temperature(soft, target):
+def at_best_temperature(soft: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
     """Sharpen or soften probabilities until the labels are most likely.
 
-    Teachers that were trained with smoothed labels and on changed images are less sure
-    than they are right. Only for samples that the teacher was not fitted on.
+    Teachers that were trained with smoothed labels and augmentation have lower
+    probabilities than accuracy. Only for samples that the teacher was not fitted on.
 
     Parameters
     ----------
@@ -167,24 +185,24 @@ def at_best_temperature(soft, target):
     return (scores / temperature).softmax(dim=1).numpy()
 
 
-def is_trained(teacher):
-    """Say whether a teacher is named: a trained network or several, none to be fitted."""
+def is_trained(teacher: Any) -> bool:
+    """Return whether a teacher is the name of a trained network, or several in a list."""
     return isinstance(teacher, str | PathLike | list | tuple)
 
 
-def _chosen(X, places):
+def _chosen(X: Any, places: NDArray[Any]) -> Any:
     return [X[place] for place in places] if isinstance(X, list) else X[places]
 
 
-def _keep(path, answer):
-    """Write an answer, or warn if there is no room for it."""
+def _keep(path: Path, predicted: NDArray[Any]) -> None:
+    """Write predictions, or warn if there is no room for them."""
     from ferpipe.networks.training.checkpoint import replace_file
 
     try:
-        replace_file(path, lambda file: np.save(file, answer))
+        replace_file(path, lambda file: np.save(file, predicted))
     except OSError as error:
         warnings.warn(
-            f"{path}: a teacher's answers could not be written ({error}). The training "
+            f"{path}: a teacher's predictions could not be written ({error}). The training "
             "goes on; if it is killed, this teacher is fitted again.",
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""What skorch is given: training step, callbacks, schedules.
+"""Training with skorch: the step, the callbacks, the schedules.
 
 This module loads torch and skorch; the estimators import it when they are fitted or
 used.
@@ -6,10 +6,13 @@ used.
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, LRScheduler
@@ -19,10 +22,11 @@ from tqdm import tqdm
 
 from ferpipe._system.threads import at_most, guard_forks
 from ferpipe.networks.modules import TrainingLoss, decide
-from ferpipe.networks.training.augment import augment_batch, mix_batch
+from ferpipe.networks.training.augment import Augment, augment_batch, mix_batch
 from ferpipe.networks.training.averaging import AverageWeights
-from ferpipe.networks.training.batches import Batches, count_batches
+from ferpipe.networks.training.batches import Batch, Batches, FrameDataset, count_batches
 from ferpipe.networks.training.checkpoint import Checkpoint, training_key
+from ferpipe.networks.training.settings import Training
 
 __all__ = [
     "apply",
@@ -36,7 +40,7 @@ __all__ = [
 ]
 
 _APPLY_BATCH = 128
-_OPTIMIZERS = {
+_OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
     "adam": (torch.optim.Adam, {}),
@@ -46,7 +50,7 @@ _OPTIMIZERS = {
 }
 
 
-def one_cycle(progress):
+def one_cycle(progress: float) -> float:
     """Share of the highest learning rate at a point of the training, in [0, 1].
 
     Rises from 0.04 for a quarter of the training, then falls to 0, both as a cosine: the
@@ -57,7 +61,7 @@ def one_cycle(progress):
     return cosine((progress - 0.25) / 0.75)
 
 
-def cosine(progress):
+def cosine(progress: float) -> float:
     """Share of the highest learning rate: falls from 1 to 0 as half a cosine wave."""
     return (1 + math.cos(math.pi * progress)) / 2
 
@@ -68,17 +72,30 @@ _COURSES = {"one_cycle": one_cycle, "cosine": cosine}
 class Net(NeuralNet):
     """skorch's net with augmentation, bfloat16 and losses over frames in its steps."""
 
-    def __init__(self, *args, augment=None, generator=None, bfloat16=False, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        augment: Augment | None = None,
+        generator: Any = None,
+        bfloat16: bool = False,
+        **kwargs: Any,
+    ) -> None:
         self.augment = augment
         self.generator = generator
         self.bfloat16 = bfloat16
         super().__init__(*args, **kwargs)
 
-    def infer(self, x, **fit_params):
+    def infer(self, x: Batch, **fit_params: Any) -> torch.Tensor:
         """Scores of a Batch."""
         return self.module_(x.frames.to(self.device), x.lengths)
 
-    def get_loss(self, y_pred, y_true, X=None, training=False):
+    def get_loss(
+        self,
+        y_pred: torch.Tensor,
+        y_true: torch.Tensor,
+        X: Any = None,
+        training: bool = False,
+    ) -> torch.Tensor:
         """Loss of the scores of a Batch."""
         rows = self.module_.rows_per_sample(X.lengths)
         soft, weights = (
@@ -89,29 +106,30 @@ class Net(NeuralNet):
             y_pred, y_true.to(self.device), rows, self.module_.output, soft, weights
         )
 
-    def train_step_single(self, batch, **fit_params):
+    def train_step_single(
+        self, batch: tuple[Batch, torch.Tensor], **fit_params: Any
+    ) -> dict[str, Any]:
         """Forward and backward pass over one batch."""
         with at_most(n_values=batch[0].frames.numel()):
             return self._forward_and_backward(batch)
 
-    def _forward_and_backward(self, batch):
+    def _forward_and_backward(self, batch: tuple[Batch, torch.Tensor]) -> dict[str, Any]:
         self.module_.train()
         self.criterion_.train()
         inputs, target = batch
         lengths = inputs.lengths
         frames = inputs.frames.to(self.device)
-        mixed = None
+        partners, share = None, 1.0
         if self.augment is not None:
             frames = augment_batch(frames, self.augment, self.generator, lengths)
             if self.augment.mixup:
                 mixup = self.augment.mixup
-                frames, *mixed = mix_batch(frames, mixup, self.generator, lengths)
+                frames, partners, share = mix_batch(frames, mixup, self.generator, lengths)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
             scores = self.module_(frames, lengths)
         scores = scores.float()
         loss = self.get_loss(scores, target, X=inputs, training=True)
-        if mixed is not None:
-            partners, share = mixed
+        if partners is not None:
             if inputs.soft_targets is not None:
                 inputs = replace(inputs, soft_targets=inputs.soft_targets[partners])
             if inputs.weights is not None:
@@ -121,7 +139,7 @@ class Net(NeuralNet):
         loss.backward()
         return {"loss": loss, "y_pred": scores}
 
-    def initialize_optimizer(self, triggered_directly=None):
+    def initialize_optimizer(self, triggered_directly: bool | None = None) -> Self:
         """Build the optimizer, if there is one; biases and batch norms do not decay."""
         if self.optimizer is None:
             return self
@@ -142,7 +160,7 @@ class _StopTraining(Exception):
 class _NotFinite(ValueError):
     """Raised when the loss or the weights stop being numbers."""
 
-    def __init__(self, net, what):
+    def __init__(self, net: Any, what: str) -> None:
         super().__init__(
             f"{what} in epoch {len(net.history)} of the training: lower the learning rate, "
             f"Training(lr={net.lr:g}), or set precision='float32', and look for extreme "
@@ -153,14 +171,22 @@ class _NotFinite(ValueError):
 class RecordEpoch(Callback):
     """Record accuracies and the learning rate; stop when something is not finite."""
 
-    def on_epoch_begin(self, net, **kwargs):
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Start counting."""
         self.right_ = {True: 0, False: 0}
         self.seen_ = {True: 0, False: 0}
         net.history.record("lr", net.optimizer_.param_groups[0]["lr"])
 
-    def on_batch_end(self, net, batch, training, loss, y_pred, **kwargs):
-        """Count right answers from the scores of the step itself."""
+    def on_batch_end(
+        self,
+        net: Any,
+        batch: tuple[Batch, torch.Tensor],
+        training: bool,
+        loss: torch.Tensor,
+        y_pred: torch.Tensor,
+        **kwargs: Any,
+    ) -> None:
+        """Count right predictions from the scores of the step itself."""
         if not math.isfinite(loss.item()):
             raise _NotFinite(net, f"The loss became {loss.item()}")
         inputs, target = batch
@@ -169,8 +195,8 @@ class RecordEpoch(Callback):
         self.right_[training] += int((guess.cpu() == target).sum())
         self.seen_[training] += len(inputs)
 
-    def on_epoch_end(self, net, **kwargs):
-        """Write the shares of right answers, before the weights are saved anywhere."""
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Record the accuracies, before the weights are saved anywhere."""
         # the loss of the last step was finite, what the step made of the weights may not be
         if not all(value.isfinite().all() for value in net.module_.state_dict().values()):
             raise _NotFinite(net, "The weights became NaN or infinite")
@@ -186,17 +212,17 @@ class WatchValidation(Callback):
 
     state_names = ("best_loss_", "best_epoch_", "best_weights_")
 
-    def __init__(self, patience, restore_best_weights):
+    def __init__(self, patience: int | None, restore_best_weights: bool) -> None:
         self.patience = patience
         self.restore_best_weights = restore_best_weights
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Begin without a best epoch."""
         self.best_loss_ = math.inf
         self.best_epoch_ = 0
-        self.best_weights_ = None
+        self.best_weights_: dict[str, Any] | None = None
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Compare this epoch with the best one."""
         epoch = len(net.history)
         loss = net.history[-1, "valid_loss"]
@@ -208,7 +234,7 @@ class WatchValidation(Callback):
         elif self.patience is not None and epoch - self.best_epoch_ >= self.patience:
             raise _StopTraining
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Restore the best weights."""
         if self.best_weights_ is not None:
             net.module_.load_state_dict(self.best_weights_)
@@ -218,7 +244,7 @@ class WatchValidation(Callback):
 class ShowProgress(Callback):
     """A progress bar over epochs with the latest losses and accuracies."""
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Open the bar."""
         self.bar_ = tqdm(
             total=net.max_epochs,
@@ -228,19 +254,19 @@ class ShowProgress(Callback):
             leave=False,
         )
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Move on."""
         names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
         latest = net.history[-1]
         self.bar_.set_postfix({name: latest[name] for name in names if name in latest})
         self.bar_.update()
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Close the bar."""
         self.bar_.close()
 
 
-def find_device(name):
+def find_device(name: str) -> str:
     """Name of the torch device for a setting.
 
     Parameters
@@ -255,11 +281,11 @@ def find_device(name):
     Raises
     ------
     ValueError
-        If "cuda" is asked for and there is none.
+        If the setting is "cuda" and there is no such device.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "Training(device='cuda') was asked for, but torch finds no CUDA device here: "
+            "Training(device='cuda') needs a CUDA device, but torch finds none here: "
             "set device='auto' or 'cpu', or install a CUDA build of torch."
         )
     if name == "auto":
@@ -267,7 +293,7 @@ def find_device(name):
     return name
 
 
-def make_net(module, device):
+def make_net(module: Any, device: str) -> Net:
     """Put a module into an initialized skorch net, ready to be applied.
 
     Parameters
@@ -294,7 +320,7 @@ def make_net(module, device):
     return net.initialize()
 
 
-_QUIET = {
+_QUIET: dict[str, Any] = {
     "verbose": 0,
     "callbacks__print_log": None,
     "iterator_train": Batches,
@@ -303,18 +329,18 @@ _QUIET = {
 
 
 def train(
-    module,
-    dataset,
-    valid,
-    training,
-    augment,
+    module: Any,
+    dataset: FrameDataset,
+    valid: FrameDataset | None,
+    training: Training,
+    augment: Augment | None,
     *,
-    loss,
-    device,
-    generator,
-    blend=None,
-    class_weight=None,
-):
+    loss: dict[str, Any],
+    device: str,
+    generator: torch.Generator,
+    blend: dict[str, NDArray[Any]] | None = None,
+    class_weight: NDArray[Any] | None = None,
+) -> Net:
     """Train a module.
 
     Parameters
@@ -359,8 +385,9 @@ def train(
     if training.checkpoint is not None:
         key = training_key(module, dataset, valid, training, augment, loss, generator)
         checkpoint = Checkpoint(training.checkpoint, key)
+    factors = None
     if class_weight is not None:
-        class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
+        factors = torch.as_tensor(class_weight, dtype=torch.float32)
     averaging = None
     if training.averaging is not None:
         first = 1 + math.floor(training.averaging.start * training.max_epochs)
@@ -370,7 +397,7 @@ def train(
         module,
         TrainingLoss,
         criterion__label_smoothing=training.label_smoothing,
-        criterion__class_weight=class_weight,
+        criterion__class_weight=factors,
         criterion__soft_weight=0.0 if distillation is None else distillation.weight,
         **{f"criterion__{name}": value for name, value in loss.items()},
         optimizer=optimizer,
@@ -423,7 +450,9 @@ def train(
     return net
 
 
-def apply(module, dataset, method):
+def apply(
+    module: Any, dataset: FrameDataset, method: Callable[..., torch.Tensor]
+) -> NDArray[Any]:
     """Run a method of the module over all samples, in float32 and without gradients.
 
     Parameters
@@ -449,7 +478,7 @@ def apply(module, dataset, method):
     return np.concatenate(rows)
 
 
-def history(net):
+def history(net: Any) -> list[dict[str, Any]]:
     """Epochs of a training as plain dicts of numbers."""
     names = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr")
     epochs = []
@@ -459,7 +488,12 @@ def history(net):
     return epochs
 
 
-def _callbacks(training, n_samples, averaging, checkpoint):
+def _callbacks(
+    training: Training,
+    n_samples: int,
+    averaging: AverageWeights | None,
+    checkpoint: Checkpoint | None,
+) -> list[Callback]:
     callbacks = [RecordEpoch()]
     if training.schedule in _COURSES:
         n_steps = training.max_epochs * count_batches(n_samples, training.batch_size)
@@ -493,14 +527,14 @@ def _callbacks(training, n_samples, averaging, checkpoint):
     return callbacks
 
 
-def _lacks_memory(error):
-    """Say whether torch found too little memory: on the CPU it raises no own kind."""
+def _lacks_memory(error: BaseException) -> bool:
+    """Return whether torch found too little memory: on the CPU it has no class for it."""
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "not enough memory")
     )
 
 
-def _best_epoch(net):
+def _best_epoch(net: Any) -> int | None:
     """Return the epoch whose weights are kept, or None."""
     for _, callback in net.callbacks_:
         if isinstance(callback, WatchValidation) and callback.best_weights_ is not None:
@@ -508,8 +542,8 @@ def _best_epoch(net):
     return None
 
 
-def uses_bfloat16(precision, device):
-    """Say whether a setting of Training means bfloat16 on a device."""
+def uses_bfloat16(precision: str, device: str) -> bool:
+    """Return whether a setting of Training means bfloat16 on a device."""
     if precision != "auto":
         return precision == "bfloat16"
     if device == "cuda":

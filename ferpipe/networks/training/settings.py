@@ -3,8 +3,10 @@
 import warnings
 from numbers import Integral, Real
 from os import PathLike
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
@@ -44,7 +46,9 @@ class EarlyStopping(BaseEstimator):
         "restore_best_weights": ["boolean"],
     }
 
-    def __init__(self, *, patience=5, restore_best_weights=True):
+    def __init__(
+        self, *, patience: int | None = 5, restore_best_weights: bool = True
+    ) -> None:
         self.patience = patience
         self.restore_best_weights = restore_best_weights
 
@@ -83,7 +87,9 @@ class WeightAveraging(BaseEstimator):
         "blend_with": [str, PathLike, None],
     }
 
-    def __init__(self, *, start=0.5, blend_with=None):
+    def __init__(
+        self, *, start: float = 0.5, blend_with: str | PathLike[str] | None = None
+    ) -> None:
         self.start = start
         self.blend_with = blend_with
 
@@ -130,7 +136,7 @@ class Distillation(BaseEstimator):
         "folds": [Interval(Integral, 2, None, closed="left")],
     }
 
-    def __init__(self, teacher, *, weight=0.5, folds=3):
+    def __init__(self, teacher: Any, *, weight: float = 0.5, folds: int = 3) -> None:
         self.teacher = teacher
         self.weight = weight
         self.folds = folds
@@ -181,7 +187,7 @@ default="one_cycle"
         Keep the mean of the weights of the last epochs.
     calibrate : bool, default=False
         Divide the scores by the temperature [1]_ under which the validation samples are
-        most likely: probabilities then tell how often the answer is right. Only for the
+        most likely: a probability is then the share of right predictions. Only for the
         cross-entropy.
     distillation : Distillation or None, default=None
         Train towards the probabilities of a teacher, beside the labels.
@@ -233,25 +239,25 @@ default="one_cycle"
     def __init__(
         self,
         *,
-        optimizer="nadam",
-        lr=0.002,
-        weight_decay=0.0001,
-        max_epochs=40,
-        batch_size=32,
-        schedule="one_cycle",
-        label_smoothing=0.0,
-        class_weight=None,
-        sampling="shuffle",
-        validation=None,
-        early_stopping=None,
-        averaging=None,
-        calibrate=False,
-        distillation=None,
-        checkpoint=None,
-        device="auto",
-        precision="auto",
-        verbose=False,
-    ):
+        optimizer: str = "nadam",
+        lr: float = 0.002,
+        weight_decay: float = 0.0001,
+        max_epochs: int = 40,
+        batch_size: int = 32,
+        schedule: str = "one_cycle",
+        label_smoothing: float = 0.0,
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        sampling: str = "shuffle",
+        validation: Any = None,
+        early_stopping: EarlyStopping | None = None,
+        averaging: WeightAveraging | None = None,
+        calibrate: bool = False,
+        distillation: Distillation | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        verbose: bool = False,
+    ) -> None:
         self.optimizer = optimizer
         self.lr = lr
         self.weight_decay = weight_decay
@@ -272,7 +278,7 @@ default="one_cycle"
         self.verbose = verbose
 
 
-def check_training(training, *, loss="cross_entropy"):
+def check_training(training: Training, *, loss: str = "cross_entropy") -> None:
     """Check each setting of a Training, and those that must go together.
 
     Parameters
@@ -342,7 +348,9 @@ def check_training(training, *, loss="cross_entropy"):
         )
 
 
-def split_validation(y, groups, share, seed):
+def split_validation(
+    y: Any, groups: Any, share: float, seed: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Choose the samples to train on and those held out.
 
     Parameters
@@ -355,7 +363,7 @@ def split_validation(y, groups, share, seed):
         Share to hold out, in (0, 0.5]. By subject it is rounded to the nearest 1 / k, and
         whole subjects are held out, so that the share is met only nearly.
     seed : int
-        Seed of the draw.
+        Seed of the random split.
 
     Returns
     -------

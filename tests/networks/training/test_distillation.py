@@ -158,7 +158,7 @@ def test_probabilities_that_cannot_be_written(teacher, tmp_path):
     (tmp_path / "file").write_text("no folder")
     dataset = FrameDataset(X, (y == "fear").astype(int))
     settings = {"groups": None, "n_folds": 2, "seed": 0, "folder": tmp_path / "file"}
-    with pytest.warns(UserWarning, match="answers could not be written"):
+    with pytest.warns(UserWarning, match="predictions could not be written"):
         soft, _ = cross_fit(DummyClassifier(), dataset, np.unique(y), **settings)
     assert soft.sum(axis=1).tolist() == [1.0] * 48
 
