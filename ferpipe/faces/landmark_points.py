@@ -1,4 +1,4 @@
-"""The 68 points of a face: their numbering, mirroring, eye centers, files."""
+"""The 68 landmarks of a face: numbering, mirroring, eye centers and files."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ N_POINTS = 68
 _LARGEST_FILE = 2**20
 # all but the jaw
 INNER = slice(17, 68)
-# the number that each point has in a mirrored face
+# the index of each point in the mirrored face
 MIRRORED = np.array(
     [
         *range(16, -1, -1),  # jaw
         *range(26, 16, -1),  # brows
         *range(27, 31),  # bridge of the nose
         *range(35, 30, -1),  # nostrils
-        *(45, 44, 43, 42, 47, 46),  # the eye on the image's left becomes the other
+        *(45, 44, 43, 42, 47, 46),  # the subject's right eye becomes the left one
         *(39, 38, 37, 36, 41, 40),
         *range(54, 47, -1),  # outer lip, above
         *range(59, 54, -1),  # outer lip, below
@@ -39,7 +39,7 @@ def eye_centers(landmarks: np.ndarray) -> np.ndarray:
     Returns
     -------
     centers : ndarray of shape (..., 2, 2)
-        First the eye on the image's left.
+        In pixels; first the subject's right eye, on the left of the image.
     """
     return np.stack(
         [landmarks[..., 36:42, :].mean(-2), landmarks[..., 42:48, :].mean(-2)], axis=-2
@@ -57,7 +57,7 @@ def outer_eye_distance(landmarks: np.ndarray) -> np.ndarray:
     Returns
     -------
     distance : ndarray of shape (...)
-        In pixels. Errors of landmarks are given as a share of it.
+        In pixels. Errors of landmarks are reported as fractions of it.
     """
     return np.linalg.norm(landmarks[..., 36, :] - landmarks[..., 45, :], axis=-1)
 
@@ -68,19 +68,21 @@ def read_pts(path: Path | str) -> np.ndarray:
     Parameters
     ----------
     path : str or path
-        Text: ``version: 1``, ``n_points: 68``, then one ``x y`` a line within braces.
+        Text: ``version: 1``, ``n_points: 68``, then one ``x y`` per line within braces.
 
     Returns
     -------
     landmarks : ndarray of shape (p, 2)
-        ``(x, y)`` with the center of the first pixel at 0; the file counts from 1.
+        ``(x, y)`` in pixels, with the center of the first pixel at 0; the file counts from
+        1.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no such text, is too large, or the points are not as many as it says.
+        If the text is not of this format, is too large, or holds another number of points
+        than it states.
     """
     path = Path(path)
     if path.stat().st_size > _LARGEST_FILE:
@@ -96,7 +98,9 @@ def read_pts(path: Path | str) -> np.ndarray:
         counts = [line.split(":")[1] for line in head.splitlines() if "n_points" in line]
         expected = int(counts[0])
     except (ValueError, IndexError) as error:
-        raise ValueError(f"{path}: this is no .pts file of landmarks: {error}.") from error
+        raise ValueError(
+            f"{path}: this is not a .pts file of landmarks: {error}."
+        ) from error
     if not (opening and closing) or len(values) != 2 * expected:
         raise ValueError(
             f"{path}: expected {expected} points within braces, found {len(values)} "

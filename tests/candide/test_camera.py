@@ -440,7 +440,9 @@ def test_mirroring_twice_changes_nothing(symmetric):
 @pytest.mark.parametrize("missing", ["mirrored_shape", "mirrored_animation"])
 def test_mirroring_needs_the_partners(symmetric, missing):
     model = CandideModel(**{**vars(symmetric), missing: ()})
-    with pytest.raises(ValueError, match="lacks the partner.*mirrored_shape and mirrored_animation"):
+    with pytest.raises(
+        ValueError, match=r"lacks the partner.*mirrored_shape and mirrored_animation"
+    ):
         mirror_parameters(model, np.zeros(12), WIDTH)
 
 

@@ -61,11 +61,11 @@ def test_pts_files_count_pixels_from_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no .pts file"),
-        ("words\n", "no .pts file"),
+        ("", "not a .pts file"),
+        ("words\n", "not a .pts file"),
         ("version: 1\nn_points: 2\n{\n1 2\n", "expected 2 points within braces"),
         ("version: 1\nn_points: 2\n{\n1 2\n}\n", "expected 2 points .* found 2 numbers"),
-        ("version: 1\nn_points: 1\n{\n1 x\n}\n", "no .pts file"),
+        ("version: 1\nn_points: 1\n{\n1 x\n}\n", "not a .pts file"),
         ("version: 1\nn_points: 1\n{\n1 nan\n}\n", "not finite"),
         (" " * (2**20 + 1), "larger than the 1,048,576 bytes"),
     ],
