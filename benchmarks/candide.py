@@ -1,10 +1,11 @@
 """What the wireframe's fits are worth; needs FERPIPE_DATA.
 
-``python benchmarks/candide.py`` prints milliseconds a face, what is recovered from drawn
-faces and sequences whose parameters are known and, on CK+48 by subject, the accuracy of an
-SVM on shape and action units and of the rules without training; ``--figure FILE`` draws the
-mean action units of each expression. ``--fitters FOLDER --networks FOLDER`` adds the error
-on crops of several sizes by folds: the folders of ``python -m ferpipe.train fitter FACES
+``python benchmarks/candide.py`` prints milliseconds per face, the parameters recovered from
+synthetic faces and sequences whose parameters are known and, on CK+48 by subject, the
+accuracy of an SVM on shape and action units and of the rules without training; ``--figure
+FILE`` draws the mean action units of each expression. ``--fitters FOLDER --networks
+FOLDER`` adds the error on crops of several sizes by folds: the folders of ``python -m
+ferpipe.train fitter FACES
 --networks FOLDER --out FOLDER`` and of ``python -m ferpipe.train landmarks FACES
 --keep-folds --out FOLDER``.
 """
@@ -78,13 +79,13 @@ def shortest(function, *inputs):
 
 
 def drawn_faces():
-    """Print what is recovered from drawn people whose parameters are known."""
+    """Print what is recovered from synthetic people whose parameters are known."""
     scores = scores_on_synthetic_faces(load_own_cascade(), load_calibrated()[1])
     print("synthetic faces of 128 px (synthetic), one image each:")
     print("  " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
 
 
-def drawn_sequences(n_sequences=120, n_frames=6, size=128):
+def synthetic_sequences(n_sequences=120, n_frames=6, size=128):
     """Print the same of sequences, and how still sigma holds."""
     model, _ = load_calibrated()
     bunch = datasets.make_expression_sequences(n_sequences, n_frames, size, random_state=77)
@@ -92,7 +93,7 @@ def drawn_sequences(n_sequences=120, n_frames=6, size=128):
     alone = CandideFitter("parameters", detector=None).fit_transform(frames)
     together = CandideFitter("parameters", detector=None).fit_transform(bunch.data)
     truth = np.concatenate(bunch.parameters)
-    print(f"{n_sequences} drawn sequences of {n_frames} frames of {size} px (synthetic)")
+    print(f"{n_sequences} sequences of {n_frames} frames of {size} px (synthetic)")
     for name, fitted in (("each frame alone", alone), ("sequences", np.vstack(together))):
         scores = agreement(model, truth, fitted)
         print(
@@ -223,7 +224,7 @@ def main():
     faces = read_annotated_faces(data / "faces68")
     milliseconds(faces.images[:256])
     drawn_faces()
-    drawn_sequences()
+    synthetic_sequences()
     if options.fitters and options.networks:
         by_size(faces, options.networks, options.fitters)
     ck48(data, options.figure)

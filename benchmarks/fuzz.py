@@ -36,8 +36,8 @@ from ferpipe import datasets, read_image
 from ferpipe.candide.wfm import read_wfm
 from ferpipe.datasets import fer2013
 from ferpipe.datasets.labels import FERPLUS_VOTES
+from ferpipe.datasets.pts import read_pts
 from ferpipe.experiments.spec import SpecError, compile_spec, read_mapping
-from ferpipe.faces.landmark_points import read_pts
 from ferpipe.networks.weights import read_weights
 from ferpipe.serve.app import make_app
 from ferpipe.serve.limits import Limits

@@ -117,7 +117,7 @@ class Search:
         results = json.loads((self.folder / "report" / "results.json").read_text())
         for name in ("seconds", "fits", "command"):
             del results[name]
-        for fold in results["outer_cv"]:
+        for fold in results["folds"]:
             del fold["seconds"]
         table = (self.folder / "report" / "cv_results.csv").read_text().splitlines()
         timed = ["_time" in name for name in table[0].split(",")]

@@ -23,7 +23,7 @@ import numpy as np
 from ferpipe import ImageNetwork, Training, model_input
 from ferpipe.candide.fit_cascade import WireframeCascade
 from ferpipe.faces.landmark_cascade import PointCascade
-from ferpipe.io.images import read_frames
+from ferpipe.io.videos import read_frames
 from ferpipe.networks.streaming import SequenceStream
 from ferpipe.recognition import stream as streaming
 from ferpipe.recognition.drawing import Curves
@@ -127,7 +127,7 @@ def time_of_parts(recognizer, video):
         timed(PointCascade, "predict", "landmarks of finds", spent),
         timed(WireframeCascade, "from_landmarks", "wireframe, quality", spent),
         timed(model_input, "align_face", "crop", spent),
-        timed(streaming, "_decide", "model", spent),
+        timed(streaming, "_predict_scores", "model", spent),
         timed(SequenceStream, "step", "model", spent),
     ):
         start = time.perf_counter()

@@ -1,10 +1,12 @@
-"""One search in one or two processes: those of joblib, and workers of dask.
+"""One nested search in one or two processes: of joblib, of dask, of joblib's dask backend.
 
 ``python benchmarks/scaling.py`` runs the grid program with ``--n-jobs 1``, ``--n-jobs 2``,
-``--dask local:1`` and ``--dask local:2`` on drawn sequences: a recurrent network, some
-values to try, nested folds, nothing kept between the runs. The ways take turns; printed are
-the least seconds of the whole program, start and report included, and of the search in it,
-how many times as fast it is as one worker, and whether its predictions are that one's.
+``--dask local:1`` and ``--dask local:2`` on synthetic sequences: a recurrent network, 8
+candidates, nested folds, an empty store. It also does the same searches and fits with
+``GridSearchCV`` inside joblib's ``parallel_config("dask")``, one outer fold at a time.
+The ways take turns. The table has the shortest time of the whole program, with start and
+report, and of the search in it, the speed as a multiple of ``--dask local:1``, and whether
+the predictions of the primary result are the same.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 WAYS = (
@@ -22,13 +25,14 @@ WAYS = (
     ["--n-jobs", "2"],
     ["--dask", "local:1"],
     ["--dask", "local:2"],
+    ["joblib", "dask:2"],
 )
 
 
 def write_experiment(path, n_sequences, epochs):
     """Write the experiment file: 8 candidates, 3 outer and 2 inner folds."""
     network = {
-        "frames": None,
+        "backbone": None,
         "hidden_size": {"try": [[16], [32]]},
         "rnn_type": {"try": ["lstm", "gru"]},
         "training": {
@@ -53,19 +57,73 @@ def write_experiment(path, n_sequences, epochs):
 def run(folder, way):
     """Run the program; return its seconds, those of the search, and the predictions."""
     out = folder / "out"
-    program = [sys.executable, "-m", "ferpipe.grid", str(folder / "scaling.yaml")]
+    out.mkdir(exist_ok=True)
+    file = str(folder / "scaling.yaml")
+    if way[0] == "joblib":
+        program = [sys.executable, __file__, "--joblib", file, "--out", str(out)]
+    else:
+        options = ["--no-cache", "--out", str(out), *way]
+        program = [sys.executable, "-m", "ferpipe.grid", file, *options]
     start = time.perf_counter()
-    done = subprocess.run(
-        [*program, "--no-cache", "--out", str(out), *way],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run(program, check=False, capture_output=True, text=True)
     seconds = time.perf_counter() - start
     if done.returncode:
         sys.exit(done.stderr)
-    results = json.loads((out / "results.json").read_text())
-    return seconds, results["seconds"], [fold["predicted"] for fold in results["outer_cv"]]
+    name = "joblib.json" if way[0] == "joblib" else "results.json"
+    results = json.loads((out / name).read_text())
+    folds = [fold for fold in results["folds"] if fold["split"] == results["primary"]]
+    return seconds, results["seconds"], [fold["predicted"] for fold in folds]
+
+
+def search_by_joblib(file, out, n_workers=2):
+    """Search with joblib's dask backend; write seconds and predictions to joblib.json."""
+    from distributed import Client, LocalCluster
+    from joblib import parallel_config
+    from sklearn import config_context
+    from sklearn.base import clone
+    from sklearn.model_selection import GridSearchCV
+
+    from ferpipe.experiments.plan import make_plan
+    from ferpipe.experiments.run import load_data
+    from ferpipe.experiments.spec import compile_spec, read_mapping
+
+    spec = compile_spec(read_mapping(file))
+    bunch = load_data(spec)
+    start = time.perf_counter()
+    plan = make_plan(spec, bunch)
+    y, groups = np.asarray(bunch.target), np.asarray(bunch.groups)
+    everything = np.arange(len(y))
+    folds = []
+
+    def parts(indices):
+        return [bunch.data[i] for i in indices], y[indices]
+
+    with (
+        config_context(enable_metadata_routing=True),
+        LocalCluster(n_workers=n_workers, threads_per_worker=1) as cluster,
+        Client(cluster),
+        parallel_config("dask"),
+    ):
+        for train, test in [*plan.primary, (everything, None)]:
+            search = GridSearchCV(
+                spec.pipeline,
+                spec.grid,
+                cv=plan.inner_cv,
+                scoring=list(spec.scoring),
+                refit=spec.refit,
+                n_jobs=n_workers,
+            )
+            search.fit(*parts(train), groups=groups[train])
+            if test is not None:
+                predicted = search.predict(parts(test)[0]).tolist()
+                folds.append({"split": "primary", "predicted": predicted})
+        # the folds of the stratified split, with the parameters of the last search
+        for train, test in plan.split.folds["stratified"]:
+            model = clone(spec.pipeline).set_params(**search.best_params_)
+            model.fit(*parts(train)).predict(parts(test)[0])
+    seconds = time.perf_counter() - start
+    results = {"seconds": seconds, "primary": "primary", "folds": folds}
+    (Path(out) / "joblib.json").write_text(json.dumps(results))
 
 
 def main():
@@ -74,7 +132,12 @@ def main():
     parser.add_argument("--sequences", type=int, default=168)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--joblib", metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--out", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.joblib:
+        search_by_joblib(options.joblib, options.out)
+        return 0
     seconds = {tuple(way): [] for way in WAYS}
     predicted = {}
     with tempfile.TemporaryDirectory() as name:

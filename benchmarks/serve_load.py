@@ -329,7 +329,7 @@ def bombard(server, options):
     rng = np.random.default_rng(options.seed)
     kinds = list(KINDS)
     weights = np.array([weight for weight, _ in KINDS.values()])
-    drawn = rng.choice(len(kinds), options.requests, p=weights / weights.sum())
+    chosen = rng.choice(len(kinds), options.requests, p=weights / weights.sum())
     start = time.monotonic()
     numbers, lock, answers = iter(range(options.requests)), Lock(), []
 
@@ -341,7 +341,7 @@ def bombard(server, options):
                 return
             due = start + 60 * options.minutes * number / options.requests
             time.sleep(max(0, due - time.monotonic()))
-            kind = kinds[drawn[number]]
+            kind = kinds[chosen[number]]
             begun = time.perf_counter()
             answer = answer_to(kind, server, np.random.default_rng([options.seed, number]))
             answers.append((kind, answer, time.perf_counter() - begun))
@@ -378,7 +378,7 @@ def report(answers):
     return wrong.total()
 
 
-def judge_memory(watch, n_files):
+def check_memory(watch, n_files):
     """Compare the last third of the time with the second one; return what grew."""
     grown = []
     end = watch.seen[-1][0]
@@ -429,7 +429,7 @@ def measure(process, address, options):
     watch.look("end")
     wrong = ["answers that are not promised"] * (report(answers) > 0)
     print(f"{len(answers)} requests in {seconds:.0f} s, {options.at_once} at a time")
-    wrong += judge_memory(watch, n_files)
+    wrong += check_memory(watch, n_files)
     if good(server, None) != "200 1 faces":
         wrong.append("the server answers no more")
     return wrong

@@ -13,11 +13,13 @@ from ferpipe import HOGFeatures, datasets
 
 with tempfile.TemporaryDirectory() as folder:
     # Stands for your folder: <class>/<subject>_<number>.png
-    drawn = datasets.make_expression_sequences(n_sequences=120, classes=5, random_state=0)
-    for number, frames in enumerate(drawn.data):
-        place = Path(folder) / drawn.target[number]
+    synthetic = datasets.make_expression_sequences(
+        n_sequences=120, classes=5, random_state=0
+    )
+    for number, frames in enumerate(synthetic.data):
+        place = Path(folder) / synthetic.target[number]
         place.mkdir(exist_ok=True)
-        Image.fromarray(frames[-1]).save(place / f"{drawn.groups[number]}_{number}.png")
+        Image.fromarray(frames[-1]).save(place / f"{synthetic.groups[number]}_{number}.png")
 
     faces = datasets.load_image_folder(folder, size=48, groups=r"(\w+)_\d+\.png$")
     model = make_pipeline(HOGFeatures(), LinearSVC(C=0.1))

@@ -6,12 +6,19 @@ says what was expected, what came and what to do. scikit-learn's
 by every estimator of the package.
 """
 
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = [
+    "as_list",
     "check_frame_shape",
     "check_images",
     "check_landmarks",
+    "check_pair",
     "check_sequences",
     "check_value_scale",
     "value_scale_of",
@@ -29,7 +36,7 @@ _BYTES = 255.0
 _BEYOND = 16
 
 
-def check_images(X, *, name="X"):
+def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
     """Check a batch of equally large images.
 
     Parameters
@@ -52,20 +59,21 @@ def check_images(X, *, name="X"):
         If the shape is wrong, there is no image, the images differ in size or a
         value is not finite.
     """
-    if _is_collection(X):
-        images = [np.asarray(image) for image in X]
-        if not images:
+    X = as_list(X)
+    if isinstance(X, list):
+        held = [_without_channel(np.asarray(image), 3) for image in X]
+        if not held:
             raise ValueError(f"{name} is empty: at least one image is needed.")
-        for index, image in enumerate(images):
+        for index, image in enumerate(held):
             _check_numeric(image, f"{name}[{index}]")
-            if image.shape != images[0].shape:
+            if image.shape != held[0].shape:
                 raise ValueError(
                     f"{name}[{index}] has shape {image.shape}, but {name}[0] has shape "
-                    f"{images[0].shape}: all images must have one size; crop or resize "
+                    f"{held[0].shape}: all images must have one size; crop or resize "
                     "them first."
                 )
-        X = np.stack(images)
-    images = np.asarray(X)
+        X = np.stack(held)
+    images = _without_channel(np.asarray(X), 4)
     _check_numeric(images, name)
     if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
         raise ValueError(
@@ -78,7 +86,7 @@ def check_images(X, *, name="X"):
     return images
 
 
-def check_sequences(X, *, name="X"):
+def check_sequences(X: Any, *, name: str = "X") -> list[NDArray[Any]]:
     """Check a collection of sequences, which may differ in length.
 
     Parameters
@@ -102,7 +110,8 @@ def check_sequences(X, *, name="X"):
         If there is no sequence, one has no frame, frames differ in shape or a
         value is not finite.
     """
-    if not _is_collection(X):
+    X = as_list(X)
+    if not isinstance(X, list):
         X = np.asarray(X)
         _check_numeric(X, name)
         if X.ndim < 3:
@@ -116,6 +125,7 @@ def check_sequences(X, *, name="X"):
     sequences = [_as_frames(sequence, f"{name}[{i}]") for i, sequence in enumerate(X)]
     for index, sequence in enumerate(sequences):
         _check_numeric(sequence, f"{name}[{index}]")
+        sequences[index] = sequence = _without_channel(sequence, 4)
         if sequence.ndim < 2:
             raise ValueError(
                 f"{name}[{index}] must have time first and then a frame's own axes, got "
@@ -141,7 +151,7 @@ def check_sequences(X, *, name="X"):
     return sequences
 
 
-def check_landmarks(X, *, name="X"):
+def check_landmarks(X: Any, *, name: str = "X") -> NDArray[Any]:
     """Check landmarks ``(n, p, 2)``: ``(x, y)`` in pixels, y down.
 
     Parameters
@@ -173,7 +183,9 @@ def check_landmarks(X, *, name="X"):
     return landmarks.astype(np.float64, copy=False)
 
 
-def check_frame_shape(got, expected, estimator, *, kind="images"):
+def check_frame_shape(
+    got: tuple[int, ...], expected: tuple[int, ...], estimator: Any, *, kind: str = "images"
+) -> None:
     """Refuse images or frames of another shape than an estimator was fitted on.
 
     Parameters
@@ -200,15 +212,73 @@ def check_frame_shape(got, expected, estimator, *, kind="images"):
         )
 
 
-def _is_collection(X):
-    return isinstance(X, list | tuple) or (
-        isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
-    )
+def check_pair(value: Any, name: str, example: tuple[int, int]) -> None:
+    """Refuse anything but two whole numbers of at least 1, for rows and columns.
+
+    Parameters
+    ----------
+    value : object
+        What came.
+    name : str
+        Name of the parameter, for the message.
+    example : (int, int)
+        A value that would do, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if len(value) != 2 or not all(
+        isinstance(number, Integral) and int(number) >= 1 for number in value
+    ):
+        raise ValueError(
+            f"{name} must be two whole numbers of at least 1 (rows, columns), such as "
+            f"{example}, got {value!r}."
+        )
 
 
-def _as_frames(sequence, name):
+def as_list(X: Any) -> Any:
+    """Turn samples that stand one by one in a container into a list of them.
+
+    Parameters
+    ----------
+    X : object
+        Samples.
+
+    Returns
+    -------
+    samples : list or object
+        A list for a tuple, a one-dimensional array of objects, a series of objects and a
+        data frame with one column of them, such as a ColumnTransformer hands on. Anything
+        else as it is.
+    """
+    if isinstance(X, list | tuple):
+        return list(X)
+    if isinstance(X, np.ndarray):
+        return list(X) if X.dtype == object and X.ndim == 1 else X
+    if isinstance(X, str | bytes) or not hasattr(X, "__array__"):
+        return X
+    if hasattr(X, "columns") and np.ndim(X) == 2 and np.shape(X)[1] == 1:
+        held = np.asarray(X)
+        return list(held[:, 0]) if held.dtype == object else X
+    if hasattr(X, "dtype") and np.ndim(X) == 1:
+        held = np.asarray(X)
+        return list(held) if held.dtype == object else X
+    return X
+
+
+def _without_channel(samples: NDArray[Any], n_axes: int) -> NDArray[Any]:
+    """Drop the last axis of gray images that have one channel."""
+    if samples.ndim == n_axes and samples.shape[-1] == 1:
+        return samples[..., 0]
+    return samples
+
+
+def _as_frames(sequence: Any, name: str) -> NDArray[Any]:
     """Stack the frames of a sequence that is itself a list of frames."""
-    if not _is_collection(sequence):
+    sequence = as_list(sequence)
+    if not isinstance(sequence, list):
         return np.asarray(sequence)
     frames = [np.asarray(frame) for frame in sequence]
     for index, frame in enumerate(frames):
@@ -221,7 +291,7 @@ def _as_frames(sequence, name):
     return np.stack(frames) if frames else np.empty((0, 0))
 
 
-def _check_numeric(array, name):
+def _check_numeric(array: NDArray[Any], name: str) -> None:
     if array.dtype.kind not in "fiub":
         raise TypeError(
             f"{name} must hold numbers (uint8 or float), got dtype {array.dtype}: read "
@@ -229,7 +299,7 @@ def _check_numeric(array, name):
         )
 
 
-def _check_finite(array, name):
+def _check_finite(array: NDArray[Any], name: str) -> None:
     # no smaller integer reaches the limit
     if array.dtype.kind != "f" and array.dtype.itemsize < 8:
         return
@@ -253,14 +323,14 @@ def _check_finite(array, name):
             )
 
 
-def _slices(array):
+def _slices(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield parts and where they begin, so that little memory is taken beside them."""
     step = max(1, _CHECKED * len(array) // max(1, array.size))
     for start in range(0, len(array), step):
         yield start, array[start : start + step]
 
 
-def value_scale_of(images):
+def value_scale_of(images: NDArray[Any]) -> float | None:
     """Tell the scale that images are on.
 
     Parameters
@@ -284,7 +354,7 @@ def value_scale_of(images):
     return next((scale for scale in _SCALES if largest <= scale), None)
 
 
-def check_value_scale(images, scale, estimator):
+def check_value_scale(images: NDArray[Any], scale: float | None, estimator: Any) -> None:
     """Refuse images that are on quite another scale than those that fit saw.
 
     Parameters
@@ -315,7 +385,7 @@ def check_value_scale(images, scale, estimator):
         )
 
 
-def _largest_value(array):
+def _largest_value(array: NDArray[Any]) -> float:
     # of the two extremes, as the absolute value of all takes as much memory again
     return max(
         (max(float(part.max()), -float(part.min())) for _, part in _slices(array)),
@@ -323,7 +393,7 @@ def _largest_value(array):
     )
 
 
-def _image_shape_hint(images):
+def _image_shape_hint(images: NDArray[Any]) -> str:
     if images.ndim == 2:
         return " A single image i goes in as [i]."
     if images.ndim > 3:

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(options):
+def _run(options: argparse.Namespace) -> None:
     folders = [options.first, *options.others]
     runs = [read_run(folder) for folder in folders]
     baseline, *names = _names(folders)
@@ -56,8 +56,13 @@ def _run(options):
         print(f"wrote {path}")
 
 
-def _write(options, first, baseline, comparisons):
-    """Write what the command line asks for; return the files."""
+def _write(
+    options: argparse.Namespace,
+    first: dict[str, Any],
+    baseline: str,
+    comparisons: dict[str, dict[str, Any]],
+) -> list[Path]:
+    """Write the files that the command line names, and return them."""
     written = []
     pictures = [options.plot] if options.plot else []
     if options.out:
@@ -76,7 +81,7 @@ def _write(options, first, baseline, comparisons):
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """Name runs by their folders, by whole paths where two would be called the same."""
+    """Name runs by their folders, or by whole paths if two names are equal."""
     names = [printable(folder.resolve().name) for folder in folders]
     if len(set(names)) == len(names):
         return names
@@ -96,7 +101,7 @@ def _table(
         max(len(row[i]) for row in rows if i < len(row)) + 2 for i in range(len(_HEADS))
     ]
     lines = [
-        f"accuracy {SPLIT_NAMES[first['primary']]}, {len(correct)} samples"
+        f"{SPLIT_NAMES[first['primary']]} accuracy, {len(correct)} samples"
         + (" (synthetic data)" if first["synthetic"] else ""),
         "",
     ]
@@ -127,29 +132,27 @@ def _cells(comparison: dict[str, Any]) -> list[str]:
 def _notes(baseline: str, comparisons: dict[str, dict[str, Any]]) -> list[str]:
     found = list(comparisons.values())
     methods = {item["interval"]["method"] for item in found if item["interval"]}
-    notes = [
-        f"difference: points above {baseline}, on the samples that both have evaluated"
-    ]
+    notes = [f"difference: points above {baseline}, on the samples that both tested"]
     if "subject bootstrap" in methods:
-        notes.append("interval: subjects resampled")
+        notes.append("interval: bootstrap over subjects")
     if "sample bootstrap" in methods:
-        notes.append("interval: samples resampled, because subjects are not known")
-    notes.append(f"only right: samples that only the run : only {baseline} has right")
-    notes.append("McNemar: exact, two-sided p; it takes samples as independent")
+        notes.append("interval: bootstrap over samples, because subjects are not known")
+    notes.append(f"only right: samples that only this run : only {baseline} has right")
+    notes.append("McNemar: exact, two-sided p; it assumes independent samples")
     folds = sorted({item["t_test"]["n_folds"] for item in found if item["t_test"]})
     over = " or ".join(map(str, folds)) if folds else "no two"
     notes.append(
         f"t-test: corrected for overlapping training parts, p; {over} shared folds"
     )
     notes += [
-        f"{name}: every fold differs by {points(item['difference'])} points, so that the "
-        "t-test is not defined"
+        f"{name}: every fold differs by {points(item['difference'])} points, so the t-test "
+        "is not defined"
         for name, item in comparisons.items()
         if item["t_test"] and item["t_test"]["p"] is None
     ]
     notes += [
-        f"{name}: {item['n_samples']} samples compared of {item['n_first']} evaluated by "
-        f"{baseline} and {item['n_second']} by it"
+        f"{name}: {item['n_samples']} samples compared, of {item['n_first']} that "
+        f"{baseline} tested and {item['n_second']} that it tested"
         for name, item in comparisons.items()
         if not item["n_samples"] == item["n_first"] == item["n_second"]
     ]
@@ -167,19 +170,21 @@ def _p(test: dict[str, Any] | None) -> str:
     return "<0.001" if test["p"] < 0.001 else f"{test['p']:.3f}"
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ferpipe.compare",
-        description="Compare runs on the samples that they share: each with the first.",
+        description="Compare runs with the first one, on the samples that both tested.",
     )
-    parser.add_argument("first", type=Path, help="folder of the report to compare with")
+    parser.add_argument("first", type=Path, help="folder of the baseline's report")
     parser.add_argument("others", type=Path, nargs="+", help="folders of other reports")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="write the picture here")
+    parser.add_argument(
+        "--plot", metavar="FILE", type=Path, help="write the figure to this file"
+    )
     parser.add_argument(
         "--out",
         metavar="DIR",
         type=Path,
-        help="write comparison.json and comparison.png into this folder",
+        help="write comparison.json and comparison.png to this folder",
     )
     return parser
 

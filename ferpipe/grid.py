@@ -37,40 +37,40 @@ __all__ = ["main", "run"]
 
 
 def run(
-    experiment,
+    experiment: str | Path | Mapping[str, Any],
     *,
-    data=None,
+    data: Any = None,
     protocol: str | None = None,
     set: Iterable[str] = (),
     n_jobs: int = 1,
     dask: str | None = None,
-    out=None,
+    out: str | Path | None = None,
     cache: bool = True,
     progress: bool = False,
 ) -> Results:
-    """Run an experiment and, where a folder is named, write its report and model.
+    """Run an experiment; write its report and model if a folder is given.
 
     Parameters
     ----------
     experiment : str, path or dict
-        A YAML file or the mapping that one holds.
+        A YAML file, or the mapping in it.
     data : Bunch or dict, default=None
         A data set as the loaders and ``datasets.as_bunch`` return it, or
-        ``{loader: path}`` as ``--data`` takes it; None takes what the experiment names.
+        ``{loader: path}`` as for ``--data``; None loads the data of the experiment.
     protocol : str, default=None
-        A protocol in the place of the experiment's own, or of its folds.
+        A protocol that replaces the protocol or the folds of the experiment.
     set : iterable of str, default=()
         Values to replace, each ``"a.b.c=value"``.
     n_jobs : int, default=1
-        Processes, one fold each.
+        Number of processes, one fold each.
     dask : str, default=None
         "local:4" for four processes of a dask cluster on this machine, "tls://host:port"
-        for the workers of a scheduler that runs; ``n_jobs`` is not looked at then.
+        for the workers of a running scheduler; ``n_jobs`` has no effect then.
     out : str or path, default=None
         Folder of the report; None takes ``report.to``, and writes nothing without it.
-        ``report.to`` and checkpoints must lie in the working directory or in ``out``.
+        ``report.to`` and checkpoints must be in the working directory or in ``out``.
     cache : bool, default=True
-        Keep fitted steps and samples' features in the store between runs.
+        Keep fitted steps and features of samples in the store between runs.
     progress : bool, default=False
         Show a progress bar.
 
@@ -81,13 +81,13 @@ def run(
     Raises
     ------
     SpecError
-        If the experiment has a mistake; the message names its place in the file.
+        If the experiment has a mistake; the message gives its place in the file.
     FileExistsError
-        If the folder of the report holds something else.
+        If the folder of the report holds other files.
     DataError
         If the experiment cannot be run on the data.
     ModuleNotFoundError, ConnectionError, ValueError
-        If the dask cluster cannot be used; the message says why.
+        If the dask cluster cannot be used; the message gives the reason.
     """
     if dask is not None:
         check_address(dask)
@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _main(arguments)
 
 
-def _main(arguments):
+def _main(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     keep_freed_memory()
     try:
@@ -138,14 +138,14 @@ def _main(arguments):
         print(f"error: too little memory: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        kept = "" if options.no_cache else " The same command goes on from here."
+        kept = "" if options.no_cache else " The same command continues from here."
         print(f"\nstopped: no report was written.{kept}", file=sys.stderr)
         return 130
 
 
-def _run_program(options, arguments):
-    mapping = _with_data(read_mapping(options.file), dict(options.data))
-    mapping = _with_protocol(mapping, options.protocol)
+def _run_program(options: argparse.Namespace, arguments: list[str] | None) -> int:
+    with_data = _with_data(read_mapping(options.file), dict(options.data))
+    mapping = _with_protocol(with_data, options.protocol)
     spec = compile_spec(override(mapping, options.set), out=options.out)
     folder = options.out or spec.to
     if folder is None:
@@ -171,7 +171,7 @@ def _run_program(options, arguments):
         progress=True,
         command=shlex.join(["python", "-m", "ferpipe.grid", *words]),
     )
-    # what took hours is on the disk before anything else can fail
+    # the results of hours are on disk before anything else can fail
     paths = _write(results, folder)
     print(text_table(results))
     for path in paths:
@@ -179,7 +179,7 @@ def _run_program(options, arguments):
     return 0
 
 
-def _write(results, folder):
+def _write(results: Results, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = list(write_report(results, folder).values())
     summary = summarize(results)
@@ -194,15 +194,15 @@ def _write(results, folder):
     return [*paths, model]
 
 
-def _crop_template(loader):
-    """Return where the eyes are in the data set's crops, if that has been measured."""
+def _crop_template(loader: str) -> dict[str, Any] | None:
+    """Return the eye positions in the data set's crops, if they are known."""
     if loader not in TEMPLATES:
         return None
     return {"name": loader, "eyes": [list(place) for place in TEMPLATES[loader]]}
 
 
-def _with_data(mapping, data):
-    """Replace the loader; parameters of the file stay where it names the same one."""
+def _with_data(mapping: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the loader; the parameters of the same loader stay."""
     mapping = dict(mapping)
     for name, path in data.items():
         present = mapping.get("data")
@@ -211,8 +211,8 @@ def _with_data(mapping, data):
     return mapping
 
 
-def _with_protocol(mapping, protocol):
-    """Put a protocol in the place of folds; None leaves what the file says."""
+def _with_protocol(mapping: Mapping[str, Any], protocol: str | None) -> Mapping[str, Any]:
+    """Replace protocol or outer folds by a protocol; None changes nothing."""
     evaluate = mapping.get("evaluate") or {}
     if protocol is None or not isinstance(evaluate, Mapping):
         return mapping
@@ -220,11 +220,11 @@ def _with_protocol(mapping, protocol):
     return {**mapping, "evaluate": {**kept, "protocol": protocol}}
 
 
-def _check_writable(folder):
-    """Fail before the work, not after it."""
+def _check_writable(folder: Path) -> None:
+    """Fail before the run, not after it."""
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{folder}: this folder cannot be written to; use --out.")
+        raise PermissionError(f"{folder}: cannot write to this folder; use --out.")
 
 
 def _describe_plan(plan: Plan) -> str:
@@ -253,10 +253,10 @@ def _describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ferpipe.grid",
-        description="Run an experiment file: nested search, honest scores, report, model.",
+        description="Run an experiment file: nested search, scores, report, saved model.",
     )
     parser.add_argument("file", help="experiment file, for example pipelines/lstm_svm.yaml")
     parser.add_argument(
@@ -278,34 +278,34 @@ def _parser():
         "--n-jobs",
         type=_positive,
         default=n_cores(),
-        help="processes, one fold each (default: one a core)",
+        help="number of processes, one fold each (default: one per core)",
     )
     parser.add_argument(
         "--dask",
         metavar="WHERE",
         type=_address,
-        help="spread candidates and folds over a dask cluster: local:N starts N processes "
-        "here, tls://HOST:PORT takes the workers of a scheduler; instead of --n-jobs",
+        help="run candidates and folds on a dask cluster: local:N starts N processes here, "
+        "tls://HOST:PORT uses the workers of a scheduler; instead of --n-jobs",
     )
     parser.add_argument(
         "--protocol",
         metavar="NAME",
-        help="judge by this protocol and not by the file's folds, for example "
-        f"ck48-7-subject; known: {', '.join(PROTOCOLS)}",
+        help="evaluate by this protocol, not by the protocol or folds of the file, for "
+        f"example ck48-7-subject; known: {', '.join(PROTOCOLS)}",
     )
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="folder of the report; report.to and checkpoints of the file must lie in the "
-        "working directory or in this one",
+        help="folder of the report; report.to and checkpoints of the file must be in the "
+        "working directory or in this folder",
     )
     parser.add_argument(
         "--no-cache",
         action="store_true",
-        help="neither take fitted steps and features from the store nor leave any there",
+        help="do not read fitted steps and features from the store, and write none to it",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be done, and stop"
+        "--dry-run", action="store_true", help="print the plan of the run, and stop"
     )
     return parser
 
@@ -333,6 +333,6 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    # as Ctrl-C does: processes that fit are stopped too
+    # SIGTERM also stops the worker processes, as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,9 +1,10 @@
-"""List what a model file holds, without loading it: ``python -m ferpipe.inspect FILE``."""
+"""List the content of a model file without loading it: ``python -m ferpipe.inspect``."""
 
 import argparse
 import sys
 from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 from ferpipe.io.card import plain_text, read_card
 from ferpipe.io.format1 import MOVED
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _print(path, trusted):
+def _print(path: Path, trusted: frozenset[str]) -> int:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such model file.")
     problems = []
@@ -35,7 +36,7 @@ def _print(path, trusted):
         card = read_card(path)
         with path.open("rb") as file:
             if file_digest(file, "sha256").hexdigest() != card["sha256"]:
-                problems.append("the hash of the file is not that of its card.")
+                problems.append("the hash of the file is not the hash on its card.")
         _print_card(card)
     except (ValueError, OSError) as error:
         problems.append(str(error))
@@ -50,13 +51,13 @@ def _print(path, trusted):
     if damage:
         problems.append(f"the file cannot be read to its end: {damage}")
     if refused:
-        problems.append(f"{refused} names are not on the list of what a model may contain.")
+        problems.append(f"{refused} names are not on the reviewed list.")
     for problem in problems:
         print(f"error: {path}: {plain_text(problem)}", file=sys.stderr)
     return 2 if problems else 0
 
 
-def _print_card(card):
+def _print_card(card: dict[str, Any]) -> None:
     for name, value in card.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {inner}" for key, inner in value.items())
@@ -66,19 +67,21 @@ def _print_card(card):
         print(f"  {name}: {lines[0][:_LONGEST]}{' …' if lines[1:] else ''}")
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ferpipe.inspect",
-        description="List what a model file holds, without loading it or importing what it "
-        "names. Status 0: ferpipe.load knows all names; 2: it would refuse the file.",
+        description="List the content of a model file, without loading it or importing the "
+        "names in it. Status 0: ferpipe.load admits all names; 2: it refuses the file.",
     )
-    parser.add_argument("model", help="a saved model (.joblib); its card lies beside it")
+    parser.add_argument(
+        "model", help="a saved model (.joblib), with its card in the same folder"
+    )
     parser.add_argument(
         "--trusted",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name that is to be trusted; may be given more than once",
+        help="a name to trust; may be given more than once",
     )
     return parser
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from glob import glob
@@ -12,33 +12,35 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ferpipe._system.terminal import careful_output, error_line, printable
-from ferpipe.io.images import LARGEST_IMAGE, read_frames, read_image
-from ferpipe.io.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ferpipe.io.images import IMAGE_SUFFIXES, LARGEST_IMAGE, read_image
+from ferpipe.io.videos import VIDEO_SUFFIXES, read_frames
 from ferpipe.recognition.drawing import Curves, draw_predictions
 from ferpipe.recognition.recognizer import Recognizer
+from ferpipe.recognition.stream import FacePrediction
 from ferpipe.recognition.tables import FORMATS, RowWriter, kind_of
 
 __all__ = ["find_inputs", "main"]
 
-# cameras are counted from 0; OpenCV takes no number above
+# highest number of a camera that OpenCV takes
 _LAST_CAMERA = 2**16
-_NO_CAMERA = "there is no camera of this number; the first is 0."
-# of annotated videos from cameras that do not say theirs
+_NO_CAMERA = "there is no camera with this number; the first is 0."
+# frame rate of annotated videos from cameras without one
 _FRAMES_A_SECOND = 25.0
-# containers count their frames roughly: fewer than this share of them is a cut
+# the frame count of a container is not exact: a video with less than this share is cut
 _WHOLE = 0.95
 
 
-def find_inputs(names) -> list[Path | int]:
-    """Find the files that names, folders and patterns stand for.
+def find_inputs(names: Iterable[str]) -> list[Path | int]:
+    """Find the files of names, folders and patterns.
 
     Parameters
     ----------
     names : iterable of str
-        Files; folders, of which all images and videos are taken; patterns such as
+        Files; folders, for all images and videos in them; patterns such as
         ``"clips/*.mp4"``; numbers of cameras.
 
     Returns
@@ -49,13 +51,13 @@ def find_inputs(names) -> list[Path | int]:
     Raises
     ------
     FileNotFoundError
-        If a name stands for nothing that can be read.
+        If no file that can be read has such a name.
     ValueError
         If the number of a camera is too high.
     """
     inputs: list[Path | int] = []
     for name in names:
-        # no file has so long a name, and Python does not read thousands of digits
+        # no file has such a long name, and Python does not convert thousands of digits
         if name.isdecimal() and len(name) > 100:
             raise ValueError(f"{name[:20]}…: {_NO_CAMERA}")
         path = Path(name).expanduser()
@@ -64,7 +66,7 @@ def find_inputs(names) -> list[Path | int]:
             inside = (file for file in path.rglob("*") if file.suffix.lower() in kinds)
             found = sorted(file for file in inside if file.is_file())
             if not found:
-                raise FileNotFoundError(f"{path}: no image and no video is in this folder.")
+                raise FileNotFoundError(f"{path}: this folder holds no image and no video.")
             inputs += found
         elif path.is_file():
             inputs.append(path)
@@ -77,8 +79,8 @@ def find_inputs(names) -> list[Path | int]:
             files = [Path(match) for match in matches if Path(match).is_file()]
             if matches and not files:
                 raise FileNotFoundError(
-                    f"{name}: this is no file that can be read, but a link to nowhere, a "
-                    "pipe or the like."
+                    f"{name}: this is not a readable file, but a broken link, a pipe or "
+                    "similar."
                 )
             if not files:
                 raise FileNotFoundError(f"{name}: there is no such file or folder.")
@@ -92,9 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _main(arguments)
 
 
-def _main(arguments):
+def _main(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    # OpenCV's own accounts of broken files would stand beside ours
+    # without OpenCV's own messages on broken files
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
@@ -109,7 +111,7 @@ def _main(arguments):
 
 @dataclass
 class _Outputs:
-    """Where rows and drawn frames go."""
+    """The files to which rows, annotated frames and curves are written."""
 
     table: RowWriter
     row: Any
@@ -120,43 +122,52 @@ class _Outputs:
     n_faces_before: int = 0
     writers: list = field(default_factory=list)
 
-    def add(self, source, frame, predictions, rate=None, shown=()):
-        """Write what was seen in a frame, and the frame with what is shown on it."""
+    def add(
+        self,
+        source: Path | int,
+        frame: NDArray,
+        predictions: Sequence[FacePrediction],
+        rate: float = _FRAMES_A_SECOND,
+        shown: Sequence[FacePrediction] = (),
+    ) -> None:
+        """Write the predictions of a frame, and the frame with ``shown`` drawn on it."""
         for one in predictions:
             self.table.write(self.row(self._numbered(one), str(source)))
         self.n_rows += len(predictions)
         if self.curves is not None:
             self.curves.add(predictions)
         if self.video is not None:
-            self._draw(frame, shown, rate)
+            self._draw(self.video, frame, shown, rate)
 
-    def begin(self):
-        """Begin another input: its faces get numbers that none had before."""
+    def begin(self) -> None:
+        """Start another input: its faces get new numbers."""
         self.n_faces_before = self.n_faces
 
-    def _numbered(self, prediction):
+    def _numbered(self, prediction: FacePrediction) -> FacePrediction:
         if prediction.face is None:
             return prediction
         face = prediction.face + self.n_faces_before
         self.n_faces = max(self.n_faces, face + 1)
         return replace(prediction, face=face)
 
-    def _draw(self, frame, shown, rate):
+    def _draw(
+        self, video: Path, frame: NDArray, shown: Sequence[FacePrediction], rate: float
+    ) -> None:
         import cv2
 
         if not self.writers:
-            self.writers.append(_video_writer(self.video, rate, frame.shape))
+            self.writers.append(_video_writer(video, rate, frame.shape))
         drawn = draw_predictions(frame, shown)
         self.writers[0].write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
-    def close(self):
-        """Make all files whole."""
+    def close(self) -> None:
+        """Complete all files."""
         self.table.close()
         for writer in self.writers:
             writer.release()
 
 
-def _run(options):
+def _run(options: argparse.Namespace) -> int:
     inputs = find_inputs(options.inputs)
     single = {"--video": options.video, "--plot": options.plot}
     for name, path in single.items():
@@ -184,7 +195,7 @@ def _run(options):
     )
     status = 0
     with ExitStack() as stack:
-        file = sys.stdout
+        file: Any = sys.stdout
         if options.out:
             path = Path(options.out).expanduser()
             file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
@@ -208,15 +219,20 @@ def _run(options):
             figure = outputs.curves.draw(gives=recognizer.gives)
             figure.savefig(Path(options.plot).expanduser(), dpi=150)
         else:
-            print("note: no face was seen: there is nothing to plot.", file=sys.stderr)
+            print("note: no face was found: there is nothing to plot.", file=sys.stderr)
     for path in written:
         if path and written[path]:
             print(f"wrote {path}", file=sys.stderr)
     return status
 
 
-def _recognize_all(recognizer, inputs, outputs, max_pixels):
-    """Go through the inputs; return how many could not be read."""
+def _recognize_all(
+    recognizer: Recognizer,
+    inputs: list[Path | int],
+    outputs: _Outputs,
+    max_pixels: int,
+) -> int:
+    """Process the inputs; return the number of those that could not be read."""
     failed = 0
     for source in inputs:
         outputs.begin()
@@ -230,23 +246,30 @@ def _recognize_all(recognizer, inputs, outputs, max_pixels):
     return failed
 
 
-def _recognize(recognizer, source, outputs, max_pixels):
+def _recognize(
+    recognizer: Recognizer, source: Path | int, outputs: _Outputs, max_pixels: int
+) -> None:
     color = recognizer.color or outputs.video is not None
-    if _is_image(source):
+    if isinstance(source, Path) and _is_image(source):
         image = read_image(source, gray=not color, max_pixels=max_pixels)
         outputs.add(source, image, recognizer.predict_image(image))
         return
-    total, rate = _facts(source)
-    is_camera = isinstance(source, int)
+    total, rate = _length_and_rate(source)
     stream = recognizer.stream()
-    if is_camera:
-        seen = ((frame, stream.step(frame, moment)) for moment, frame in _camera(source))
+    answers: Iterable[tuple[NDArray, list[FacePrediction]]]
+    if isinstance(source, int):
+        answers = ((frame, stream.step(frame, time)) for time, frame in _camera(source))
     else:
-        seen = stream.run(read_frames(source, gray=not color))
+        answers = stream.run(read_frames(source, gray=not color))
     n_read = 0
-    shown = []
+    shown: list[FacePrediction] = []
     progress = tqdm(
-        seen, printable(str(source)), total=total, unit="frame", disable=None, smoothing=0.1
+        answers,
+        printable(str(source)),
+        total=total,
+        unit="frame",
+        disable=None,
+        smoothing=0.1,
     )
     for frame, predictions in progress:
         n_read += 1
@@ -254,14 +277,14 @@ def _recognize(recognizer, source, outputs, max_pixels):
         outputs.add(source, frame, predictions, rate, shown)
     if total and n_read < _WHOLE * total:
         print(
-            f"note: {printable(str(source))} is cut short: it tells of {total} frames, "
+            f"note: {printable(str(source))} is incomplete: it declares {total} frames, "
             f"{n_read} could be read.",
             file=sys.stderr,
         )
 
 
-def _facts(source):
-    """Return how many frames a video says it has, None if it does not, and their rate."""
+def _length_and_rate(source: Path | int) -> tuple[int | None, float]:
+    """Return the number of frames that a video declares, or None, and its frame rate."""
     import cv2
 
     if isinstance(source, int):
@@ -273,15 +296,15 @@ def _facts(source):
     return (total if total > 0 else None), (rate if rate > 0 else _FRAMES_A_SECOND)
 
 
-def _camera(number) -> Iterator[tuple[float, Any]]:
-    """Yield frames of a camera, in RGB, until it is stopped."""
+def _camera(number: int) -> Iterator[tuple[float, NDArray]]:
+    """Yield times and RGB frames of a camera until it stops."""
     import cv2
 
     camera = cv2.VideoCapture(number)
     try:
         found, frame = camera.read()
         if not found:
-            raise OSError(f"camera {number} cannot be opened, or gives no picture.")
+            raise OSError(f"camera {number} cannot be opened, or gives no image.")
         start = time.monotonic()
         while found:
             yield time.monotonic() - start, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -290,31 +313,31 @@ def _camera(number) -> Iterator[tuple[float, Any]]:
         camera.release()
 
 
-def _is_image(source):
+def _is_image(source: Path | int) -> bool:
     return not isinstance(source, int) and source.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _check_writable(path, inputs):
-    """Fail before the work, not after it, and leave what is there as it is."""
+def _check_writable(path: Path, inputs: Sequence[Path | int]) -> None:
+    """Fail before the work, not after it, without changing an existing file."""
     if path.exists() and any(path.samefile(one) for one in inputs if isinstance(one, Path)):
         raise ValueError(f"{path}: this is an input; give the output another name.")
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: this is a folder; a file was expected.")
-    # a pipe is waited for without end
+        raise IsADirectoryError(f"{path}: this is a folder; expected a file.")
+    # opening a pipe waits forever
     if path.is_fifo() or path.is_socket() or (path.is_symlink() and not path.exists()):
-        raise OSError(f"{path}: this is no file, but a pipe or a link to nowhere.")
+        raise OSError(f"{path}: this is not a file, but a pipe or a broken link.")
     existed = path.exists()
     try:
         with path.open("ab"):
             pass
     except OSError as error:
-        raise OSError(f"{path}: this file cannot be written: {error.strerror}.") from error
+        raise OSError(f"{path}: cannot write this file: {error.strerror}.") from error
     if not existed:
         path.unlink()
 
 
-def _check_video(path):
-    """Write a small video of this kind elsewhere."""
+def _check_video(path: str) -> None:
+    """Write a small video with the same suffix to a temporary folder."""
     with TemporaryDirectory() as folder:
         trial = Path(folder, f"trial{Path(path).suffix}")
         try:
@@ -325,17 +348,17 @@ def _check_video(path):
             ) from None
 
 
-def _video_writer(path, rate, shape):
+def _video_writer(path: Path, rate: float, shape: tuple[int, ...]) -> Any:
     import cv2
 
-    coder = cv2.VideoWriter_fourcc(*"mp4v")
-    writer = cv2.VideoWriter(str(path), coder, rate, (shape[1], shape[0]))
+    codec = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), codec, rate, (shape[1], shape[0]))
     if not writer.isOpened():
         raise OSError(f"{path}: OpenCV cannot write this video; use .mp4.")
     return writer
 
 
-def _check_plot(path):
+def _check_plot(path: str) -> None:
     from matplotlib.backend_bases import FigureCanvasBase
 
     kinds = FigureCanvasBase.get_supported_filetypes()
@@ -343,14 +366,15 @@ def _check_plot(path):
         raise ValueError(f"{path}: the name of a plot must end in .png, .pdf or .svg.")
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ferpipe.predict",
-        description="Recognize expressions in images, videos or a camera's frames: a row a "
-        "face a frame.",
+        description="Recognize expressions in images, videos or from a camera, and write a "
+        "table with one row per face per frame.",
     )
     parser.add_argument(
-        "model", help="a network that ships, such as fer2013, or a saved model (.joblib)"
+        "model",
+        help="a pretrained network, such as fer2013, or a saved model (.joblib)",
     )
     parser.add_argument(
         "inputs",
@@ -361,10 +385,14 @@ def _parser():
     parser.add_argument(
         "-o", "--out", help="table, .csv or .json (default: CSV to the standard output)"
     )
-    parser.add_argument("--video", metavar="MP4", help="the video with what was seen drawn")
-    parser.add_argument("--plot", metavar="PNG", help="scores and action units over time")
     parser.add_argument(
-        "--every", type=_positive, metavar="SECONDS", help="look at a frame this often"
+        "--video", metavar="MP4", help="write the video with boxes, wireframe and labels"
+    )
+    parser.add_argument(
+        "--plot", metavar="PNG", help="plot scores and action units over time"
+    )
+    parser.add_argument(
+        "--every", type=_positive, metavar="SECONDS", help="analyze one frame in this time"
     )
     parser.add_argument("--faces", choices=("all", "largest"), default="all")
     parser.add_argument("--format", choices=tuple(FORMATS), default="fex")
@@ -373,40 +401,41 @@ def _parser():
         type=int,
         default=10,
         metavar="FRAMES",
-        help="frames between looks of the detector; faces are followed between (default: "
+        help="run the detector on every such frame; faces are tracked in between (default: "
         "10)",
     )
     parser.add_argument(
         "--window",
         type=int,
         metavar="FRAMES",
-        help="the last frames that a model of sequences gets (default: all of a face if "
-        "the model reads them one by one, else 10)",
+        help="length of the sequence for a model of sequences (default: all frames of a "
+        "face if the model reads them one by one, else the last 10)",
     )
     parser.add_argument(
         "--smooth",
         type=_positive,
         metavar="SECONDS",
-        help="average each face's scores over so much of its past",
+        help="average the scores of each face over this time",
     )
     parser.add_argument(
         "--max-pixels",
         type=int,
         default=LARGEST_IMAGE,
         metavar="N",
-        help=f"images with more are not read (default: {LARGEST_IMAGE:,})",
+        help=f"do not read images with more pixels (default: {LARGEST_IMAGE:,})",
     )
     parser.add_argument(
         "--abstain",
         type=_probability,
         metavar="P",
-        help="leave the label empty where no class reaches this probability",
+        help="leave the label empty if no class has this probability",
     )
     parser.add_argument(
         "--neutral",
         type=_positive,
         metavar="SECONDS",
-        help="take each face to be at rest for so long and subtract its action units",
+        help="assume that each face is neutral in its first seconds, and subtract its mean "
+        "action units of that time",
     )
     parser.add_argument(
         "--trusted",
@@ -414,12 +443,12 @@ def _parser():
         default=[],
         metavar="NAME",
         help="a class, function or file that the model file may use although it is not on "
-        "the list, such as mypackage.MyTransformer; may be given more than once",
+        "the reviewed list, such as mypackage.MyTransformer; may be given more than once",
     )
     parser.add_argument(
         "--input",
         choices=("candide",),
-        help="what a model of numbers was fitted on, if that is not on record: those of "
+        help="the input of a model of numbers that has no record of it: the output of "
         "CandideFitter",
     )
     return parser

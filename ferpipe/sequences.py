@@ -1,25 +1,26 @@
 """How an estimator of frames serves sequences, and how sequences become rows."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any, Self
 
 import numpy as np
 import sklearn
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from ferpipe._base import input_kind
-from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._base import SequenceMixin, Tags, input_kind, is_stateless
 from ferpipe._compat import HasMethods, StrOptions, fit_context, validate_parameters
-from ferpipe.caching.transformer import is_stateless
 from ferpipe.faces.landmarks import NoFaceError
 from ferpipe.io.images import check_raw_sequences
 
 __all__ = ["FrameDeltas", "PerFrame", "PoolFrames", "frame_deltas", "pool_frames"]
 
 
-def pool_frames(sequences, method="mean"):
+def pool_frames(sequences: list[NDArray[Any]], method: str = "mean") -> NDArray[Any]:
     """Turn sequences of feature vectors into one row each.
 
     Parameters
@@ -54,7 +55,9 @@ def pool_frames(sequences, method="mean"):
     return np.stack([sequence.ravel() for sequence in sequences])
 
 
-def frame_deltas(sequences, reference="first", *, append=True):
+def frame_deltas(
+    sequences: list[NDArray[Any]], reference: str = "first", *, append: bool = True
+) -> list[NDArray[Any]]:
     """Differences of each frame to the first or to the previous frame.
 
     Parameters
@@ -84,7 +87,7 @@ def frame_deltas(sequences, reference="first", *, append=True):
     return deltas
 
 
-class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class PerFrame(SequenceMixin, BaseEstimator):
     """Apply a transformer of images or feature vectors to every frame of sequences.
 
     The frames of all sequences go through the transformer in one batch and are split
@@ -111,8 +114,9 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
 
     Notes
     -----
-    Groups are handed on to the transformer if its fit takes them. ``set_output`` has
-    no effect here, as the output is a list of arrays.
+    Groups are handed on to the transformer if its fit takes them. With
+    ``set_output(transform="pandas")``, sequences of feature vectors become a list of data
+    frames, one per sequence; images stay arrays.
 
     Examples
     --------
@@ -127,22 +131,11 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
 
     _parameter_constraints: dict = {"transformer": [HasMethods(["fit", "transform"])]}
 
-    def __init__(self, transformer):
+    def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
 
-    @property
-    def input_kind(self):
-        """Kind of data: "raw sequences" if the transformer takes raw images."""
-        raw = input_kind(self.transformer) in ("raw images", "raw")
-        return "raw sequences" if raw else "sequences"
-
-    @property
-    def stateless(self):
-        """Whether the transformer learns nothing but the shape of frames."""
-        return is_stateless(self.transformer)
-
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, groups=None):
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Fit the transformer on the frames of all sequences.
 
         Parameters
@@ -158,9 +151,7 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         -------
         self : PerFrame
         """
-        frames, lengths = self._frames_of(X)
-        if isinstance(frames, np.ndarray):
-            self.frame_shape_ = frames.shape[1:]
+        frames, lengths = self._frames_of(X, reset=True)
         self.transformer_ = clone(self.transformer)
         y, groups = self._repeat_targets(y, groups, lengths)
         with _frames_named(lengths):
@@ -168,7 +159,9 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         return self
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit_transform(self, X, y=None, groups=None):
+    def fit_transform(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> list[NDArray[Any]]:
         """Fit the transformer on all frames and transform them.
 
         Parameters
@@ -185,9 +178,7 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         transformed : list of ndarray of shape (T_i, ...)
             One array a sequence.
         """
-        frames, lengths = self._frames_of(X)
-        if isinstance(frames, np.ndarray):
-            self.frame_shape_ = frames.shape[1:]
+        frames, lengths = self._frames_of(X, reset=True)
         self.transformer_ = clone(self.transformer)
         y, groups = self._repeat_targets(y, groups, lengths)
         with _frames_named(lengths):
@@ -197,7 +188,7 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
                 transformed = self.transformer_.fit(frames, y, **groups).transform(frames)
         return _split(transformed, lengths, self.transformer_)
 
-    def transform(self, X):
+    def transform(self, X: Any) -> list[NDArray[Any]]:
         """Transform every frame.
 
         Parameters
@@ -218,14 +209,12 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         """
         check_is_fitted(self)
         validate_parameters(self)
-        frames, lengths = self._frames_of(X)
-        if isinstance(frames, np.ndarray):
-            check_frame_shape(frames.shape[1:], self.frame_shape_, self, kind="frames")
+        frames, lengths = self._frames_of(X, reset=False)
         with _frames_named(lengths):
             transformed = self.transformer_.transform(frames)
         return _split(transformed, lengths, self.transformer_)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the features of a frame, as the transformer names them.
 
         Parameters
@@ -240,39 +229,35 @@ class PerFrame(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # 
         check_is_fitted(self)
         return self.transformer_.get_feature_names_out(input_features)
 
-    def set_output(self, *, transform=None):
-        """Do nothing: lists of arrays are not put into data frames.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : PerFrame
-        """
-        return self
-
-    def _frames_of(self, X):
-        if self.input_kind == "raw sequences":
+    def _frames_of(
+        self, X: Any, *, reset: bool
+    ) -> tuple[NDArray[Any] | list[NDArray[Any]], list[int]]:
+        if self._takes_raw_images():
             clips = check_raw_sequences(X)
             return list(chain.from_iterable(clips)), [len(clip) for clip in clips]
-        sequences = check_sequences(X)
+        sequences = self._check_sequences(X, reset=reset)
         return np.concatenate(sequences), [len(sequence) for sequence in sequences]
 
-    def _repeat_targets(self, y, groups, lengths):
+    def _repeat_targets(
+        self, y: Any, groups: Any, lengths: list[int]
+    ) -> tuple[Any, dict[str, Any]]:
         y = None if y is None else _repeat(y, lengths, "y")
         if groups is None or not _takes_groups(self.transformer_):
             return y, {}
         return y, {"groups": _repeat(groups, lengths, "groups")}
 
-    def __sklearn_tags__(self):
-        return _tags_of_sequences(super().__sklearn_tags__())
+    def _takes_raw_images(self) -> bool:
+        return input_kind(self.transformer) in ("raw images", "raw")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.stateless = is_stateless(self.transformer)
+        tags.input_tags.raw_sizes = self._takes_raw_images()
+        return tags
 
 
 @contextmanager
-def _frames_named(lengths):
+def _frames_named(lengths: list[int]) -> Iterator[None]:
     """Name frames without a face by their sequence."""
     try:
         yield
@@ -281,7 +266,7 @@ def _frames_named(lengths):
         raise NoFaceError(error.missing, names) from None
 
 
-class PoolFrames(TransformerMixin, BaseEstimator):
+class PoolFrames(SequenceMixin, BaseEstimator):
     """Make one row of each sequence of feature vectors.
 
     Parameters
@@ -311,17 +296,15 @@ class PoolFrames(TransformerMixin, BaseEstimator):
            [5., 7.]])
     """
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {
         "method": [StrOptions({"mean", "max", "last", "concat"})]
     }
 
-    def __init__(self, method="mean"):
+    def __init__(self, method: str = "mean") -> None:
         self.method = method
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Remember the number of features, and of frames where it matters.
 
         Parameters
@@ -340,8 +323,8 @@ class PoolFrames(TransformerMixin, BaseEstimator):
         ValueError
             If the frames are images, or lengths differ with ``method="concat"``.
         """
-        sequences = check_sequences(X)
-        frame_shape = sequences[0].shape[1:]
+        sequences = self._check_sequences(X, reset=True)
+        frame_shape = self.frame_shape_
         if len(frame_shape) != 1:
             raise ValueError(
                 f"PoolFrames takes sequences of feature vectors (T_i, d), got frames of "
@@ -349,12 +332,11 @@ class PoolFrames(TransformerMixin, BaseEstimator):
                 "PerFrame(HOGFeatures())."
             )
         pool_frames(sequences, self.method)  # refuses unequal lengths now, not later
-        self.frame_shape_ = frame_shape
         if self.method == "concat":
             self.n_frames_ = len(sequences[0])
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> NDArray[Any]:
         """Make one row of each sequence.
 
         Parameters
@@ -373,8 +355,7 @@ class PoolFrames(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         validate_parameters(self)
-        sequences = check_sequences(X)
-        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        sequences = self._check_sequences(X, reset=False)
         rows = pool_frames(sequences, self.method)
         if self.method == "concat" and len(sequences[0]) != self.n_frames_:
             raise ValueError(
@@ -384,20 +365,27 @@ class PoolFrames(TransformerMixin, BaseEstimator):
             )
         return rows
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns: ``mean_x0``, or ``t0_x0`` for frame 0 side by side.
 
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the features of a frame; ``x0``, ``x1``, … if not given.
+            Names of the features of a frame, or one name for the column that holds the
+            sequences. If not given: the names of the data frames seen in fit, or ``x0``,
+            ``x1``, ….
 
         Returns
         -------
         names : ndarray of str
         """
         check_is_fitted(self)
-        names = _names_of_frame(input_features, self.frame_shape_)
+        if input_features is not None and len(input_features) == 1 < self.frame_shape_[0]:
+            # a ColumnTransformer names the column that holds the sequences
+            column = input_features[0]
+            names = [f"{column}_{name}" for name in self._names_of_frame(None)]
+        else:
+            names = self._names_of_frame(input_features)
         if self.method == "concat":
             prefixes = [f"t{t}" for t in range(self.n_frames_)]
         else:
@@ -406,11 +394,8 @@ class PoolFrames(TransformerMixin, BaseEstimator):
             [f"{prefix}_{name}" for prefix in prefixes for name in names], dtype=object
         )
 
-    def __sklearn_tags__(self):
-        return _tags_of_sequences(super().__sklearn_tags__())
 
-
-class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class FrameDeltas(SequenceMixin, BaseEstimator):
     """Differences of each frame to the first or to the previous frame.
 
     Where a sequence starts with a neutral face, the difference to the first frame
@@ -434,8 +419,8 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
     -----
     Lengths are kept: the first frame is compared with itself, so its differences are
     0, and a sequence of one frame has only zeros. Whole numbers (such as uint8
-    images) give float32 or wider. ``set_output`` has no effect here, as the output is
-    a list of arrays.
+    images) give float32 or wider. With ``set_output(transform="pandas")``, sequences of
+    feature vectors become a list of data frames, one per sequence.
 
     Examples
     --------
@@ -448,19 +433,17 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
            [6., 2.]])
     """
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {
         "reference": [StrOptions({"first", "previous"})],
         "append": ["boolean"],
     }
 
-    def __init__(self, reference="first", *, append=True):
+    def __init__(self, reference: str = "first", *, append: bool = True) -> None:
         self.reference = reference
         self.append = append
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Remember the shape of a frame; nothing else is learned.
 
         Parameters
@@ -479,17 +462,17 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         ValueError
             If the frames are images and ``append`` is True.
         """
-        frame_shape = check_sequences(X)[0].shape[1:]
+        self._check_sequences(X, reset=True)
+        frame_shape = self.frame_shape_
         if self.append and len(frame_shape) != 1:
             raise ValueError(
                 f"FrameDeltas can put differences after feature vectors (d,) only, got "
                 f"frames of shape {frame_shape}: set append=False to have the differences "
                 "alone."
             )
-        self.frame_shape_ = frame_shape
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> list[NDArray[Any]]:
         """Compute the differences.
 
         Parameters
@@ -503,59 +486,36 @@ class FrameDeltas(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         """
         check_is_fitted(self)
         validate_parameters(self)
-        sequences = check_sequences(X)
-        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        sequences = self._check_sequences(X, reset=False)
         return frame_deltas(sequences, self.reference, append=self.append)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the features of a frame: ``x0``, …, then ``delta_x0``, ….
 
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the features of a frame; ``x0``, ``x1``, … if not given.
+            Names of the features of a frame. If not given: the names of the data frames
+            seen in fit, or ``x0``, ``x1``, ….
 
         Returns
         -------
         names : ndarray of str
         """
         check_is_fitted(self)
-        names = _names_of_frame(input_features, self.frame_shape_)
+        names = self._names_of_frame(input_features)
         deltas = [f"delta_{name}" for name in names]
         return np.asarray([*names, *deltas] if self.append else deltas, dtype=object)
 
-    def set_output(self, *, transform=None):
-        """Do nothing: lists of arrays are not put into data frames.
 
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : FrameDeltas
-        """
-        return self
-
-    def __sklearn_tags__(self):
-        return _tags_of_sequences(super().__sklearn_tags__())
-
-
-def _tags_of_sequences(tags):
-    tags.input_tags.two_d_array = False
-    tags.input_tags.three_d_array = True
-    return tags
-
-
-def _takes_groups(transformer):
+def _takes_groups(transformer: Any) -> bool:
     if sklearn.get_config()["enable_metadata_routing"]:
         # sees through a Pipeline too, whose fit has no groups in its signature
         return bool(get_routing_for_object(transformer).consumes("fit", ["groups"]))
     return has_fit_parameter(transformer, "groups")
 
 
-def _repeat(values, lengths, name):
+def _repeat(values: Any, lengths: list[int], name: str) -> NDArray[Any]:
     values = np.asarray(values)
     if values.ndim == 0 or len(values) != len(lengths):
         raise ValueError(
@@ -565,7 +525,7 @@ def _repeat(values, lengths, name):
     return np.repeat(values, lengths, axis=0)
 
 
-def _split(transformed, lengths, transformer):
+def _split(transformed: Any, lengths: list[int], transformer: Any) -> list[NDArray[Any]]:
     frames = np.asarray(transformed)  # a data frame when the transformer is set to pandas
     if frames.ndim < 2 or len(frames) != sum(lengths):
         raise ValueError(
@@ -574,18 +534,3 @@ def _split(transformed, lengths, transformer):
             f"{getattr(transformed, 'shape', None)}."
         )
     return np.split(frames, np.cumsum(lengths)[:-1])
-
-
-def _names_of_frame(input_features, frame_shape):
-    if len(frame_shape) != 1:
-        raise ValueError(
-            f"Only feature vectors have names; the frames have shape {frame_shape}."
-        )
-    if input_features is None:
-        return [f"x{index}" for index in range(frame_shape[0])]
-    if len(input_features) != frame_shape[0]:
-        raise ValueError(
-            f"input_features must name the {frame_shape[0]} features of a frame, got "
-            f"{len(input_features)} names."
-        )
-    return list(input_features)

@@ -60,13 +60,13 @@ RUNS = {
     "constant learning rate": [f"{TRAINING}.schedule=constant", f"{TRAINING}.lr=0.01"],
     "constant learning rate, mean of the last ten epochs": [
         *(f"{TRAINING}.schedule=constant", f"{TRAINING}.lr=0.01"),
-        f"{TRAINING}.average_from=0.5",
+        f"{TRAINING}.averaging={{WeightAveraging: {{start: 0.5}}}}",
     ],
-    "paper 003's network": [f"{NETWORK}.frames=paper_003"],
+    "Lonkar's network": [f"{NETWORK}.backbone=paper_003"],
     # the learning rate of the first run leaves a spatial transformer at one class for all
-    "paper 004's network, Adam": [f"{NETWORK}.frames=paper_004", *ADAM],
-    "paper 004's, Adam, without its spatial transformer": [
-        *(f"{NETWORK}.frames=paper_004_unsteered", *ADAM),
+    "hybrid paper's network, Adam": [f"{NETWORK}.backbone=paper_004", *ADAM],
+    "hybrid paper's, Adam, without its spatial transformer": [
+        *(f"{NETWORK}.backbone=paper_004_unsteered", *ADAM),
     ],
 }
 
@@ -95,9 +95,10 @@ def measure(name, seed, epochs, share, bunch):
         raise SystemExit(
             f"error: {teacher} is missing: run {PLAIN!r} with this seed first."
         )
+    distillation = f"{{Distillation: {{teacher: {teacher}}}}}" if is_taught else "null"
     settings = [
         *(f"seed={seed}", "report=null", f"{TRAINING}.max_epochs={epochs}"),
-        f"{TRAINING}.teacher={teacher if is_taught else 'null'}",
+        f"{TRAINING}.distillation={distillation}",
         *(f"{TRAINING}.checkpoint={kept}", *RUNS[name]),
     ]
     results = run(read_mapping(EXPERIMENT), data=bunch, set=settings)

@@ -1,9 +1,10 @@
 """Run the experiments that have no report yet, and write the tables of README.md.
 
-``python reports/table.py [NAME...] [--all]`` with FERPIPE_DATA naming the folder that
-holds CK+48 and fer2013; what is named is run again. ``--all`` also runs those of hours that
-have no report: remove the reports' folders to have everything anew. A run that was stopped
-goes on with what it has computed. The tables have every report that lies here.
+``python reports/table.py [NAME...] [--all]`` runs the experiments that are named, or those
+that have no report. FERPIPE_DATA must name the folder that holds CK+48 and fer2013.
+``--all`` includes those that take hours; remove the folders of reports to run all of them
+again. A run that was stopped continues with what it has computed. The tables list every
+report in this folder.
 """
 
 import json
@@ -55,10 +56,10 @@ REPORTS = {
         for name in ("candide_blstm", "candide_lstm", "candide_rnn", "cnn", "cnn_lstm")
     },
 }
-# their reports come with weights that the networks that ship are taught by, or go on from
+# runs that write weights: the networks that ship are distilled from them or start from them
 TEACHER = "fer2013_teacher"
 FIRST = "fer2013_first"
-# the same, of hours on 2 cores: run only when named or with --all
+# these take hours on 2 cores: they run only when named or with --all
 LONG = {
     TEACHER: (TEACHER, []),
     "fer2013_small": ("fer2013_small", []),
@@ -68,46 +69,81 @@ LONG = {
     "stn_cnn_lstm_svm": ("stn_cnn_lstm_svm", []),
     "paper_000_ck48_5": ("paper_000", ["--set", "data.ck48.classes=5"]),
 }
-# paper, its system, its accuracy and how it was evaluated, our report
+# paper, its system, its accuracy and how it was evaluated, the report here
 PAPERS = (
-    ("000", "CNN, BiLSTM, SVM, as published", "85 %, stratified folds", "paper_000_ck48_5"),
-    ("000", "the same chain, small", "85 %, stratified folds", "lstm_svm_ck48_5"),
     (
-        *("000", "the same chain, pretrained CNN", "85 %, stratified folds"),
+        "Radharapu et al.",
+        "CNN, BiLSTM, SVM, as published",
+        "85 %, stratified folds",
+        "paper_000_ck48_5",
+    ),
+    (
+        "Radharapu et al.",
+        "the same chain, small",
+        "85 %, stratified folds",
+        "lstm_svm_ck48_5",
+    ),
+    (
+        *("Radharapu et al.", "the same chain, pretrained CNN", "85 %, stratified folds"),
         "lstm_svm_pretrained_ck48_5",
     ),
     (
-        *("000", "wireframe by a learned objective, SVM", "not told"),
+        *("Radharapu et al.", "wireframe by a learned objective, SVM", "not given"),
         "candide_learned_ck48_7",
     ),
-    ("000", "wireframe by a designed one, SVM", "not told", "candide_edges_ck48_7"),
-    ("001", "wireframe, BLSTM", "86.8 ± 0.8 %, 5 folds", "candide_blstm_ck48_6"),
-    ("001", "wireframe, LSTM", "85.4 ± 0.7 %, 5 folds", "candide_lstm_ck48_6"),
-    ("001", "wireframe, RNN", "compared, not told", "candide_rnn_ck48_6"),
-    ("001", "CNN", "compared, not told", "cnn_ck48_6"),
-    ("001", "CNN, LSTM", "compared, not told", "cnn_lstm_ck48_6"),
     (
-        *("002", "pretrained CNN, LSTM"),
+        "Radharapu et al.",
+        "wireframe by a designed one, SVM",
+        "not given",
+        "candide_edges_ck48_7",
+    ),
+    (
+        "Sharma and Jain",
+        "wireframe, BLSTM",
+        "86.8 ± 0.8 %, 5 folds",
+        "candide_blstm_ck48_6",
+    ),
+    ("Sharma and Jain", "wireframe, LSTM", "85.4 ± 0.7 %, 5 folds", "candide_lstm_ck48_6"),
+    ("Sharma and Jain", "wireframe, RNN", "compared, not given", "candide_rnn_ck48_6"),
+    ("Sharma and Jain", "CNN", "compared, not given", "cnn_ck48_6"),
+    ("Sharma and Jain", "CNN, LSTM", "compared, not given", "cnn_lstm_ck48_6"),
+    (
+        *("Wu and Pan", "pretrained CNN, LSTM"),
         *("39 to 43 % on frames of CK+ with neutral", "pretrained_lstm_ck48_7"),
     ),
-    ("002", "raw pixels, LSTM", "16 % on the same frames", "pixels_lstm_ck48_7"),
-    ("002", "CNN not pretrained, LSTM", "not told", "cnn_lstm_ck48_7"),
-    ("002", "pretrained CNN, SVM", "not told", "pretrained_svm_ck48_7"),
-    ("003", "CNN on FER2013", "70.1 % on PrivateTest", TEACHER),
-    ("003", "the same CNN, taught by it", "70.1 % on PrivateTest", "fer2013_small"),
-    ("003", "a wider CNN, taught by both", "70.1 % on PrivateTest", FIRST),
-    ("003", "the same, trained on", "70.1 % on PrivateTest", "fer2013_cnn"),
-    ("003", "the same CNN, cross-taught", "70.1 % on PrivateTest", "fer2013_taught"),
+    ("Wu and Pan", "raw pixels, LSTM", "16 % on the same frames", "pixels_lstm_ck48_7"),
+    ("Wu and Pan", "CNN not pretrained, LSTM", "not given", "cnn_lstm_ck48_7"),
+    ("Wu and Pan", "pretrained CNN, SVM", "not given", "pretrained_svm_ck48_7"),
+    ("Lonkar", "CNN on FER2013", "70.1 % on PrivateTest", TEACHER),
+    ("Lonkar", "the same CNN, distilled from it", "70.1 % on PrivateTest", "fer2013_small"),
+    ("Lonkar", "a wider CNN, distilled from both", "70.1 % on PrivateTest", FIRST),
+    ("Lonkar", "the same, trained further", "70.1 % on PrivateTest", "fer2013_cnn"),
     (
-        *("004", "spatial transformer, CNN, LSTM, SVM"),
+        "Lonkar",
+        "the same CNN, cross-fitted distillation",
+        "70.1 % on PrivateTest",
+        "fer2013_taught",
+    ),
+    (
+        *("hybrid CNN and RNN", "spatial transformer, CNN, LSTM, SVM"),
         *("94.1 % on a random tenth of FER2013", "stn_cnn_lstm_svm"),
     ),
-    ("004", "HOG, SVM", "not told", "hog_svm_ck48_7"),
-    ("004", "LBP, SVM", "not told", "lbp_svm_ck48_7"),
-    ("004", "LBP, nearest neighbours", "not told", "lbp_knn_ck48_7"),
-    ("004", "Gabor, PCA, SVM", "not told", "gabor_pca_svm_ck48_7"),
-    ("004", "Gabor, ICA, nearest neighbours", "not told", "gabor_ica_knn_ck48_7"),
-    ("004", "Zernike moments, random forest", "not told", "zernike_forest_ck48_7"),
+    ("hybrid CNN and RNN", "HOG, SVM", "not given", "hog_svm_ck48_7"),
+    ("hybrid CNN and RNN", "LBP, SVM", "not given", "lbp_svm_ck48_7"),
+    ("hybrid CNN and RNN", "LBP, nearest neighbors", "not given", "lbp_knn_ck48_7"),
+    ("hybrid CNN and RNN", "Gabor, PCA, SVM", "not given", "gabor_pca_svm_ck48_7"),
+    (
+        "hybrid CNN and RNN",
+        "Gabor, ICA, nearest neighbors",
+        "not given",
+        "gabor_ica_knn_ck48_7",
+    ),
+    (
+        "hybrid CNN and RNN",
+        "Zernike moments, random forest",
+        "not given",
+        "zernike_forest_ck48_7",
+    ),
 )
 PAPERS_HEAD = (
     "| paper | system | its accuracy | ours by subject | ours on a stratified split "
@@ -120,7 +156,7 @@ HEAD = (
 DATA = {"ck48": "CK+48", "fer2013": "FER2013"}
 SPLITS = {
     "subject_independent": "{} folds by subject",
-    "stratified": "{} plain folds",
+    "stratified": "{} stratified folds",
     "official": "PublicTest",
 }
 
@@ -143,15 +179,15 @@ def read(report):
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def plain_split(results):
-    """Return the accuracy on folds that do not know subjects, or nothing."""
+def stratified_score(results):
+    """Return the accuracy on the stratified split beside the primary result, if any."""
     if results["primary"] != "subject_independent" or "stratified" not in results["splits"]:
         return ""
     return mean_spread(results["splits"]["stratified"]["accuracy"])
 
 
 def row(report):
-    """Return a row of the table of reports, and the accuracy that it is sorted by."""
+    """Return a row of the table of reports, and the accuracy by which it is sorted."""
     results = read(report)
     head = results["splits"][results["primary"]]
     score, interval = head["accuracy"], head["accuracy"]["interval"]
@@ -166,7 +202,7 @@ def row(report):
         f"{mean_spread(score)}, {split}{spread}",
         f"{interval['low']:.3f} to {interval['high']:.3f}",
         f"{results['primary_scores']['f1_macro']:.3f}",
-        plain_split(results),
+        stratified_score(results),
         f"{results['seconds'] / 60:.1f} min",
     ]
     return score["mean"], "| " + " | ".join(cells) + " |\n"
@@ -184,14 +220,14 @@ def paper_row(paper, system, theirs, report):
         official = results["primary"] == "official"
         cells += [
             mean_spread(head["accuracy"]) + (" on PublicTest" if official else ""),
-            plain_split(results),
+            stratified_score(results),
             f"[{results['name']}]({report}/results.json)",
         ]
     return "| " + " | ".join(cells) + " |\n"
 
 
 def replace_table(text, name, table):
-    """Put a table between its marks in the text."""
+    """Replace the table between its marks in the text."""
     start, end = f"<!-- {name}: python reports/table.py -->", f"<!-- end of {name} -->"
     before, _, rest = text.partition(start)
     _, _, after = rest.partition(end)
@@ -199,7 +235,7 @@ def replace_table(text, name, table):
 
 
 def write_tables():
-    """Write both tables of README.md from the reports that lie here."""
+    """Write both tables of README.md from the reports in this folder."""
     readme = HERE / "README.md"
     papers = PAPERS_HEAD + "".join(paper_row(*entry) for entry in PAPERS)
     found = [name for name in REPORTS | LONG if read(name) is not None]
@@ -211,7 +247,7 @@ def write_tables():
 
 
 def main():
-    """Run what is asked for or missing, and write the tables."""
+    """Run the experiments that are named or missing, and write the tables."""
     wanted = [word for word in sys.argv[1:] if word != "--all"]
     missing_may_be = REPORTS | LONG if "--all" in sys.argv else REPORTS
     known = REPORTS | LONG

@@ -18,7 +18,7 @@ def write_run(folder, share, *, seed=0, **changes):
     right = np.random.default_rng(seed).random(N) < share
     predicted = np.where(right, target, other)
     run = {
-        "format": 1,
+        "format": 2,
         "name": folder.name,
         "synthetic": False,
         "primary": "subject_independent",
@@ -56,7 +56,7 @@ def rows(text):
 def test_table_has_a_row_for_each_run(runs, capsys):
     assert main(runs) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("accuracy by subject, 40 samples\n")
+    assert printed.startswith("subject-independent accuracy, 40 samples\n")
     table = rows(printed)
     rights = [np.random.default_rng(i).random(N) < s for i, s in enumerate((0.4, 0.9, 0.1))]
     assert table["base"] == [f"{100 * rights[0].mean():.1f}", "%"]
@@ -68,7 +68,7 @@ def test_table_has_a_row_for_each_run(runs, capsys):
     assert good[6:9] == [str(only_good), ":", str(only_base)]
     assert good[9] == "<0.001"
     assert table["bad"][2].startswith("\N{MINUS SIGN}")
-    assert "interval: subjects resampled" in printed
+    assert "interval: bootstrap over subjects" in printed
     assert "divide 0.05 by 2" in printed
 
 
@@ -88,14 +88,18 @@ def test_what_is_not_known_is_a_dash_and_is_told(tmp_path, capsys):
     assert "40 samples (synthetic data)" in printed
     assert rows(printed)["two"][-4:] == ["\N{EN DASH}"] * 4
     assert "no two shared folds" in printed
-    assert "two: 10 samples compared of 40 evaluated by one and 10 by it" in printed
+    assert (
+        "two: 10 samples compared, of 40 that one tested and 10 that it tested" in printed
+    )
 
 
 def test_runs_without_subjects_say_what_was_resampled(tmp_path, capsys):
     first = write_run(tmp_path / "one", 0.5, groups=None)
     second = write_run(tmp_path / "two", 0.6, seed=1, groups=None)
     assert main([first, second]) == 0
-    assert "samples resampled, because subjects are not known" in capsys.readouterr().out
+    assert (
+        "bootstrap over samples, because subjects are not known" in capsys.readouterr().out
+    )
 
 
 def test_picture_and_numbers_are_written(runs, tmp_path, capsys):
@@ -141,6 +145,15 @@ def test_mistakes_are_one_sentence_and_status_2(runs, tmp_path, capsys):
     assert "different samples of drawn" in error([*runs, fewer], capsys)
     newer = write_run(tmp_path / "newer", 0.5, format=99)
     assert "has the format 99" in error([runs[0], newer], capsys)
+    older = write_run(tmp_path / "older", 0.5, format=1)
+    found = error([runs[0], older], capsys)
+    assert (
+        "older/results.json has format 1, and this version of ferpipe reads format 2"
+        in (found)
+    )
+    assert "(ferpipe 0.1.0 before its modules moved)" in found
+    older = write_run(tmp_path / "old", 0.5, format=1, versions={"ferpipe": "0.0.9"})
+    assert "that wrote it can compare it (ferpipe 0.0.9)" in error([older, runs[0]], capsys)
     assert "named twice" in error([runs[0], runs[0]], capsys)
 
 
@@ -251,7 +264,7 @@ def test_a_narrow_encoding_loses_nothing(runs, tmp_path, encoding):
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
     assert len(list(out.iterdir())) == 2
-    assert done.stdout.decode(encoding).startswith("accuracy by subject")
+    assert done.stdout.decode(encoding).startswith("subject-independent accuracy")
 
 
 def test_one_folder_is_not_enough(runs, capsys):

@@ -62,7 +62,7 @@ def test_the_whole_job(file, tmp_path, capsys):
     assert main([str(file), "--out", str(out), "--n-jobs", "1"]) == 0
     printed = capsys.readouterr().out
     assert "synthetic" in printed
-    assert "4 candidates; outer folds: 2 by subject and 2 plain" in printed
+    assert "4 candidates; outer folds: 2 subject-independent and 2 stratified" in printed
     assert sorted(path.name for path in out.iterdir()) == WRITTEN
     results = json.loads((out / "results.json").read_text())
     assert results["name"] == "small"
@@ -195,24 +195,24 @@ def test_a_protocol_stands_in_the_place_of_folds(file, tmp_path, capsys):
     words = [str(file), "--protocol", "random-80-20", "--n-jobs", "1"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "protocol random-80-20: A random fifth of each class is evaluated" in printed
+    assert "protocol random-80-20: A random fifth of each class is tested" in printed
     # 4 candidates x 2 inner folds and the refit
     assert "4 candidates; 67 to train, 17 to test; 9 fits" in printed
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert len(results["outer_cv"]) == 1
+    assert len(results["folds"]) == 1
     assert "A random fifth" in results["protocol"]
     assert f"--protocol {words[2]}" in results["command"]
     resolved = yaml.safe_load((tmp_path / "out" / "resolved.yaml").read_text())
     assert resolved["evaluate"]["protocol"] == "random-80-20"
-    assert "folds" not in resolved["evaluate"]
+    assert "outer_cv" not in resolved["evaluate"]
     same = ferpipe.run(file, protocol="random-80-20")
-    assert same.folds[0].scores == results["outer_cv"][0]["scores"]
+    assert same.folds[0].scores == results["folds"][0]["scores"]
 
 
 def test_a_protocol_of_another_data_set_names_both(file, capsys):
     assert main([str(file), "--protocol", "ck48-7-subject"]) == 2
     error = capsys.readouterr().err
-    assert "ck48-7-subject evaluates the data set ck48, not expression_sequences" in error
+    assert "ck48-7-subject is for the data set ck48, not expression_sequences" in error
     assert main([str(file), "--protocol", "ck48-7"]) == 2
     assert "Did you mean ck48-7-" in capsys.readouterr().err
 

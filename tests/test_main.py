@@ -46,5 +46,6 @@ def test_version_and_wrong_words():
     done = run("gird", "file.yaml")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"error: 'gird' is no program of ferpipe; there are {', '.join(PROGRAMS)}.\n"
+        "error: 'gird' is not a program of ferpipe; the programs are "
+        f"{', '.join(PROGRAMS)}.\n"
     )

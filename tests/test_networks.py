@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ferpipe.networks.backbones.general import BACKBONES
+from ferpipe.networks.backbones.registry import BACKBONES, find_backbone
 
 TEXT = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
 
@@ -28,7 +28,7 @@ def test_the_table_of_networks():
     for names, counts, codes in rows:
         for name, count in zip(names.split(", "), counts.split(", "), strict=True):
             told[name.strip("`")] = (count, int(codes))
-    built = {name: network(1, "relu") for name, network in BACKBONES.items()}
+    built = {name: find_backbone(name)(1, "relu") for name in BACKBONES}
     assert told == {
         name: (f"{sum(p.numel() for p in network.parameters()):,}", network.n_outputs)
         for name, network in built.items()

@@ -192,7 +192,7 @@ def test_a_model_of_landmarks_given_a_video(folder, tmp_path, capsys):
     model = LogisticRegression().fit(points, ["anger", "fear"] * 4)
     ferpipe.save(model, tmp_path / "points.joblib")
     assert main([str(tmp_path / "points.joblib"), str(folder / "clip.avi")]) == 2
-    assert "takes 136 features, which the Recognizer cannot make" in error_of(capsys)
+    assert "takes 136 features, which the Recognizer cannot compute" in error_of(capsys)
 
 
 def test_nothing_to_plot_is_no_error(folder, tmp_path, capsys):
@@ -201,7 +201,7 @@ def test_nothing_to_plot_is_no_error(folder, tmp_path, capsys):
     clip.write(np.full((90, 120, 3), 120, np.uint8))
     clip.release()
     assert run(folder, path, "-o", tmp_path / "o.csv", "--plot", plot) == 0
-    assert "no face was seen: there is nothing to plot" in error_of(capsys)
+    assert "no face was found: there is nothing to plot" in error_of(capsys)
     assert not plot.exists()
 
 
@@ -210,7 +210,7 @@ def test_a_video_that_was_cut_short(folder, tmp_path, capsys):
     path, table = tmp_path / "cut.avi", tmp_path / "o.csv"
     path.write_bytes(whole[: len(whole) // 2])
     assert run(folder, path, "-o", table) == 0
-    assert "cut short" in error_of(capsys)
+    assert "is incomplete" in error_of(capsys)
     assert 1 <= len(read(table)) < 4
 
 
@@ -245,7 +245,7 @@ def test_outputs_that_cannot_be_written_fail_before_the_work(
     monkeypatch.setattr(Stream, "step", None)
     target = tmp_path / "missing" / "o.csv"
     assert run(folder, folder / "clip.avi", option, target) == 2
-    assert f"{target}: this file cannot be written" in error_of(capsys)
+    assert f"{target}: cannot write this file" in error_of(capsys)
 
 
 @pytest.mark.parametrize(
@@ -281,14 +281,14 @@ def test_what_is_there_stays_when_there_is_nothing_to_do(folder, tmp_path, capsy
 def test_rows_so_far_are_kept_when_it_is_stopped(
     folder, tmp_path, capsys, monkeypatch, kind
 ):
-    look, table = Stream._look, tmp_path / f"o.{kind}"
+    look, table = Stream._observe, tmp_path / f"o.{kind}"
 
     def stopped(self, frame, time):
         if time > 0.15:
             raise KeyboardInterrupt
         return look(self, frame, time)
 
-    monkeypatch.setattr(Stream, "_look", stopped)
+    monkeypatch.setattr(Stream, "_observe", stopped)
     monkeypatch.setattr("ferpipe.recognition.stream._AT_ONCE", 2)
     video, plot = tmp_path / "v.mp4", tmp_path / "p.png"
     words = ["-o", table, "--video", video, "--plot", plot]
@@ -371,7 +371,7 @@ def test_the_guide_runs(capsys):
 def test_a_camera_of_an_endless_number(folder, number, capsys):
     assert main([str(folder / "model.joblib"), number]) == 2
     error = capsys.readouterr().err
-    assert "there is no camera of this number" in error
+    assert "there is no camera with this number" in error
     assert error.count("\n") == 1
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -195,6 +196,27 @@ def test_pooled_names_follow_the_pipeline(films):
     names = pipeline.get_feature_names_out()
     first = pipeline[0].get_feature_names_out()
     assert list(names) == [f"t0_{n}" for n in first] + [f"t1_{n}" for n in first]
+
+
+def test_data_frames_carry_names_to_the_rows(films):
+    pipeline = make_pipeline(PerFrame(HOGFeatures()), FrameDeltas(), PoolFrames())
+    expected = pipeline.fit(films).get_feature_names_out()
+    rows = pipeline.set_output(transform="pandas").fit_transform(films)
+    assert list(rows.columns) == list(expected)
+    assert rows.columns[0].startswith("mean_hog_r0c0_")
+    assert rows.columns[-1].startswith("mean_delta_hog_r")
+    assert list(pipeline[-1].feature_names_in_[:1]) == [rows.columns[0][5:]]
+
+
+def test_columns_in_another_order_are_refused(clips):
+    frames = [pd.DataFrame(clip, columns=list("abcde")) for clip in clips]
+    pool = PoolFrames().fit(frames)
+    assert list(pool.get_feature_names_out()[:2]) == ["mean_a", "mean_b"]
+    assert list(pool.get_feature_names_out(["face"])[:1]) == ["mean_face_a"]
+    with pytest.raises(ValueError, match=r"column 0 named 'e'.*fitted on 'a'"):
+        pool.transform([frame[list("edcba")] for frame in frames])
+    pool.fit(clips)  # which have no names
+    assert not hasattr(pool, "feature_names_in_")
 
 
 def test_concat_column_is_the_value_that_its_name_says(clips):

@@ -23,7 +23,7 @@ _ONE_GIBIBYTE = 2**30
 _ONE_MEBIBYTE = 2**20
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> bool:
     """Tell glibc's allocator to keep large freed blocks instead of returning them.
 
     Call it before large arrays are made. Memory use stays at its peak for the life of
@@ -41,7 +41,7 @@ def keep_freed_memory():
     return done
 
 
-def share_freed_memory():
+def share_freed_memory() -> bool:
     """Tell glibc's allocator to let threads share one heap and to return large blocks.
 
     Call it before threads are started. Memory use follows what is in use.
@@ -54,7 +54,7 @@ def share_freed_memory():
     return _set({_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: _ONE_MEBIBYTE})
 
 
-def _set(values):
+def _set(values: dict[int, int]) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)

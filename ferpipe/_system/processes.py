@@ -3,7 +3,7 @@
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor
 from threading import Thread
 from typing import Any
@@ -33,7 +33,7 @@ def end_with_parent(parent: int) -> None:
         return
     _WATCHED.add(parent)
 
-    def watch():
+    def watch() -> None:
         # another process becomes the parent of one that lost its own
         while os.getppid() == parent:
             time.sleep(_BETWEEN)
@@ -42,7 +42,12 @@ def end_with_parent(parent: int) -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _call(parent, function, arguments, settings):
+def _call(
+    parent: int,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    settings: dict[str, Any],
+) -> Any:
     if os.getpid() != parent:
         end_with_parent(parent)
     return function(*arguments, **settings)

@@ -6,7 +6,7 @@ could rename the window, hide lines or write others in their place.
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -70,13 +70,13 @@ def careful_output() -> Iterator[None]:
 class _Careful:
     """A text file that escapes what it is given."""
 
-    def __init__(self, stream: IO[str]):
+    def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._stream)
 
     def write(self, text: str) -> int:
@@ -86,7 +86,7 @@ class _Careful:
         self._stream.write(safe.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
-    def writelines(self, lines) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         """Write several texts."""
         for line in lines:
             self.write(line)

@@ -76,7 +76,7 @@ def at_most(n_threads: int | None = None, *, n_values: int = 0) -> Iterator[None
 
 
 @cache
-def _openmp(with_torch):
+def _openmp(with_torch: bool) -> ThreadpoolController:
     """Find the OpenMP libraries that are loaded, anew when torch brought its own."""
     return ThreadpoolController().select(user_api="openmp")
 
@@ -93,5 +93,5 @@ def guard_forks() -> None:
         os.register_at_fork(after_in_child=_compute_in_one_thread)
 
 
-def _compute_in_one_thread():
+def _compute_in_one_thread() -> None:
     threadpool_limits(1, user_api="openmp")

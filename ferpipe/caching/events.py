@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from threading import Event, Thread
 
@@ -20,7 +21,7 @@ class Journal:
         File that the processes append to; it is created when it is missing.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: PathLike[str] | str) -> None:
         self.path = Path(path)
         self.path.touch()
 
@@ -57,7 +58,7 @@ class Journal:
         done = Event()
         with tqdm(total=total, desc=description, unit="fit", disable=None) as bar:
 
-            def follow():
+            def follow() -> None:
                 while not done.wait(0.25):
                     bar.update(min(self.count(event), total) - bar.n)
                 bar.update(min(self.count(event), total) - bar.n)

@@ -19,12 +19,14 @@ from contextlib import ExitStack, closing, suppress
 from functools import cache
 from hashlib import blake2b, file_digest
 from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 import ferpipe
 
@@ -57,7 +59,7 @@ _COMPUTING = (
 _SAID: set[Path] = set()
 
 
-def content_hash(*parts) -> str:
+def content_hash(*parts: Any) -> str:
     """Hash values by content, with the package's files and the versions of libraries.
 
     Parameters
@@ -75,14 +77,14 @@ def content_hash(*parts) -> str:
     )
 
 
-def cache_folder(folder=None) -> Path:
+def cache_folder(folder: PathLike[str] | str | None = None) -> Path:
     """Return a folder, or when None ``$FERPIPE_CACHE`` or ``~/.cache/ferpipe``."""
     if folder is None:
         folder = os.environ.get("FERPIPE_CACHE") or "~/.cache/ferpipe"
     return Path(folder).expanduser()
 
 
-def own_folder(folder) -> Path:
+def own_folder(folder: PathLike[str] | str) -> Path:
     """Make a folder that nobody else may write to, or refuse one that others may.
 
     Parameters
@@ -114,7 +116,7 @@ def own_folder(folder) -> Path:
     return folder
 
 
-def _who_else(status):
+def _who_else(status: os.stat_result) -> str | None:
     """Say who but this user may write to a file or folder; None if nobody may."""
     if not hasattr(os, "geteuid"):
         return None
@@ -127,7 +129,7 @@ def _who_else(status):
 
 
 @cache
-def _package_digest():
+def _package_digest() -> str:
     """Hash the package's code and weights: while it is worked on, its version stays."""
     folder = Path(ferpipe.__file__).parent
     digest = blake2b(digest_size=16)
@@ -139,7 +141,7 @@ def _package_digest():
 
 
 @cache
-def _library_versions():
+def _library_versions() -> dict[str, str]:
     found = {}
     for name in _COMPUTING:
         with suppress(PackageNotFoundError):
@@ -163,7 +165,9 @@ class Store:
         Bytes kept; beyond it the entries unused for longest are removed.
     """
 
-    def __init__(self, folder=None, *, size_limit=4 * 1024**3):
+    def __init__(
+        self, folder: PathLike[str] | str | None = None, *, size_limit: int = 4 * 1024**3
+    ) -> None:
         self.folder = cache_folder(folder)
         self.size_limit = size_limit
         _SAID.discard(self.folder)
@@ -246,7 +250,7 @@ class Store:
             excess -= size
 
 
-def warn_of_lost(folder, error):
+def warn_of_lost(folder: Path, error: Exception) -> None:
     """Warn that something could not be kept in a store, once for each folder."""
     if folder in _SAID:
         return
@@ -258,7 +262,7 @@ def warn_of_lost(folder, error):
     )
 
 
-def warn_of_damage(what, n=1):
+def warn_of_damage(what: Path, n: int = 1) -> None:
     """Warn that something in a store was damaged and is computed anew."""
     some = "" if n == 1 else f"{n} entries of it are damaged: "
     warnings.warn(
@@ -268,7 +272,7 @@ def warn_of_damage(what, n=1):
     )
 
 
-def _read_entry(folder, key):
+def _read_entry(folder: Path, key: str) -> list[Any]:
     """Return [value], or [] without an intact entry; a damaged one is removed."""
     for path in _paths(folder, f"{key}-*.joblib"):
         with suppress(OSError):  # another process may have made room just now
@@ -286,7 +290,7 @@ def _read_entry(folder, key):
     return []
 
 
-def _paths(folder, pattern):
+def _paths(folder: Path, pattern: str) -> list[Path]:
     """Return the files there; none where the folder was removed or cannot be read."""
     try:
         return list(folder.glob(pattern))
@@ -294,7 +298,7 @@ def _paths(folder, pattern):
         return []
 
 
-def _write(value, folder, key):
+def _write(value: Any, folder: Path, key: str) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
     os.close(descriptor)
     try:
@@ -320,7 +324,9 @@ class RowStore:
         Bytes kept; beyond it the rows unused for longest are removed.
     """
 
-    def __init__(self, folder=None, *, size_limit=4 * 1024**3):
+    def __init__(
+        self, folder: PathLike[str] | str | None = None, *, size_limit: int = 4 * 1024**3
+    ) -> None:
         self.folder = cache_folder(folder)
         self.size_limit = size_limit
 
@@ -380,7 +386,7 @@ class RowStore:
         except (sqlite3.Error, OSError) as error:
             warn_of_lost(self.folder, error)
 
-    def _with_database(self, function, *arguments):
+    def _with_database(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function with the database; begin anew when the file is damaged."""
         path = own_folder(self.folder) / "rows.sqlite"
         for last in (False, True):
@@ -417,7 +423,7 @@ _NOT_DAMAGED = {
 }
 
 
-def _is_damage(error):
+def _is_damage(error: sqlite3.Error) -> bool:
     """Whether an error says that the file is no database as this module writes it."""
     if not isinstance(error, sqlite3.OperationalError):
         return True
@@ -425,7 +431,7 @@ def _is_damage(error):
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF not in _NOT_DAMAGED
 
 
-def _checksum(key, form, content):
+def _checksum(key: bytes, form: bytes, content: bytes) -> bytes:
     """Hash all of a row: an intact content under another key or shape is damage too."""
     digest = blake2b(digest_size=16)
     for part in (key, form, content):
@@ -434,7 +440,7 @@ def _checksum(key, form, content):
     return digest.digest()
 
 
-def _set_up(database):
+def _set_up(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA journal_mode = WAL")
     # what a power cut damages is found out, and computed again
     database.execute("PRAGMA synchronous = OFF")
@@ -445,7 +451,9 @@ def _set_up(database):
     )
 
 
-def _read(database, keys):
+def _read(
+    database: sqlite3.Connection, keys: list[bytes]
+) -> tuple[dict[bytes, NDArray[Any]], int]:
     """Return intact rows by their keys, and how many are damaged."""
     rows, stale, n_damaged = {}, [], 0
     now = int(time.time())
@@ -471,7 +479,11 @@ def _read(database, keys):
     return rows, n_damaged
 
 
-def _write_rows(database, entries, size_limit):
+def _write_rows(
+    database: sqlite3.Connection,
+    entries: list[tuple[bytes, int, bytes, bytes, bytes]],
+    size_limit: int,
+) -> None:
     database.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)", entries)
     excess = _size(database) - size_limit
     if excess > 0:
@@ -489,7 +501,7 @@ def _write_rows(database, entries, size_limit):
     database.commit()
 
 
-def _size(database):
+def _size(database: sqlite3.Connection) -> int:
     pages, free, page = (
         database.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")

@@ -7,41 +7,44 @@ on disk by :mod:`ferpipe.caching.store`.
 """
 
 import weakref
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
 from hashlib import blake2b
+from typing import Any, Self
 
 import numpy as np
 import sklearn
-from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.frozen import FrozenEstimator
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._compat import HasMethods, fit_context, validate_parameters
+from ferpipe._base import SampleMixin, Tags, is_stateless
+from ferpipe._checks import as_list
+from ferpipe._compat import OUTPUT_CONFIG, HasMethods, fit_context, validate_parameters
 from ferpipe.caching.events import Journal
-from ferpipe.caching.store import RowStore, content_hash
+from ferpipe.caching.store import RowStore, Store, content_hash
 
 __all__ = [
     "Cached",
     "KeptPipeline",
     "StepMemory",
-    "is_stateless",
     "put_cache",
     "take_cache",
     "without_cache",
 ]
 
 # what does not change the output
-_WITHOUT_EFFECT = ("n_jobs", "verbose", "_sklearn_output_config")
+_WITHOUT_EFFECT = ("n_jobs", "verbose", OUTPUT_CONFIG)
 # samples transformed before the store is looked into again
 _BLOCK = 64
 # place in memory -> weak reference to the read-only array there, and the hash of its bytes
 _REMEMBERED: dict = {}
 
 
-class Cached(TransformerMixin, BaseEstimator):
+class Cached(SampleMixin, BaseEstimator):
     """Remember on disk what a transformer made of each sample.
 
     A sample (an image, a sequence, a row) is known by its content; what was made of it is
@@ -97,28 +100,39 @@ class Cached(TransformerMixin, BaseEstimator):
         "journal": [Journal, None],
     }
 
-    def __init__(self, transformer, *, store=None, journal=None):
+    def __init__(
+        self,
+        transformer: Any,
+        *,
+        store: RowStore | None = None,
+        journal: Journal | None = None,
+    ) -> None:
         self.transformer = transformer
         self.store = store
         self.journal = journal
 
     @property
-    def input_kind(self):
-        """Kind of data that the transformer takes."""
-        return self._inner().input_kind
-
-    @property
-    def image_shape_(self):
+    def image_shape_(self) -> tuple[int, ...]:
         """Shape of an image that the transformer saw in fit."""
         return self.transformer_.image_shape_
 
     @property
-    def frame_shape_(self):
+    def frame_shape_(self) -> tuple[int, ...]:
         """Shape of a frame that the transformer saw in fit."""
         return self.transformer_.frame_shape_
 
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features that the transformer saw in fit, where it takes rows."""
+        return self.transformer_.n_features_in_
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the features that the transformer saw in fit, where they have names."""
+        return self.transformer_.feature_names_in_
+
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, **fit_params):
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
         """Fit the transformer.
 
         Parameters
@@ -135,13 +149,9 @@ class Cached(TransformerMixin, BaseEstimator):
         self : Cached
         """
         self.transformer_ = clone(self.transformer).fit(X, y, **fit_params)
-        # lists of arrays are not put into data frames
-        self._sklearn_auto_wrap_output_keys = getattr(
-            self.transformer_, "_sklearn_auto_wrap_output_keys", set()
-        )
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         """Transform samples, those that are known by looking them up.
 
         Parameters
@@ -161,6 +171,7 @@ class Cached(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         validate_parameters(self)
+        X = as_list(X)
         transform = partial(_plain_transform, self.transformer_)
         identity = content_hash("rows", _identity(self.transformer_)).encode()
         keys = _keys(X, identity)
@@ -199,7 +210,7 @@ class Cached(TransformerMixin, BaseEstimator):
             return [rows[key].copy() for key in keys]
         return np.stack([rows[key] for key in keys])
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the features as the transformer does.
 
         Parameters
@@ -214,32 +225,17 @@ class Cached(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self.transformer_.get_feature_names_out(input_features)
 
-    def set_output(self, *, transform=None):
-        """Set what comes out, if the transformer's output can be a data frame.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            As in scikit-learn.
-
-        Returns
-        -------
-        self : Cached
-        """
-        if "transform" in getattr(self._inner(), "_sklearn_auto_wrap_output_keys", ()):
-            return super().set_output(transform=transform)
-        return self
-
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> Any:
         """Return what metadata the transformer's methods take."""
         return self._inner().get_metadata_routing()
 
-    def _inner(self):
+    def _inner(self) -> Any:
         return getattr(self, "transformer_", self.transformer)
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags = get_tags(self.transformer).input_tags
+    def __sklearn_tags__(self) -> Tags:
+        tags, inner = super().__sklearn_tags__(), get_tags(self._inner())
+        tags.input_tags, tags.target_tags = inner.input_tags, inner.target_tags
+        tags.transformer_tags = inner.transformer_tags
         return tags
 
 
@@ -260,11 +256,13 @@ class StepMemory:
         :class:`Cached` adds.
     """
 
-    def __init__(self, store, journal):
+    def __init__(self, store: Store, journal: Journal) -> None:
         self.store = store
         self.journal = journal
 
-    def cache(self, function, ignore=()):
+    def cache(
+        self, function: Callable[..., Any], ignore: Sequence[str] = ()
+    ) -> Callable[..., Any]:
         """Return ``function`` with its results kept; a pipeline asks once for each fit.
 
         Parameters
@@ -279,15 +277,15 @@ class StepMemory:
         # behind a step that learns, a sample is another one in each fold
         at_the_start = True
 
-        def call(transformer, X, *args, **kwargs):
+        def call(transformer: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal at_the_start
-            put = partial(put_cache, store=rows, journal=self.journal)
+            put: Callable[[Any], Any] = partial(put_cache, store=rows, journal=self.journal)
             if at_the_start and is_stateless(transformer):
                 return function(put(transformer), X, *args, **kwargs)
             put = put if at_the_start else _leave
             at_the_start = False
 
-            def compute():
+            def compute() -> Any:
                 transformed, fitted = function(put(transformer), X, *args, **kwargs)
                 return transformed, take_cache(fitted)
 
@@ -320,7 +318,9 @@ class KeptPipeline(Pipeline):
         As for Pipeline.
     """
 
-    def fit(self, X, y=None, **params):
+    steps: list[tuple[str, Any]]
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit the steps that the memory does not have.
 
         Parameters
@@ -346,11 +346,11 @@ class KeptPipeline(Pipeline):
 class _KeptFit(BaseEstimator):
     """Stands in for the last step while its pipeline is fitted."""
 
-    def __init__(self, estimator, memory):
+    def __init__(self, estimator: Any, memory: StepMemory) -> None:
         self.estimator = estimator
         self.memory = memory
 
-    def fit(self, X, y=None, **params):
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         self.estimator = self.memory.store.get_or_compute(
             ("fit", self.estimator, _digest(X), y, params),
             lambda: self.estimator.fit(X, y, **params),
@@ -360,22 +360,13 @@ class _KeptFit(BaseEstimator):
         )
         return self
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> Any:
         return self.estimator.get_metadata_routing()
 
 
-def is_stateless(transformer) -> bool:
-    """Tell whether a transformer learns nothing but the shape of what it takes.
-
-    Such a class has ``stateless = True``: it describes each sample by itself. What is
-    frozen learns nothing either.
-    """
-    return isinstance(transformer, FrozenEstimator) or getattr(
-        transformer, "stateless", False
-    )
-
-
-def put_cache(estimator, *, store=None, journal=None):
+def put_cache(
+    estimator: Any, *, store: RowStore | None = None, journal: Journal | None = None
+) -> Any:
     """Put :class:`Cached` around the stateless steps with which an estimator begins.
 
     Parameters
@@ -408,7 +399,7 @@ def put_cache(estimator, *, store=None, journal=None):
     return estimator
 
 
-def take_cache(estimator):
+def take_cache(estimator: Any) -> Any:
     """Take away what :func:`put_cache` put there; the parameter and result are as its."""
     if isinstance(estimator, Cached):
         return estimator.transformer_
@@ -421,7 +412,7 @@ def take_cache(estimator):
     return estimator
 
 
-def without_cache(model):
+def without_cache(model: Any) -> Any:
     """Return a fitted model in which every :class:`Cached` is replaced by what it wraps.
 
     Parameters
@@ -438,7 +429,7 @@ def without_cache(model):
     return _without_cache(model, {})
 
 
-def _without_cache(value, known):
+def _without_cache(value: Any, known: dict[int, Any]) -> Any:
     if id(value) in known:
         return known[id(value)][1]
     known[id(value)] = value, value  # what holds itself ends here
@@ -469,18 +460,18 @@ def _without_cache(value, known):
     return new
 
 
-def _uncovered(cached):
+def _uncovered(cached: Cached) -> Any:
     """Return what a Cached wraps, with what Cached was told to give (``set_output``)."""
     inner = cached._inner()
-    gives = getattr(cached, "_sklearn_output_config", {})
-    if gives == getattr(inner, "_sklearn_output_config", {}):
+    wanted = getattr(cached, OUTPUT_CONFIG, {})
+    if wanted == getattr(inner, OUTPUT_CONFIG, {}):
         return inner
     new = object.__new__(type(inner))
-    vars(new).update(vars(inner), _sklearn_output_config=gives)
+    vars(new).update({**vars(inner), OUTPUT_CONFIG: wanted})
     return new
 
 
-def _holds_estimators(value):
+def _holds_estimators(value: Any) -> bool:
     """Tell whether an object is an estimator, or what scikit-learn keeps some in."""
     if isinstance(value, type) or not hasattr(value, "__dict__"):
         return False
@@ -488,15 +479,15 @@ def _holds_estimators(value):
     return isinstance(value, BaseEstimator) or package in ("ferpipe", "sklearn")
 
 
-def _differ(items, others):
+def _differ(items: Iterable[Any], others: Iterable[Any]) -> bool:
     return any(item is not other for item, other in zip(items, others, strict=True))
 
 
-def _leave(estimator):
+def _leave(estimator: Any) -> Any:
     return estimator
 
 
-def _plain_transform(transformer, X):
+def _plain_transform(transformer: Any, X: Any) -> Any:
     with sklearn.config_context(transform_output="default"):
         transformed = transformer.transform(X)
     if isinstance(transformed, list):
@@ -510,7 +501,7 @@ def _plain_transform(transformer, X):
     return transformed
 
 
-def _identity(value):
+def _identity(value: Any) -> Any:
     """Return what an estimator's output depends on: its class, parameters and state."""
     if isinstance(value, BaseEstimator):
         state = {
@@ -524,7 +515,7 @@ def _identity(value):
     return value
 
 
-def _keys(X, identity):
+def _keys(X: Any, identity: bytes) -> list[bytes]:
     """Hash each sample; there are no keys of what does not hold numbers."""
     if not isinstance(X, list | tuple | np.ndarray):
         return []
@@ -534,7 +525,7 @@ def _keys(X, identity):
         return []
 
 
-def _digest(X):
+def _digest(X: Any) -> Any:
     """Hash data quickly; what does not hold numbers is left to others."""
     try:
         return _key(X)
@@ -542,13 +533,13 @@ def _digest(X):
         return X
 
 
-def _key(sample, identity=b""):
+def _key(sample: Any, identity: bytes = b"") -> bytes:
     digest = blake2b(digest_size=16, key=identity)
     _feed(digest, sample)
     return digest.digest()
 
 
-def _feed(digest, sample):
+def _feed(digest: blake2b, sample: Any) -> None:
     if isinstance(sample, list | tuple):
         digest.update(f"{len(sample)} of ".encode())
         for item in sample:
@@ -560,7 +551,7 @@ def _feed(digest, sample):
         raise TypeError(f"{type(sample).__name__} holds no numbers")
 
 
-def _content(array):
+def _content(array: NDArray[Any]) -> bytes:
     """Hash an array's bytes, once for one that cannot be written to."""
     if array.flags.writeable:
         return _hash(array)
@@ -573,10 +564,10 @@ def _content(array):
     return found
 
 
-def _hash(array):
+def _hash(array: NDArray[Any]) -> bytes:
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return blake2b(flat, digest_size=16).digest()
+    return blake2b(flat.data, digest_size=16).digest()
 
 
-def _take(X, places):
+def _take(X: Any, places: list[int]) -> Any:
     return X[places] if isinstance(X, np.ndarray) else [X[place] for place in places]

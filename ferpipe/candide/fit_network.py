@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -49,12 +50,12 @@ class WireframeNetwork(CropNetwork):
     def __init__(
         self,
         size: int,
-        channels: tuple[int, int, int, int],
+        channels: tuple[int, ...],
         n_points: int,
         *,
         scale: float,
-        unit_mean: Sequence[float],
-        unit_spread: Sequence[float],
+        unit_mean: Sequence[float] | np.ndarray,
+        unit_spread: Sequence[float] | np.ndarray,
     ) -> None:
         super().__init__()
         self.size = size

@@ -9,12 +9,14 @@ from typing import Any, Self
 import numpy as np
 from joblib import Parallel, delayed
 from scipy.ndimage import gaussian_filter1d
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, Tags
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from ferpipe._base import SampleMixin
+from ferpipe._checks import as_list
 from ferpipe._compat import (
     HasMethods,
     Interval,
@@ -38,7 +40,7 @@ __all__ = ["CandideFitter"]
 _N_POSE = len(POSE_NAMES)
 
 
-class CandideFitter(TransformerMixin, BaseEstimator):
+class CandideFitter(SampleMixin, BaseEstimator):
     """Fit a wireframe to the face in each image: head pose, identity and expression.
 
     Two small networks, trained on photos and on synthetic faces with known parameters,
@@ -105,8 +107,6 @@ class CandideFitter(TransformerMixin, BaseEstimator):
     (2, 79)
     """
 
-    stateless = True
-
     _parameter_constraints: dict = {
         "output": [StrOptions({"units", "actions", "pose", "parameters", "vertices"})],
         "detector": [str, Path, None],
@@ -149,13 +149,6 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @property
-    def input_kind(self) -> str:
-        """Kind of data: images or sequences of any size, either of them before fit."""
-        if not hasattr(self, "takes_sequences_"):
-            return "raw"
-        return "raw sequences" if self.takes_sequences_ else "raw images"
-
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check the images and store whether they are sequences.
@@ -182,9 +175,6 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         if self.detector is not None:
             check_detector(self.detector)
         self.takes_sequences_ = _are_sequences(X)
-        # lists of arrays have no form as data frames
-        keys = set() if self.takes_sequences_ else {"transform"}
-        self._sklearn_auto_wrap_output_keys = keys
         _frames_of(X)
         return self
 
@@ -288,22 +278,6 @@ class CandideFitter(TransformerMixin, BaseEstimator):
         names = np.array(model.parameter_names, dtype=object)
         return self._columns(names)
 
-    def set_output(self, *, transform: str | None = None) -> Self:
-        """Set the container of the output of images; sequences always give lists.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            As in scikit-learn.
-
-        Returns
-        -------
-        self : CandideFitter
-        """
-        if getattr(self, "takes_sequences_", False):
-            return self
-        return super().set_output(transform=transform)
-
     def _finder(self) -> WireframeCascade | ObjectiveSearch:
         if self.objective is None:
             return load_own_cascade()
@@ -404,8 +378,11 @@ class CandideFitter(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
+        tags.stateless = True
+        # either of them before fit
+        tags.input_tags.images = not getattr(self, "takes_sequences_", False)
+        tags.input_tags.sequences = getattr(self, "takes_sequences_", True)
+        tags.input_tags.raw_sizes = True
         return tags
 
 
@@ -423,9 +400,10 @@ def _check_objective(objective: BaseEstimator) -> None:
 
 def _are_sequences(X: Any) -> bool:
     """Return whether X holds sequences of images, not images."""
-    if isinstance(X, np.ndarray) and X.dtype != object:
+    X = as_list(X)
+    if isinstance(X, np.ndarray):
         return X.ndim == 5 or (X.ndim == 4 and X.shape[3] > 4)
-    first = X[0] if isinstance(X, list | tuple | np.ndarray) and len(X) else None
+    first = X[0] if isinstance(X, list) and X else None
     if isinstance(first, np.ndarray):
         return first.ndim == 4 or (first.ndim == 3 and first.shape[2] > 4)
     if not isinstance(first, list | tuple) or not len(first):

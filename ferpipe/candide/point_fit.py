@@ -4,6 +4,8 @@ The solver takes Gauss-Newton steps, damped after Levenberg and Marquardt, with 
 prior and optional limits of the shape and animation parameters.
 """
 
+from typing import Literal, overload
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -24,6 +26,32 @@ _ANGLE_SPREAD = np.array([0.4, 0.6, 1.5])
 _FREE = 1000.0
 _MOST_STEPS = 60
 _CHUNK = 256
+
+
+@overload
+def fit_points(
+    model: CandideModel,
+    prior: Prior,
+    vertices: ArrayLike,
+    points: ArrayLike,
+    *,
+    weights: np.ndarray | None = ...,
+    limits: np.ndarray | None = ...,
+    covariances: Literal[False] = ...,
+) -> np.ndarray: ...
+
+
+@overload
+def fit_points(
+    model: CandideModel,
+    prior: Prior,
+    vertices: ArrayLike,
+    points: ArrayLike,
+    *,
+    weights: np.ndarray | None = ...,
+    limits: np.ndarray | None = ...,
+    covariances: Literal[True],
+) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def fit_points(

@@ -12,6 +12,7 @@ from ferpipe.datasets.folders import load_image_folder, load_sequence_folder
 from ferpipe.datasets.jaffe import load_jaffe
 from ferpipe.datasets.joined import join_data_sets
 from ferpipe.datasets.openface import load_openface_csv
+from ferpipe.datasets.pts import read_pts
 from ferpipe.datasets.rafd import load_rafd
 from ferpipe.datasets.summary import summary
 from ferpipe.datasets.synthetic import make_expression_sequences
@@ -32,5 +33,6 @@ __all__ = [
     "load_rafd",
     "load_sequence_folder",
     "make_expression_sequences",
+    "read_pts",
     "summary",
 ]

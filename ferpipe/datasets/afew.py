@@ -1,6 +1,10 @@
 """AFEW: clips of feature films, from the EmotiW challenges."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
@@ -10,7 +14,7 @@ from ferpipe.datasets.files import (
     visible_files,
 )
 from ferpipe.datasets.labels import canonical_label
-from ferpipe.io.images import read_frames
+from ferpipe.io.videos import read_frames
 
 __all__ = ["load_afew"]
 
@@ -24,8 +28,14 @@ _CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 
 
 def load_afew(
-    path, *, usage=None, every=None, gray=True, on_error="raise", return_X_y=False
-):
+    path: Path | str,
+    *,
+    usage: str | None = None,
+    every: float | None = None,
+    gray: bool = True,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     """Load AFEW, Acted Facial Expressions in the Wild.
 
     Parameters
@@ -103,7 +113,7 @@ def load_afew(
     )
 
 
-def _find_clips(folder, split):
+def _find_clips(folder: Path, split: str) -> tuple[list[tuple[Path, str, str]], list[str]]:
     """Return (file, label, split) of each clip, and unexpected files."""
     places = [folder / split, folder / f"{split}_AFEW"]
     split_folder = next((place for place in places if place.is_dir()), None)
@@ -132,11 +142,11 @@ def _find_clips(folder, split):
     return samples, unexpected
 
 
-def _read_clip(file, every, gray):
+def _read_clip(file: Path, every: float | None, gray: bool) -> NDArray[np.uint8]:
     """Return the frames of a video, one in ``every`` seconds."""
     if every is None:
         return np.stack([frame for _, frame in read_frames(file, gray=gray)])
-    kept = {}
+    kept: dict[int, NDArray[np.uint8]] = {}
     for time, frame in read_frames(file, gray=gray):
         # containers round times: half a millisecond early is on time
         kept.setdefault(int((time + 5e-4) / every), frame)

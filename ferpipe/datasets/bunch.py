@@ -1,5 +1,8 @@
 """What every loader returns: one layout of the Bunch."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from sklearn.utils import Bunch
 
@@ -7,19 +10,19 @@ __all__ = ["as_bunch"]
 
 
 def as_bunch(
-    data,
-    target,
+    data: Any,
+    target: Any,
     *,
-    kind,
-    groups=None,
-    population=None,
-    filenames=None,
-    target_names=None,
-    description="data of your own",
-    synthetic=False,
-    return_X_y=False,
-    **extra,
-):
+    kind: str,
+    groups: Sequence[str] | None = None,
+    population: str | None = None,
+    filenames: Sequence[Any] | None = None,
+    target_names: list[str] | None = None,
+    description: str = "data of your own",
+    synthetic: bool = False,
+    return_X_y: bool = False,
+    **extra: Any,
+) -> Any:
     """Lay out a data set as all loaders return it: the way in for data of your own.
 
     Parameters

@@ -1,8 +1,12 @@
 """CK+48: the last three frames of the labelled CK+ sequences, 48 x 48 gray."""
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
@@ -26,7 +30,14 @@ _NAME = re.compile(
 )
 
 
-def load_ck48(path, *, classes=7, as_sequences=True, on_error="raise", return_X_y=False):
+def load_ck48(
+    path: Path | str,
+    *,
+    classes: int | Sequence[str] = 7,
+    as_sequences: bool = True,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     """Load CK+48, the peak frames of posed expressions of the Extended Cohn-Kanade set.
 
     Parameters
@@ -81,7 +92,7 @@ def load_ck48(path, *, classes=7, as_sequences=True, on_error="raise", return_X_
         layout=_LAYOUT,
         on_error=on_error,
     )
-    rows = [
+    rows: list[tuple[str, str, NDArray[np.uint8], Any]] = [
         (label, sequence, array, [str(file) for file in found[sequence, label]])
         for (sequence, label), array in zip(keys, frames, strict=True)
         if array is not None
@@ -113,7 +124,9 @@ def load_ck48(path, *, classes=7, as_sequences=True, on_error="raise", return_X_
     )
 
 
-def _find_sequences(folder, names):
+def _find_sequences(
+    folder: Path, names: Sequence[str]
+) -> tuple[dict[tuple[str, str], list[Path]], list[str]]:
     """Return {(sequence, class): files in the order of frames}, and unexpected files."""
     folders, unexpected = class_folders(folder, _LAYOUT)
     labels = {}
@@ -129,7 +142,7 @@ def _find_sequences(folder, names):
             f"{', '.join(entry.name for entry in folders)}. Expected: {_LAYOUT}. "
             "The parameter classes chooses among them."
         )
-    found = {}
+    found: dict[tuple[str, str], list[Path]] = {}
     for class_folder, label in labels.items():
         if label not in names:
             continue
@@ -150,7 +163,7 @@ def _find_sequences(folder, names):
     return found, unexpected
 
 
-def _read_frames(files):
+def _read_frames(files: list[Path]) -> NDArray[np.uint8]:
     frames = []
     for file in files:
         frame = read_image(file)

@@ -1,8 +1,12 @@
 """CK+: whole sequences of posed expressions, with emotions, action units and points."""
 
 import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
@@ -38,18 +42,18 @@ _CODES = (
 
 
 def load_ckplus(
-    path,
+    path: Path | str,
     *,
-    target="emotion",
-    classes=7,
-    first=0,
-    last=3,
-    as_sequences=True,
-    landmarks=False,
-    gray=True,
-    on_error="raise",
-    return_X_y=False,
-):
+    target: str = "emotion",
+    classes: int | Sequence[str] = 7,
+    first: int = 0,
+    last: int | None = 3,
+    as_sequences: bool = True,
+    landmarks: bool = False,
+    gray: bool = True,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     """Load CK+, the Extended Cohn-Kanade set, in the layout in which it is given out.
 
     A sequence begins with a neutral face and ends at the peak of the expression.
@@ -169,19 +173,26 @@ def load_ckplus(
     return _as_bunch(columns, target, as_sequences, landmarks, return_X_y)
 
 
-def _as_bunch(columns, target, as_sequences, landmarks, return_X_y):
+def _as_bunch(
+    columns: list[list[Any]],
+    target: str,
+    as_sequences: bool,
+    landmarks: bool,
+    return_X_y: bool,
+) -> Any:
     values, labels, sequences, filenames = columns
     data, shapes = map(list, zip(*values, strict=True))
     kind = "sequences" if as_sequences else "images"
     if not as_sequences:
         data = stack_alike(data)
     if target == "emotion":
+        coded: Any = labels
         target_names = None
         what = f"{len(set(labels))} classes"
     else:
         numbers = sorted(set().union(*labels))
-        labels = np.array([[number in units for number in numbers] for units in labels])
-        labels = labels.astype(int)
+        applies = [[number in units for number in numbers] for units in labels]
+        coded = np.array(applies).astype(int)
         target_names = [f"AU{number:02d}" for number in numbers]
         what = f"{len(numbers)} action units"
     points = None
@@ -189,7 +200,7 @@ def _as_bunch(columns, target, as_sequences, landmarks, return_X_y):
         points = shapes if as_sequences else np.stack(shapes)
     return as_bunch(
         data,
-        labels,
+        coded,
         kind=kind,
         groups=[sequence.partition("_")[0] for sequence in sequences],
         population="Cohn-Kanade",
@@ -209,7 +220,7 @@ def _as_bunch(columns, target, as_sequences, landmarks, return_X_y):
     )
 
 
-def _check_frames(first, last, as_sequences, with_neutral):
+def _check_frames(first: Any, last: Any, as_sequences: bool, with_neutral: bool) -> None:
     for name, value, lowest in (("first", first, 0), ("last", last, 1)):
         if name == "last" and value is None:
             continue
@@ -234,13 +245,13 @@ def _check_frames(first, last, as_sequences, with_neutral):
         )
 
 
-def _part(folder, name):
+def _part(folder: Path, name: str) -> Path:
     if not (folder / name).is_dir():
         raise FileNotFoundError(f"{folder / name}: no such folder. Expected: {_LAYOUT}.")
     return folder / name
 
 
-def _sequence_folders(folder):
+def _sequence_folders(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield (S005_001, its folder)."""
     for subject in visible_files(folder):
         if subject.is_dir():
@@ -249,7 +260,7 @@ def _sequence_folders(folder):
                     yield f"{subject.name}_{sequence.name}", sequence
 
 
-def _find_sequences(folder):
+def _find_sequences(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     """Return {sequence: files in the order of frames}, and unexpected files."""
     found, unexpected = {}, []
     for sequence, sequence_folder in _sequence_folders(folder):
@@ -264,7 +275,9 @@ def _find_sequences(folder):
     return found, unexpected
 
 
-def _read_labels(folder, kind, parse):
+def _read_labels(
+    folder: Path, kind: str, parse: Callable[[list[list[float]]], Any]
+) -> tuple[dict[str, Any], list[str]]:
     """Return {sequence: label} of those that have one, and what is wrong."""
     labels, wrong = {}, []
     for sequence, sequence_folder in _sequence_folders(folder):
@@ -280,7 +293,7 @@ def _read_labels(folder, kind, parse):
     return labels, wrong
 
 
-def _read_numbers(file):
+def _read_numbers(file: Path) -> list[list[float]]:
     """Return the numbers of a text file, line by line."""
     try:
         lines = file.read_text(encoding="ascii").splitlines()
@@ -289,14 +302,14 @@ def _read_numbers(file):
         raise ValueError(f"this is no text file of numbers ({error})") from error
 
 
-def _parse_emotion(lines):
+def _parse_emotion(lines: list[list[float]]) -> str:
     values = [value for line in lines for value in line]
     if len(values) != 1 or values[0] not in range(len(_CODES)):
         raise ValueError(f"one whole number from 0 to 7 was expected, got {values}")
     return _CODES[int(values[0])]
 
 
-def _parse_action_units(lines):
+def _parse_action_units(lines: list[list[float]]) -> set[int]:
     if not lines:
         raise ValueError("the file is empty; an action unit and its intensity a line")
     units = set()
@@ -307,7 +320,7 @@ def _parse_action_units(lines):
     return units
 
 
-def _check_classes(folder, names, labels):
+def _check_classes(folder: Path, names: Sequence[str], labels: dict[str, Any]) -> None:
     missing = sorted(set(names) - set(labels.values()) - {"neutral"})
     if missing:
         raise ValueError(
@@ -317,7 +330,7 @@ def _check_classes(folder, names, labels):
         )
 
 
-def _read_frames(files, gray):
+def _read_frames(files: list[Path], gray: bool) -> NDArray[np.uint8]:
     frames = [read_image(file, gray=gray) for file in files]
     sizes = {frame.shape[:2] for frame in frames}
     if len(sizes) > 1:
@@ -328,7 +341,7 @@ def _read_frames(files, gray):
     return np.stack(frames)
 
 
-def _read_landmarks(files, folder):
+def _read_landmarks(files: list[Path], folder: Path | None) -> NDArray[np.float64] | None:
     """Return points (T, 68, 2) of frames, or None without a folder of points."""
     if folder is None:
         return None

@@ -1,8 +1,12 @@
 """EMOTIC: people in photographs of everyday scenes, in 26 categories of emotion."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import existing_path, read_samples
@@ -51,7 +55,14 @@ EMOTIC_CATEGORIES = {
 }
 
 
-def load_emotic(path, *, usage=None, gray=True, on_error="raise", return_X_y=False):
+def load_emotic(
+    path: Path | str,
+    *,
+    usage: str | None = None,
+    gray: bool = True,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     """Load EMOTIC, people cut out of their photographs, in seven expressions.
 
     Parameters
@@ -158,7 +169,7 @@ def load_emotic(path, *, usage=None, gray=True, on_error="raise", return_X_y=Fal
     )
 
 
-def emotic_expression(categories):
+def emotic_expression(categories: Iterable[str]) -> str:
     """Return the expression that a person's categories of EMOTIC stand for.
 
     Parameters
@@ -207,7 +218,7 @@ def emotic_expression(categories):
     return "" if others else first
 
 
-def _entries(file, splits):
+def _entries(file: Path, splits: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yield (split, annotation of a photograph)."""
     from scipy.io import loadmat
 
@@ -226,7 +237,7 @@ def _entries(file, splits):
             yield split, entry
 
 
-def _people(entry, photographs, split):
+def _people(entry: Any, photographs: Path, split: str) -> list[dict[str, Any]]:
     """List the annotated people of a photograph."""
     people = []
     for person in _as_list(entry["person"]):
@@ -253,22 +264,22 @@ def _people(entry, photographs, split):
     return people
 
 
-def _as_list(value):
+def _as_list(value: Any) -> list[Any]:
     """Undo that scipy turns a list of one into what it holds."""
     return list(value) if isinstance(value, list | np.ndarray) else [value]
 
 
-def _name(entry):
+def _name(entry: Any) -> Any:
     return entry.get("filename", entry) if isinstance(entry, dict) else entry
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"there is no field {error.args[0]}"
     return str(error).rstrip(".")
 
 
-def _cut(person, gray):
+def _cut(person: dict[str, Any], gray: bool) -> tuple[NDArray[np.uint8], list[int]]:
     """Return the person's part of the photograph, and where it lies."""
     image = read_image(person["file"], gray=gray)
     height, width = image.shape[:2]

@@ -4,9 +4,12 @@ import csv
 import gzip
 import warnings
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from ferpipe.caching.store import Store
@@ -30,7 +33,14 @@ _LARGEST_TEXT = 2**28
 _LARGEST_RATIO = 100
 
 
-def load_fer2013(path, *, usage=None, labels="official", lazy=False, return_X_y=False):
+def load_fer2013(
+    path: Path | str,
+    *,
+    usage: str | None = None,
+    labels: str = "official",
+    lazy: bool = False,
+    return_X_y: bool = False,
+) -> Any:
     """Load FER2013, faces from an image search in seven classes.
 
     The file is parsed once; later calls take the result from the store, as long as the
@@ -94,7 +104,7 @@ def load_fer2013(path, *, usage=None, labels="official", lazy=False, return_X_y=
         )
     target = np.array(FER2013_CODES)[codes]
     votes = _read_votes(file, usages, required=labels == "ferplus")
-    if labels == "ferplus":
+    if labels == "ferplus" and votes is not None:
         target = ferplus_majority(votes)
     kept = target != ""
     if usage is not None:
@@ -123,7 +133,7 @@ def load_fer2013(path, *, usage=None, labels="official", lazy=False, return_X_y=
     )
 
 
-def ferplus_majority(votes):
+def ferplus_majority(votes: ArrayLike) -> NDArray[np.str_]:
     """Return the expression that more than half of the votes agree on.
 
     Parameters
@@ -155,7 +165,7 @@ def ferplus_majority(votes):
     return np.where(majority, names[winner], "")
 
 
-def _find_file(path):
+def _find_file(path: Path) -> Path:
     if path.is_file():
         return path
     for folder in (path, path / "fer2013"):
@@ -165,13 +175,15 @@ def _find_file(path):
     raise FileNotFoundError(f"{path}: there is no FER2013 file here. Expected: {_LAYOUT}.")
 
 
-def _select(images, rows, state):
+def _select(
+    images: NDArray[np.uint8], rows: NDArray[np.intp], state: tuple[Any, ...]
+) -> NDArray[np.uint8]:
     """Return rows of mapped images, mapped again."""
     start, stop = rows[0], rows[-1] + 1
     if stop - start == len(rows):
         return images[start:stop]
 
-    def write(append):
+    def write(append: Callable[..., None]) -> dict[str, NDArray[Any]]:
         for row in rows:
             append(images[row])
         return {}
@@ -179,14 +191,16 @@ def _select(images, rows, state):
     return map_images((*state, rows), write)[0]
 
 
-def _parse_faces(file):
+def _parse_faces(
+    file: Path,
+) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.str_]]:
     """Return images (n, 48, 48), codes (n,) and usages (n,)."""
-    images = []
+    images: list[NDArray[np.uint8]] = []
     notes = _parse_into(file, images.append)
     return np.stack(images), notes["codes"], notes["usages"]
 
 
-def _parse_into(file, append):
+def _parse_into(file: Path, append: Callable[..., None]) -> dict[str, NDArray[Any]]:
     """Hand each image over, and return codes (n,) and usages (n,)."""
     try:
         codes, usages = _parse_rows(file, append)
@@ -203,7 +217,7 @@ def _parse_into(file, append):
     return {"codes": np.array(codes), "usages": np.array(usages)}
 
 
-def _parse_rows(file, append):
+def _parse_rows(file: Path, append: Callable[..., None]) -> tuple[list[int], list[str]]:
     codes, usages = [], []
     with _open_text(file) as text, warnings.catch_warnings():
         # Older numpy only warns when a text goes on with something else than numbers.
@@ -232,13 +246,13 @@ def _parse_rows(file, append):
     return codes, usages
 
 
-def _open_text(file: Path):
+def _open_text(file: Path) -> TextIO:
     if file.suffix == ".gz":
         return gzip.open(file, "rt", encoding="utf-8", newline="")
     return file.open(encoding="utf-8", newline="")
 
 
-def _lines(text, file):
+def _lines(text: TextIO, file: Path) -> Iterator[str]:
     """Yield the lines of a text; no file makes this take much more memory than its size."""
     most, seen = max(_LARGEST_TEXT, _LARGEST_RATIO * file.stat().st_size), 0
     while line := text.readline(_LONGEST_LINE):
@@ -256,14 +270,14 @@ def _lines(text, file):
         yield line
 
 
-def _parse_code(text):
+def _parse_code(text: str) -> int:
     code = int(text)
     if not 0 <= code < len(FER2013_CODES):
         raise ValueError(f"emotion is {code}, not 0 to {len(FER2013_CODES) - 1}")
     return code
 
 
-def _parse_pixels(text):
+def _parse_pixels(text: str) -> NDArray[np.uint8]:
     try:
         values = np.fromstring(text, dtype=np.int32, sep=" ")
     except (ValueError, DeprecationWarning) as error:
@@ -275,14 +289,16 @@ def _parse_pixels(text):
     return values.astype(np.uint8).reshape(48, 48)
 
 
-def _parse_usage(text):
+def _parse_usage(text: str) -> str:
     usage = text.strip()
     if usage not in _USAGES:
         raise ValueError(f"Usage is {usage!r}, not one of {', '.join(_USAGES)}")
     return usage
 
 
-def _read_votes(file, usages, required):
+def _read_votes(
+    file: Path, usages: NDArray[np.str_], required: bool
+) -> NDArray[np.uint8] | None:
     """Return the votes (n, 10) in ``fer2013new.csv`` beside the file, or None."""
     votes_file = file.with_name("fer2013new.csv")
     if not votes_file.is_file():

@@ -1,5 +1,8 @@
 """FERG-DB and FERG-3D-DB: drawn characters with seven expressions."""
 
+from pathlib import Path
+from typing import Any
+
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
     class_folders,
@@ -21,8 +24,14 @@ _LAYOUT = (
 
 
 def load_ferg(
-    path, *, size=None, gray=True, lazy=False, on_error="raise", return_X_y=False
-):
+    path: Path | str,
+    *,
+    size: int | tuple[int, int] | None = None,
+    gray: bool = True,
+    lazy: bool = False,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     """Load FERG-DB, or FERG-3D-DB in the same layout.
 
     A fold by groups leaves characters out, which is what a score on drawings is about:
@@ -105,7 +114,7 @@ def load_ferg(
     )
 
 
-def _find_images(folder):
+def _find_images(folder: Path) -> tuple[list[tuple[Path, str, str]], list[str]]:
     """Return (file, label, character) of each image, and unexpected files."""
     characters, beside = class_folders(folder, _LAYOUT)
     samples = []

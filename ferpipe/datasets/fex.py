@@ -1,7 +1,14 @@
 """Features that py-feat wrote: Fex csv files, one row a face."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from ferpipe.datasets.openface import load_csv_features, read_csv
 from ferpipe.io.csv_cells import plain_cell
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["load_fex_csv"]
 
@@ -11,7 +18,14 @@ _LAYOUT = (
 )
 
 
-def load_fex_csv(path, *, columns="AU*", groups=None, on_error="raise", return_X_y=False):
+def load_fex_csv(
+    path: Path | str,
+    *,
+    columns: str | Sequence[str] = "AU*",
+    groups: str | None = None,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     r"""Load what py-feat measured on videos or images, as sequences of features.
 
     Parameters
@@ -72,7 +86,7 @@ def load_fex_csv(path, *, columns="AU*", groups=None, on_error="raise", return_X
     )
 
 
-def _read_clips(file):
+def _read_clips(file: Path) -> list[tuple[str, "pd.DataFrame"]]:
     table = read_csv(file, ("frame", "FaceScore"))
     if "input" not in table.columns:
         return [(str(file), table)]

@@ -3,9 +3,12 @@
 import os
 import re
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ferpipe.io.memmap import map_images
@@ -27,7 +30,7 @@ _LARGEST_SHARE = 0.1
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 
 
-def existing_path(path, layout):
+def existing_path(path: Path | str, layout: str) -> Path:
     """Resolve ``~`` and ``$NAME`` in a path that must exist.
 
     Parameters
@@ -62,7 +65,7 @@ def existing_path(path, layout):
     return resolved
 
 
-def class_folders(folder, layout):
+def class_folders(folder: Path, layout: str) -> tuple[list[Path], list[str]]:
     """List the class folders of a data set.
 
     Parameters
@@ -94,7 +97,7 @@ def class_folders(folder, layout):
     return folders, unexpected
 
 
-def visible_files(folder):
+def visible_files(folder: Path) -> list[Path]:
     """List a folder without hidden files and desktop litter, 2 before 10.
 
     Parameters
@@ -115,7 +118,15 @@ def visible_files(folder):
     )
 
 
-def read_samples(samples, labels, read, *, unexpected, layout, on_error):
+def read_samples(
+    samples: Sequence[Any],
+    labels: Sequence[str],
+    read: Callable[[Any], Any],
+    *,
+    unexpected: Sequence[str],
+    layout: str,
+    on_error: str,
+) -> list[Any]:
     """Read the files of every sample, and report all files that are wrong at once.
 
     Parameters
@@ -165,7 +176,9 @@ def read_samples(samples, labels, read, *, unexpected, layout, on_error):
     return values
 
 
-def columns_read(values, samples):
+def columns_read(
+    values: Iterable[Any], samples: Iterable[tuple[Any, ...]]
+) -> list[list[Any]]:
     """Put what was read beside what is known of its sample; leave out what was not read.
 
     Parameters
@@ -189,8 +202,16 @@ def columns_read(values, samples):
 
 
 def read_images(
-    files, labels, read, *, unexpected, layout, on_error, lazy=False, settings=()
-):
+    files: Sequence[Path],
+    labels: Sequence[str],
+    read: Callable[[Path], NDArray[np.uint8]],
+    *,
+    unexpected: Sequence[str],
+    layout: str,
+    on_error: str,
+    lazy: bool = False,
+    settings: tuple[Any, ...] = (),
+) -> tuple[Any, list[int]]:
     """Read one image a file, into memory or into one file that is mapped.
 
     Parameters
@@ -220,18 +241,22 @@ def read_images(
     ValueError
         As :func:`read_samples`, and if images differ in size with ``lazy``.
     """
-    options = {"unexpected": unexpected, "layout": layout, "on_error": on_error}
+    options: dict[str, Any] = {
+        "unexpected": unexpected,
+        "layout": layout,
+        "on_error": on_error,
+    }
     if not lazy:
         values = read_samples(files, labels, read, **options)
-        images, places = columns_read(values, [(place,) for place in range(len(files))])
-        return stack_alike(images), places
+        found, places = columns_read(values, [(place,) for place in range(len(files))])
+        return stack_alike(found), places
     known = True
 
-    def write(append):
+    def write(append: Callable[..., None]) -> dict[str, NDArray[Any]]:
         nonlocal known
         known = False
 
-        def read_into(file):
+        def read_into(file: Path) -> bool:
             append(read(file), str(file))
             return True
 
@@ -249,12 +274,12 @@ def read_images(
     return images, places
 
 
-def stack_alike(images):
+def stack_alike(images: list[NDArray[np.uint8]]) -> Any:
     """Return one array of images that have one shape; others stay a list."""
     return np.stack(images) if len({image.shape for image in images}) == 1 else images
 
 
-def _report(problems, n_samples, layout, on_error):
+def _report(problems: Sequence[str], n_samples: int, layout: str, on_error: str) -> None:
     if not problems:
         return
     if on_error == "raise":
@@ -272,14 +297,14 @@ def _report(problems, n_samples, layout, on_error):
     warnings.warn(f"Left out {len(problems)}: {'; '.join(problems)}.", stacklevel=4)
 
 
-def file_state(file):
+def file_state(file: Path) -> tuple[int, int, int, int]:
     """Return by which a file is known again: size, times, place on the disk."""
     # a file that was replaced may have the size and time of the one before
     status = file.stat()
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _natural_order(path):
+def _natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [
         (int(part), "") if part.isdecimal() else (-1, part)
         for part in re.split(r"(\d+)", path.name)

@@ -1,6 +1,12 @@
 """Any data set that lies in folders: class/image, class/clip/frame or class/clip.mp4."""
 
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
@@ -12,9 +18,9 @@ from ferpipe.datasets.files import (
     visible_files,
 )
 from ferpipe.datasets.labels import canonical_label
-from ferpipe.io.images import read_frames, read_image
+from ferpipe.io.images import IMAGE_SUFFIXES, read_image
 from ferpipe.io.patterns import safe_pattern
-from ferpipe.io.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ferpipe.io.videos import VIDEO_SUFFIXES, read_frames
 
 __all__ = ["load_image_folder", "load_sequence_folder"]
 
@@ -26,17 +32,17 @@ _SEQUENCE_LAYOUT = (
 
 
 def load_image_folder(
-    path,
+    path: Path | str,
     *,
-    size=None,
-    gray=True,
-    groups=None,
-    sequences=None,
-    population=None,
-    lazy=False,
-    on_error="raise",
-    return_X_y=False,
-):
+    size: int | tuple[int, int] | None = None,
+    gray: bool = True,
+    groups: str | None = None,
+    sequences: str | None = None,
+    population: str | None = None,
+    lazy: bool = False,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     r"""Load images from one folder a class.
 
     Parameters
@@ -132,15 +138,15 @@ def load_image_folder(
 
 
 def load_sequence_folder(
-    path,
+    path: Path | str,
     *,
-    size=None,
-    gray=True,
-    groups=None,
-    population=None,
-    on_error="raise",
-    return_X_y=False,
-):
+    size: int | tuple[int, int] | None = None,
+    gray: bool = True,
+    groups: str | None = None,
+    population: str | None = None,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     """Load clips, as folders of frames or as videos, from one folder a class.
 
     Parameters
@@ -213,8 +219,17 @@ def load_sequence_folder(
 
 
 def _as_bunch(
-    data, target, files, *, kind, folder, pattern, population, return_X_y, **extra
-):
+    data: Any,
+    target: Sequence[str],
+    files: Sequence[Path],
+    *,
+    kind: str,
+    folder: Path,
+    pattern: re.Pattern[str] | None,
+    population: str | None,
+    return_X_y: bool,
+    **extra: Any,
+) -> Any:
     return as_bunch(
         data,
         target,
@@ -230,7 +245,9 @@ def _as_bunch(
     )
 
 
-def labelled(class_folder, files, layout):
+def labelled(
+    class_folder: Path, files: Sequence[Path], layout: str
+) -> list[tuple[str, Path]]:
     """Return (label, file) for the files of a class."""
     if not files:
         raise ValueError(f"{class_folder}: this class is empty. Expected: {layout}.")
@@ -242,7 +259,7 @@ def labelled(class_folder, files, layout):
     return [(label, file) for file in files]
 
 
-def _files_below(folder):
+def _files_below(folder: Path) -> Iterator[Path]:
     for entry in visible_files(folder):
         if entry.is_dir():
             yield from _files_below(entry)
@@ -250,7 +267,7 @@ def _files_below(folder):
             yield entry
 
 
-def _read_clip(clip, gray, shape):
+def _read_clip(clip: Path, gray: bool, shape: tuple[int, int] | None) -> NDArray[np.uint8]:
     if clip.is_dir():
         files = visible_files(clip)
         if not files:
@@ -268,7 +285,7 @@ def _read_clip(clip, gray, shape):
     return np.stack(frames)
 
 
-def resize(image, shape):
+def resize(image: NDArray[np.uint8], shape: tuple[int, int] | None) -> NDArray[np.uint8]:
     """Scale an image to (height, width), if any is given."""
     import cv2
 
@@ -277,10 +294,11 @@ def resize(image, shape):
     height, width = shape
     shrinks = height * width < image.shape[0] * image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=method)
+    scaled: NDArray[Any] = cv2.resize(image, (width, height), interpolation=method)
+    return scaled
 
 
-def check_size(size):
+def check_size(size: Any) -> tuple[int, int] | None:
     """Return (height, width) from a number of pixels or such a pair; None stays."""
     if size is None:
         return None
@@ -292,7 +310,9 @@ def check_size(size):
     return shape
 
 
-def check_pattern(text, parameter="groups", marked="subject"):
+def check_pattern(
+    text: str | None, parameter: str = "groups", marked: str = "subject"
+) -> re.Pattern[str] | None:
     """Return a compiled pattern with a group that marks the subject; None stays."""
     if text is None:
         return None
@@ -304,7 +324,13 @@ def check_pattern(text, parameter="groups", marked="subject"):
     return pattern
 
 
-def find_group(pattern, folder, file, parameter="groups", marked="subject"):
+def find_group(
+    pattern: re.Pattern[str],
+    folder: Path,
+    file: Path,
+    parameter: str = "groups",
+    marked: str = "subject",
+) -> str:
     """Return the subject that the pattern finds in a file's path below the folder."""
     match = pattern.search(file.relative_to(folder).as_posix())
     if match is None or match[1] is None:

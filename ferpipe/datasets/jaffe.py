@@ -1,6 +1,8 @@
 """JAFFE: Japanese women who pose seven expressions, 256 x 256 gray."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import existing_path, read_images, visible_files
@@ -26,7 +28,9 @@ _CODES = {
 }
 
 
-def load_jaffe(path, *, on_error="raise", return_X_y=False):
+def load_jaffe(
+    path: Path | str, *, on_error: str = "raise", return_X_y: bool = False
+) -> Any:
     """Load JAFFE, the Japanese Female Facial Expression data set.
 
     Parameters
@@ -95,7 +99,7 @@ def load_jaffe(path, *, on_error="raise", return_X_y=False):
     )
 
 
-def _find_images(folder):
+def _find_images(folder: Path) -> tuple[list[tuple[Path, str, str]], list[str]]:
     """Return (file, label, subject) of each image, and unexpected files."""
     samples, unexpected = [], []
     for file in visible_files(folder):

@@ -2,8 +2,12 @@
 
 import itertools
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
 
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.folders import check_size, resize
@@ -11,7 +15,9 @@ from ferpipe.datasets.folders import check_size, resize
 __all__ = ["join_data_sets"]
 
 
-def join_data_sets(bunches, *, size=None):
+def join_data_sets(
+    bunches: Mapping[str, Bunch], *, size: int | tuple[int, int] | None = None
+) -> Bunch:
     """Join data sets of one kind.
 
     Parameters
@@ -73,7 +79,7 @@ def join_data_sets(bunches, *, size=None):
     kind = next(iter(kinds.values()))
     data = _samples(bunches, kept, kind, check_size(size))
 
-    def gather(key):
+    def gather(key: str) -> list[str]:
         return [
             f"{name}/sample {i}" if bunch.get(key) is None else _full(name, bunch, key, i)
             for name, bunch in bunches.items()
@@ -83,7 +89,9 @@ def join_data_sets(bunches, *, size=None):
     all_known = all(bunch.groups is not None for bunch in bunches.values())
     if all_known:
         _warn_of_same_names(bunches)
-    extra = {"data_set": np.repeat(list(kept), [len(rows) for rows in kept.values()])}
+    extra: dict[str, Any] = {
+        "data_set": np.repeat(list(kept), [len(rows) for rows in kept.values()])
+    }
     if any(bunch.get("sequences") is not None for bunch in bunches.values()):
         extra["sequences"] = np.array(gather("sequences"))
     left_out = sorted(set.union(*classes.values()) - set(shared))
@@ -110,7 +118,7 @@ def join_data_sets(bunches, *, size=None):
     )
 
 
-def _full(name, bunch, key, place):
+def _full(name: str, bunch: Bunch, key: str, place: Any) -> str:
     """Name a subject or a sequence as no other data set names one by chance."""
     if bunch.get("data_set") is not None:
         # a joined data set has such names already
@@ -118,7 +126,7 @@ def _full(name, bunch, key, place):
     return f"{bunch.get('population') or name}/{bunch[key][place]}"
 
 
-def _warn_of_same_names(bunches):
+def _warn_of_same_names(bunches: Mapping[str, Bunch]) -> None:
     for (name, one), (other, two) in itertools.combinations(bunches.items(), 2):
         populations = {one.get("population"), two.get("population")}
         if None not in populations or any(
@@ -136,7 +144,12 @@ def _warn_of_same_names(bunches):
             )
 
 
-def _samples(bunches, kept, kind, shape):
+def _samples(
+    bunches: Mapping[str, Bunch],
+    kept: Mapping[str, NDArray[np.intp]],
+    kind: str,
+    shape: tuple[int, int] | None,
+) -> Any:
     """Return the samples of all data sets, every frame of one shape."""
     data = [bunch.data[index] for name, bunch in bunches.items() for index in kept[name]]
     if shape is not None and kind == "sequences":
@@ -145,7 +158,7 @@ def _samples(bunches, kept, kind, shape):
         data = [resize(image, shape) for image in data]
     first = 1 if kind == "sequences" else 0
     names = np.repeat(list(kept), [len(rows) for rows in kept.values()])
-    shapes = {}
+    shapes: dict[Any, str] = {}
     for name, sample in zip(names, data, strict=True):
         found = np.shape(sample)[first:] if isinstance(sample, np.ndarray) else "several"
         shapes.setdefault(found, str(name))
@@ -158,5 +171,5 @@ def _samples(bunches, kept, kind, shape):
     return data if kind == "sequences" else np.stack(data)
 
 
-def _listing(words):
+def _listing(words: Mapping[str, str]) -> str:
     return ", ".join(f"{name}: {word}" for name, word in words.items())

@@ -1,6 +1,7 @@
 """Canonical names of expressions, and the words and codes of the data sets for them."""
 
 import difflib
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "CANONICAL",
@@ -67,7 +68,7 @@ _CLASS_SETS = {
 }
 
 
-def canonical_label(word):
+def canonical_label(word: str) -> str:
     """Return the canonical name of an expression.
 
     Parameters
@@ -98,7 +99,7 @@ def canonical_label(word):
     return name
 
 
-def select_classes(classes):
+def select_classes(classes: int | Sequence[str]) -> tuple[str, ...]:
     """Return the canonical names that a ``classes`` parameter stands for.
 
     Parameters
@@ -143,7 +144,7 @@ def select_classes(classes):
     return _CLASS_SETS[classes]
 
 
-def nearest_words(word, known):
+def nearest_words(word: object, known: Iterable[str]) -> str:
     """Return a sentence with the nearest known words, or with all of them.
 
     Parameters

@@ -1,8 +1,12 @@
 """Features that OpenFace 2 wrote: one csv file a video, one row a frame."""
 
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.files import (
@@ -15,6 +19,9 @@ from ferpipe.datasets.files import (
 from ferpipe.datasets.folders import check_pattern, find_group, labelled
 from ferpipe.io.csv_cells import plain_cell
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["face_rows", "load_csv_features", "load_openface_csv", "read_csv"]
 
 _LAYOUT = (
@@ -24,8 +31,13 @@ _LAYOUT = (
 
 
 def load_openface_csv(
-    path, *, columns="AU*_r", groups=None, on_error="raise", return_X_y=False
-):
+    path: Path | str,
+    *,
+    columns: str | Sequence[str] = "AU*_r",
+    groups: str | None = None,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     r"""Load what OpenFace 2 measured on videos, as sequences of features.
 
     Parameters
@@ -83,7 +95,17 @@ def load_openface_csv(
     )
 
 
-def load_csv_features(path, read, *, columns, title, layout, groups, on_error, return_X_y):
+def load_csv_features(
+    path: Path | str,
+    read: Callable[[Path], list[tuple[str, "pd.DataFrame"]]],
+    *,
+    columns: str | Sequence[str],
+    title: str,
+    layout: str,
+    groups: str | None,
+    on_error: str,
+    return_X_y: bool,
+) -> Any:
     """Load csv files of features from one folder a class, or one such file.
 
     Parameters
@@ -113,11 +135,12 @@ def load_csv_features(path, read, *, columns, title, layout, groups, on_error, r
     place = existing_path(path, layout)
     pattern = check_pattern(groups)
     folder = place if place.is_dir() else place.parent
-    files, unexpected = [(None, place)], []
+    found: Sequence[tuple[str | None, Path]] = [(None, place)]
+    unexpected: list[str] = []
     if place.is_dir():
-        files, unexpected = _find_files(place, layout)
-    samples = []
-    for label, file in files:
+        found, unexpected = _find_files(place, layout)
+    samples: list[tuple[Any, ...]] = []
+    for label, file in found:
         try:
             samples += [(label, file, name, table) for name, table in read(file)]
         except ValueError as error:
@@ -125,7 +148,7 @@ def load_csv_features(path, read, *, columns, title, layout, groups, on_error, r
     values = read_samples(
         samples,
         [label or "in this file" for label, _, _, _ in samples],
-        lambda sample: _read_features(*sample[1:], columns),
+        lambda sample: _read_features(sample[1], sample[2], sample[3], columns),
         unexpected=unexpected,
         layout=layout,
         on_error=on_error,
@@ -155,7 +178,7 @@ def load_csv_features(path, read, *, columns, title, layout, groups, on_error, r
     )
 
 
-def read_csv(file, required):
+def read_csv(file: Path, required: Sequence[str]) -> "pd.DataFrame":
     """Read a csv file with a line of names.
 
     Parameters
@@ -191,7 +214,9 @@ def read_csv(file, required):
     return table
 
 
-def face_rows(table, name, columns):
+def face_rows(
+    table: "pd.DataFrame", name: str, columns: str | Sequence[str]
+) -> tuple[NDArray[np.int_], NDArray[np.float64], list[str]]:
     """Take the features of the frames that show a face.
 
     Parameters
@@ -250,19 +275,21 @@ def face_rows(table, name, columns):
     return frames.astype(int), features, names
 
 
-def _read_clip(file):
+def _read_clip(file: Path) -> list[tuple[str, "pd.DataFrame"]]:
     table = read_csv(file, ("frame", "confidence", "success"))
     if table.iloc[:, -1].isna().any():
         raise ValueError(f"{file}: a row is cut off, it does not reach the last column")
     return [(str(file), table[table["success"] == 1])]
 
 
-def _read_features(file, name, table, columns):
+def _read_features(
+    file: Path, name: str, table: "pd.DataFrame", columns: str | Sequence[str]
+) -> tuple[NDArray[np.int_], NDArray[np.float64], list[str]]:
     name = name if name == str(file) else f"{file}: {name}"
     return face_rows(table, name, columns)
 
 
-def _find_files(folder, layout):
+def _find_files(folder: Path, layout: str) -> tuple[list[tuple[str, Path]], list[str]]:
     """Return (label, file) of each csv file, and unexpected files."""
     folders, unexpected = class_folders(folder, layout)
     samples = []

@@ -1,6 +1,9 @@
 """RaFD: posed expressions seen from five angles, with three directions of gaze."""
 
 import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +26,14 @@ _NAME = re.compile(
 _ANGLES = (0, 45, 90, 135, 180)
 
 
-def load_rafd(path, *, angles=(90,), gray=True, on_error="raise", return_X_y=False):
+def load_rafd(
+    path: Path | str,
+    *,
+    angles: Collection[int] = (90,),
+    gray: bool = True,
+    on_error: str = "raise",
+    return_X_y: bool = False,
+) -> Any:
     """Load RaFD, the Radboud Faces Database.
 
     Parameters
@@ -108,7 +118,9 @@ def load_rafd(path, *, angles=(90,), gray=True, on_error="raise", return_X_y=Fal
     )
 
 
-def _find_images(folder, angles):
+def _find_images(
+    folder: Path, angles: Collection[int]
+) -> tuple[list[tuple[Path, str, str, int, str]], list[str]]:
     """Return (file, label, model, angle, gaze) of each image, and unexpected files."""
     samples, unexpected = [], []
     for file in visible_files(folder):

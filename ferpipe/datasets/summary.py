@@ -1,14 +1,19 @@
 """What a data set holds, in a few lines of text."""
 
-from collections import Counter, defaultdict
-from hashlib import sha256
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+
+from ferpipe.datasets.duplicates import number_identical
 
 __all__ = ["summary"]
 
 
-def summary(bunch):
+def summary(bunch: Bunch) -> str:
     """Describe a data set: counts, sizes and exact duplicates.
 
     Parameters
@@ -28,7 +33,7 @@ def summary(bunch):
     >>> from ferpipe.datasets import make_expression_sequences
     >>> faces = make_expression_sequences(4, size=24, classes=["anger", "fear"])
     >>> print(summary(faces))
-    Synthetic synthetic faces, 4 sequences of 3 frames, 24 x 24, 2 classes
+    Synthetic faces, 4 sequences of 3 frames, 24 x 24, 2 classes
     samples: 4 sequences
     classes: anger 2, fear 2
     subjects: 1, with 4 samples each
@@ -58,7 +63,7 @@ def summary(bunch):
     return "\n".join(lines)
 
 
-def _count_labels(bunch, chosen=slice(None)):
+def _count_labels(bunch: Bunch, chosen: Any = slice(None)) -> Counter[str]:
     """Count samples a class; of several that apply to a sample, each counts."""
     if bunch.target is None:
         return Counter({"not known": len(bunch.data)})
@@ -68,15 +73,15 @@ def _count_labels(bunch, chosen=slice(None)):
     return Counter(dict(zip(bunch.target_names, target.sum(0).tolist(), strict=True)))
 
 
-def _listing(counts):
+def _listing(counts: Counter[Any]) -> str:
     return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
 
 
-def _with_counts(counts):
+def _with_counts(counts: Counter[Any]) -> str:
     return ", ".join(f"{value} ({count})" for value, count in sorted(counts.items()))
 
 
-def _describe_subjects(groups):
+def _describe_subjects(groups: NDArray[np.str_] | None) -> str:
     if groups is None:
         return "not known"
     counts = Counter(groups.tolist()).values()
@@ -85,12 +90,12 @@ def _describe_subjects(groups):
     return f"{len(counts)}, with {each} samples each"
 
 
-def _describe_duplicates(data, usage):
-    alike = defaultdict(list)
-    for index, sample in enumerate(data):
-        shape = np.array(sample.shape).tobytes()
-        alike[sha256(shape + np.ascontiguousarray(sample).tobytes()).digest()].append(index)
-    groups = [indices for indices in alike.values() if len(indices) > 1]
+def _describe_duplicates(
+    data: Sequence[NDArray[Any]], usage: NDArray[np.str_] | None
+) -> str:
+    numbers = number_identical(data)
+    repeated = np.flatnonzero(np.bincount(numbers) > 1)
+    groups = [np.flatnonzero(numbers == number) for number in repeated]
     if not groups:
         return "none"
     text = (

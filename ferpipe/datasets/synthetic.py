@@ -1,9 +1,12 @@
 """Synthetic faces that move from nearly neutral to an expression, with known parameters."""
 
 import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from ferpipe.candide.calibrated import load_calibrated
@@ -11,9 +14,13 @@ from ferpipe.candide.model import POSE_NAMES
 from ferpipe.datasets.bunch import as_bunch
 from ferpipe.datasets.labels import select_classes
 from ferpipe.faces.alignment import TEMPLATES
-from ferpipe.synthesis.render import random_appearance, render_faces
+from ferpipe.synthesis.appearance import Appearance, random_appearance
+from ferpipe.synthesis.render import render_faces
 
 __all__ = ["make_expression_sequences"]
+
+# action unit -> lowest and highest intensity, share of the sequences that have it
+_Way = Mapping[str, tuple[float, float, float]]
 
 # The ways to show each expression: action unit -> (lowest and highest intensity at the
 # peak, share of the sequences that have it). 1 is A, 5 is E.
@@ -73,14 +80,14 @@ _POSE_SPREAD = {
 
 
 def make_expression_sequences(
-    n_sequences=240,
-    n_frames=3,
-    size=48,
+    n_sequences: int = 240,
+    n_frames: int = 3,
+    size: int = 48,
     *,
-    classes=7,
-    random_state=None,
-    return_X_y=False,
-):
+    classes: int | Sequence[str] = 7,
+    random_state: Any = None,
+    return_X_y: bool = False,
+) -> Any:
     """Draw sequences of gray faces that move from nearly neutral to an expression.
 
     The faces are those of the wireframe that ships, framed as in FER2013. The expression
@@ -189,7 +196,7 @@ def make_expression_sequences(
         groups=[f"P{subject:03d}" for subject in subjects],
         filenames=None,
         description=(
-            f"Synthetic synthetic faces, {n_sequences} sequences of {n_frames} frames, "
+            f"Synthetic faces, {n_sequences} sequences of {n_frames} frames, "
             f"{size} x {size}, {len(names)} classes\n\nDrawn from the action-unit table of "
             "CK+; persons, poses, light, blur and noise vary. A score on these drawings "
             "says nothing about real faces."
@@ -201,22 +208,26 @@ def make_expression_sequences(
     )
 
 
-def _check_integer(name, value, lowest):
+def _check_integer(name: str, value: Any, lowest: int) -> None:
     if not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}.")
     if value < lowest:
         raise ValueError(f"{name} must be at least {lowest}, got {value}.")
 
 
-def _sample_shapes(rng, prior, n_shape, n):
+def _sample_shapes(
+    rng: np.random.RandomState, prior: Any, n_shape: int, n: int
+) -> NDArray[np.float64]:
     """Draw persons (n, n_shape)."""
     root = np.linalg.cholesky(prior.covariance[:n_shape, :n_shape])
     return prior.mean[:n_shape] + rng.standard_normal((n, n_shape)) @ root.T
 
 
-def _sample_appearances(rng, subjects, size):
+def _sample_appearances(
+    rng: np.random.Generator, subjects: NDArray[np.intp], size: int
+) -> list[Appearance]:
     """Draw an appearance for each sequence; the subjects look as they do."""
-    looks = []
+    looks: list[Appearance] = []
     for index, subject in enumerate(subjects):
         known = index > 0 and subjects[index - 1] == subject
         look = random_appearance(rng, person=looks[-1] if known else None)
@@ -234,7 +245,9 @@ def _sample_appearances(rng, subjects, size):
     return looks
 
 
-def _sample_actions(rng, names, label, n_frames):
+def _sample_actions(
+    rng: np.random.RandomState, names: Sequence[str], label: str, n_frames: int
+) -> NDArray[np.float64]:
     """Return animation units (n_frames, n_animation) that rise to the peak."""
     ways = _EXPRESSIONS[label]
     peak = _sample_peak(rng, ways[rng.randint(len(ways))])
@@ -251,7 +264,7 @@ def _sample_actions(rng, names, label, n_frames):
     return np.outer(curve, strengths) / _STRONG
 
 
-def _sample_peak(rng, way):
+def _sample_peak(rng: np.random.RandomState, way: _Way) -> dict[str, float]:
     return {
         unit: rng.uniform(low, high)
         for unit, (low, high, share) in way.items()
@@ -259,7 +272,9 @@ def _sample_peak(rng, way):
     }
 
 
-def _sample_poses(rng, model, n_frames, size):
+def _sample_poses(
+    rng: np.random.RandomState, model: Any, n_frames: int, size: int
+) -> NDArray[np.float64]:
     """Return poses (n_frames, 6) about those in which FER2013 shows faces."""
     between, within = np.array([_POSE_SPREAD[name] for name in POSE_NAMES]).T
     offset = between * rng.standard_normal(len(POSE_NAMES))

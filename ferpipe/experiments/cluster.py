@@ -1,24 +1,39 @@
-"""An experiment spread over the workers of a dask cluster."""
+"""An experiment on the workers of a dask cluster.
+
+joblib's dask backend (``GridSearchCV`` inside ``parallel_config("dask")``) does the fits of
+one search in parallel as well. The code here adds what it lacks:
+
+- Each job's result is stored, so that an interrupted run continues where it stopped.
+- The searches of all outer folds share the workers: none waits for the slowest fold of
+  another search.
+- A worker that dies costs one job, and a candidate that needs too much memory gets NaN.
+- Workers with other versions, several threads or other data are refused.
+"""
 
 import asyncio
 import logging
 import os
 import re
 import warnings
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import uuid4
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import GridSearchCV
 from sklearn.utils import Bunch
 
+from ferpipe._compat import CandidateSearch
 from ferpipe.caching.events import Journal
 from ferpipe.caching.store import Store, content_hash
 from ferpipe.experiments.plan import Plan
+from ferpipe.experiments.results import Fold
 from ferpipe.experiments.tasks import (
+    SearchResult,
+    Task,
     best_of,
     candidates,
     curve_scores,
@@ -30,27 +45,36 @@ from ferpipe.experiments.tasks import (
 )
 from ferpipe.io.models import package_versions
 
+if TYPE_CHECKING:  # dask is an optional dependency
+    from distributed import Client
+
+    from ferpipe.experiments.worker import TaskResult
+
 __all__ = ["check_address", "run_on_cluster"]
 
+_T = TypeVar("_T")
+
+# entries of a row of scores that are seconds
+_TIMES = ("fit_time", "score_time")
 # seconds in which a scheduler, and then one of its workers, must answer
 _PATIENCE = 5
-# bytes from which an array is given to processes of this machine as one file
+# bytes from which processes of this machine map an array from one file
 _LARGE = 2**20
 
 
 def check_address(address: str) -> None:
-    """Refuse what names no cluster.
+    """Check the address of a cluster.
 
     Parameters
     ----------
     address : str
         "local:4" for four processes of this machine, or "tls://host:port" (or "tcp://…",
-        unprotected) of a scheduler that runs.
+        unprotected) of a running scheduler.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If the address is malformed.
     """
     known = r"local:[1-9]\d{0,3}|(tls|tcp)://([^\s/:]+|\[[^\s/]+\]):\d+"
     if not re.fullmatch(known, str(address)):
@@ -62,47 +86,47 @@ def check_address(address: str) -> None:
 
 def run_on_cluster(
     plan: Plan, address: str, *, store: Store | None, journal: Journal, folder: Path
-):
-    """Do everything that a plan asks for on the workers of a cluster.
+) -> tuple[list[SearchResult], list[Fold], list[Any]]:
+    """Do all tasks of a plan on the workers of a cluster.
 
     Each candidate on each inner fold is a job of its own, and so is each fit with the
-    chosen parameters. A search by halving is one job, for its rounds wait for each other.
-    What a worker that dies was doing, another one does again.
+    chosen parameters. A halving search is one job, for its rounds wait for each other. If a
+    worker dies, another one does its job again.
 
     Parameters
     ----------
     plan : Plan
-        The plan. It goes to each worker once, with the data.
+        The plan. Each worker gets it once, with the data.
     address : str
         As for :func:`check_address`.
     store : Store or None
-        Keeps what came of each job, so that another run goes on from there; processes of
-        this machine keep fitted steps and samples' features in it too. The workers of a
-        scheduler take the store of their own machine.
+        Keeps the result of each job, so that another run continues there. Processes of this
+        machine keep fitted steps and features of samples in it, too; the workers of a
+        scheduler use the store of their own machine.
     journal : Journal
-        Gets what the workers counted.
+        Counts the events of all workers.
     folder : path
-        A place for files of this run.
+        Folder for files of this run.
 
     Returns
     -------
     searched : list of (fold, model, best, cv_results)
-        As :func:`ferpipe.experiments.tasks.search` gives it for each search of the plan.
+        As :func:`ferpipe.experiments.tasks.search` returns it, for each search of the plan.
     folds : list of Fold
-        Of the other splits.
+        Folds of the other splits.
     curve : list of list
-        As :func:`ferpipe.experiments.tasks.curve_scores` gives it.
+        As :func:`ferpipe.experiments.tasks.curve_scores` returns it.
 
     Raises
     ------
     ModuleNotFoundError
         If dask or cryptography is not installed, here or on a worker.
     ConnectionError
-        If there is no scheduler or it is lost, it has no workers, or the certificates are
-        not those of the scheduler.
+        If no scheduler answers, the connection is lost, there are no workers, or the
+        certificates are not those of the scheduler.
     ValueError, FileNotFoundError
         If the address is malformed, or a worker has several threads, other versions of
-        packages or no sight of the file that the data is mapped from.
+        packages or not the file that the data is mapped from.
     """
     check_address(address)
     try:
@@ -119,13 +143,13 @@ def run_on_cluster(
     with _connect(address, folder) as client:
         shared = (store or Store(folder / "store")) if local else None
         name = f"ferpipe-{uuid4().hex}"
-        with _told(client, plan, name, shared, keep=store is not None):
-            return client.sync(_Run(client, name, plan, store, journal).everything)
+        with _plan_on_workers(client, plan, name, shared, keep=store is not None):
+            return client.sync(_Run(client, name, plan, store, journal).run_all)
 
 
 @contextmanager
-def _connect(address, folder):
-    """Open a cluster's client; processes of this machine end with it."""
+def _connect(address: str, folder: Path) -> "Iterator[Client]":
+    """Open the client of a cluster; local processes end with the context."""
     import dask
     from distributed import Client, LocalCluster, Security
     from distributed.utils import silence_logging_cmgr
@@ -134,19 +158,19 @@ def _connect(address, folder):
 
     kind, _, rest = address.partition(":")
     if kind == "local":
-        # a job that waits where another one kills the process would be blamed for it too
+        # jobs that wait in a process that another job kills would count as failed, too
         alone = {"distributed.scheduler.worker-saturation": 1.0}
         with (
             dask.config.set(alone),
             LocalCluster(
-                # a port is open to all users of a machine, and a message may hold code:
-                # certificates that only these processes have, and no other machine
+                # all users of a machine can connect to a port, and a message may hold code:
+                # only these processes have the certificates
                 security=Security.temporary(),
                 host="127.0.0.1",
                 n_workers=int(rest),
                 threads_per_worker=1,
-                memory_limit=0,  # as for any other process: what the machine has
-                # no page to look at, and a free port: another run may have the usual one
+                memory_limit=0,  # no limit, as for other processes
+                # no dashboard, and any free port: another run may have the usual one
                 scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 local_directory=str(folder),
                 silence_logs=logging.CRITICAL,
@@ -156,20 +180,20 @@ def _connect(address, folder):
             client.register_plugin(IgnoreInterrupts(os.getpid()))
             yield client
         return
-    # what a lost connection means is said by the errors below
-    with silence_logging_cmgr(logging.CRITICAL), _ask(address) as client:
+    # the errors below report a lost connection
+    with silence_logging_cmgr(logging.CRITICAL), _open_client(address) as client:
         yield client
 
 
 @contextmanager
-def _ask(address):
-    """Open the client of a scheduler that runs and has workers."""
+def _open_client(address: str) -> "Iterator[Client]":
+    """Open the client of a running scheduler that has workers."""
     from distributed import Client, Security
 
     if address.startswith("tcp:"):
         warnings.warn(
             f"{address} is not protected: whoever reaches this port can run code as you, "
-            "here and on every worker. Start the scheduler with certificates and take "
+            "here and on every worker. Start the scheduler with certificates and use "
             "tls:// (docs/scaling.md).",
             stacklevel=2,
         )
@@ -177,7 +201,7 @@ def _ask(address):
     certified = security.get_connection_args("client").get("ssl_context") is not None
     if address.startswith("tls:") and not certified:
         raise ConnectionError(
-            f"{address} asks for certificates, and none is named: set "
+            f"{address} needs certificates, and none is set: set "
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and …__CLIENT__KEY "
             "(docs/scaling.md)."
         )
@@ -186,7 +210,7 @@ def _ask(address):
     except OSError as error:
         raise ConnectionError(
             f"no dask scheduler answers at {address} within {_PATIENCE} seconds: start one "
-            "with `dask scheduler`, or look at host, port and certificates."
+            "with `dask scheduler`, or check host, port and certificates."
         ) from error
     with client:
         try:
@@ -200,8 +224,10 @@ def _ask(address):
 
 
 @contextmanager
-def _told(client, plan, name, store, keep):
-    """Give the plan to all workers, those that come later too, until the context ends."""
+def _plan_on_workers(
+    client: "Client", plan: Plan, name: str, store: Store | None, keep: bool
+) -> Iterator[None]:
+    """Give the plan to all workers, also to later ones, until the context ends."""
     from ferpipe.experiments.worker import RunPlugin
 
     try:
@@ -216,12 +242,12 @@ def _told(client, plan, name, store, keep):
         yield
     finally:
         if client.status == "running":
-            with suppress(KeyError):  # of a worker that has come back just now
+            with suppress(KeyError):  # a worker that has just come back
                 client.unregister_worker_plugin(name)
 
 
-def _in_a_file(plan, folder):
-    """Put a large array into a file that all processes map, as joblib does."""
+def _in_a_file(plan: Plan, folder: Path) -> Plan:
+    """Write a large array to a file that all processes map, as joblib does."""
     data = plan.bunch.data
     if not isinstance(data, np.ndarray) or isinstance(data, np.memmap):
         return plan
@@ -237,34 +263,51 @@ def _in_a_file(plan, folder):
 class _Run:
     """The jobs of a run, which wait for each other in the client's event loop."""
 
-    def __init__(self, client, name, plan, store, journal):
+    def __init__(
+        self,
+        client: "Client",
+        name: str,
+        plan: Plan,
+        store: Store | None,
+        journal: Journal,
+    ) -> None:
         self.client, self.name, self.store, self.journal = client, name, store, journal
         self.plans = (plan, *plan.repeats)
         self.searches, self.refits, self.curve = make_tasks(plan)
         self.tasks = [*self.searches, *self.refits, *self.curve]
         self.identity = None if store is None else _identity(self.plans, self.tasks)
-        self.warned = {}
+        self.warned: dict[Any, Any] = {}
 
-    async def everything(self):
-        """Search everywhere at once; meanwhile fit with the first search's choice."""
+    async def run_all(self) -> tuple[list[SearchResult], list[Fold], list[Any]]:
+        """Run all searches at once, and the other fits once the first search is done."""
         n, m = len(self.searches), len(self.searches) + len(self.refits)
-        chosen = asyncio.get_running_loop().create_future()
-        *searched, refits, curve = await _together(
+        chosen: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        results: list[Any] = await _gather(
             [
                 *(self.search(number, chosen) for number in range(n)),
                 self.after(chosen, fit_and_score, range(n, m)),
                 self.after(chosen, curve_scores, range(m, len(self.tasks))),
             ]
         )
+        *searched, refits, curve = results
         return searched, [fold for fold, _ in refits], curve
 
-    async def after(self, chosen, function, numbers):
-        """Do jobs with the parameters that are chosen by then."""
+    async def after(
+        self,
+        chosen: "asyncio.Future[dict[str, Any]]",
+        function: Callable[..., Any],
+        numbers: Iterable[int],
+    ) -> list[Any]:
+        """Do jobs once the parameters are chosen, with these parameters."""
         best = await chosen
-        return await _together([self.do(function, number, best) for number in numbers])
+        return await _gather([self.do(function, number, best) for number in numbers])
 
-    async def search(self, number, chosen):
-        """Do what ``jobs.search`` does, in as many pieces as there are."""
+    async def search(
+        self, number: int, chosen: "asyncio.Future[dict[str, Any]]"
+    ) -> SearchResult:
+        """Do what ``tasks.search`` does, with one job per candidate and inner fold."""
+        best: dict[str, Any]
+        cv_results: dict[str, Any]
         plan = self.plans[self.tasks[number].repeat]
         if plan.candidates == 1:
             best, cv_results = {}, {}
@@ -282,11 +325,11 @@ class _Run:
             fold = replace(fold, seconds=fold.seconds + n_inner * float(np.nansum(times)))
         return fold, model, best, cv_results
 
-    async def spread(self, plan, number):
+    async def spread(self, plan: Plan, number: int) -> dict[str, Any]:
         """Score every candidate on every inner fold; return ``cv_results_``."""
         tried = candidates(plan)
         n_inner = len(inner_folds(plan, self.tasks[number]))
-        rows = await _together(
+        rows = await _gather(
             [
                 self.score(number, candidate, inner, plan.spec.scoring)
                 for candidate in range(len(tried))
@@ -294,14 +337,16 @@ class _Run:
             ]
         )
         if all(np.isnan(row["fit_time"]) for row in rows):
-            raise MemoryError("there was too little memory for each of the candidates.")
+            raise MemoryError("there was too little memory for every candidate.")
         return _join(tried, rows, n_inner)
 
-    async def score(self, number, candidate, inner, scoring):
-        """Score one candidate on one inner fold, NaN where memory is too little."""
+    async def score(
+        self, number: int, candidate: int, inner: int, scoring: Sequence[str]
+    ) -> dict[str, float]:
+        """Score one candidate on one inner fold, with NaN if it needs too much memory."""
         try:
-            # candidates often share their first steps, which are fitted once a fold: first
-            # one candidate on all folds, so that few workers wait for each other
+            # candidates often share their first steps, which are fitted once per fold: one
+            # candidate runs on all folds first, so that few workers wait for each other
             return await self.do(
                 score_candidate, number, candidate, inner, priority=-candidate
             )
@@ -312,15 +357,21 @@ class _Run:
                 stacklevel=2,
             )
             self.journal.add("fit")
-            return dict.fromkeys([*scoring, "fit_time", "score_time"], np.nan)
+            return dict.fromkeys([*scoring, *_TIMES], np.nan)
 
-    async def do(self, function, number, *arguments, priority=0):
-        """Do a job on some worker, unless what came of it is kept."""
+    async def do(
+        self,
+        function: Callable[..., Any],
+        number: int,
+        *arguments: Any,
+        priority: int = 0,
+    ) -> Any:
+        """Do a job on some worker, unless its result is in the store."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
-        tasks = ("job", self.identity, function.__qualname__, number, arguments)
-        done = self.kept(tasks)
+        key = ("job", self.identity, function.__qualname__, number, arguments)
+        done = self.kept(key)
         if done is None:
             from ferpipe.experiments.worker import do
 
@@ -337,7 +388,7 @@ class _Run:
                 kept = " The same command goes on from here." if self.store else ""
                 raise ConnectionError(f"the dask scheduler was lost.{kept}") from error
             if self.store is not None:
-                self.store.get_or_compute(tasks, lambda: done)
+                self.store.get_or_compute(key, lambda: done)
             for event, count in done.events.items():
                 self.journal.add(event, count)
         else:
@@ -346,12 +397,12 @@ class _Run:
             warnings.warn_explicit(message, category, filename, line, registry=self.warned)
         return done.value
 
-    def kept(self, tasks):
-        """Return what came of a job in an earlier run, None if that is not known."""
+    def kept(self, key: tuple[Any, ...]) -> "TaskResult | None":
+        """Return the result of a job from an earlier run; None without one."""
         if self.store is None:
             return None
         try:
-            return self.store.get_or_compute(tasks, _raise_not_kept)
+            return self.store.get_or_compute(key, _raise_not_kept)
         except _NotKeptError:
             return None
 
@@ -360,12 +411,12 @@ class _NotKeptError(Exception):
     pass
 
 
-def _raise_not_kept():
+def _raise_not_kept() -> NoReturn:
     raise _NotKeptError
 
 
-def _identity(plans, tasks):
-    """Hash everything that what comes of a job depends on."""
+def _identity(plans: Sequence[Plan], tasks: Sequence[Task]) -> str:
+    """Hash everything that the result of a job depends on."""
     settings = [
         (spec.pipeline, spec.grid, spec.scoring, spec.refit, spec.search, spec.seed)
         for spec in (plan.spec for plan in plans)
@@ -382,8 +433,8 @@ def _identity(plans, tasks):
     )
 
 
-async def _together(jobs):
-    """Await all; the first error ends the others and is raised."""
+async def _gather(jobs: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Await all jobs; the first error ends the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(job) for job in jobs]
@@ -393,39 +444,34 @@ async def _together(jobs):
 
 
 class _Known(BaseEstimator):
-    """Stands in a search for a pipeline whose scores are known."""
+    """Takes the place of a pipeline in a search whose scores are known already."""
 
-    def set_params(self, **parameters):
-        """Take any parameters."""
+    def set_params(self, **parameters: Any) -> "_Known":
+        """Accept any parameters."""
         return self
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> "_Known":
         """Do nothing."""
         return self
 
 
-class _Replayed(GridSearchCV):
-    """Takes the candidates as a list."""
-
-    def _run_search(self, evaluate_candidates):
-        evaluate_candidates(self.param_grid)
-
-
-def _join(tried, rows, n_inner):
-    """Make ``cv_results_`` of the rows of each candidate on each inner fold."""
+def _join(
+    tried: list[dict], rows: Sequence[dict[str, float]], n_inner: int
+) -> dict[str, Any]:
+    """Make ``cv_results_`` from the scores of each candidate on each inner fold."""
     known = iter(rows)
-    replayed = _Replayed(
+    replayed = CandidateSearch(
         _Known(),
         tried,
         cv=[([0], [0])] * n_inner,
-        # scikit-learn asks in the order of the rows: by candidate, then by fold
+        # scikit-learn calls it in the order of the rows: by candidate, then by fold
         scoring=lambda *_: {
-            name: value for name, value in next(known).items() if not name.endswith("_time")
+            name: value for name, value in next(known).items() if name not in _TIMES
         },
         refit=False,
     )
     cv_results = replayed.fit(np.zeros((1, 1))).cv_results_
-    for name in ("fit_time", "score_time"):
+    for name in _TIMES:
         times = np.reshape([row[name] for row in rows], (len(tried), n_inner))
         cv_results[f"mean_{name}"] = times.mean(axis=1)
         cv_results[f"std_{name}"] = times.std(axis=1)

@@ -1,22 +1,27 @@
-"""Two runs on the same samples: whether one is better, or lucky with these samples.
+"""Comparison of two runs on the same samples, with intervals and tests.
 
-Everything is computed from what ``results.json`` of a report holds: the primary result's
-folds with the samples held out and the labels predicted for them.
+All is computed from ``results.json`` of the reports: the test samples and predicted labels
+of the folds of the primary result.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 from scipy.stats import t as student
 
+import ferpipe
 from ferpipe.experiments.metrics import LEVEL, subject_bootstrap
 from ferpipe.experiments.report.figures import LIGHT, plain_text
 from ferpipe.experiments.report.formatting import SPLIT_NAMES, points
 from ferpipe.experiments.report.page import FORMAT
+
+if TYPE_CHECKING:  # matplotlib is slow to import
+    from matplotlib.figure import Figure
 
 __all__ = [
     "compare_runs",
@@ -28,11 +33,11 @@ __all__ = [
 ]
 
 _NEEDED = ("name", "synthetic", "primary", "data", "target", "groups", "folds")
-# bytes of a results.json that are read
+# largest results.json that is read, in bytes
 _LARGEST = 2**28
 
 
-def read_run(folder) -> dict[str, Any]:
+def read_run(folder: str | Path) -> dict[str, Any]:
     """Read ``results.json`` of a report.
 
     Parameters
@@ -50,20 +55,20 @@ def read_run(folder) -> dict[str, Any]:
     FileNotFoundError
         If the folder has no ``results.json``.
     ValueError
-        If the file is no JSON, of another format or incomplete.
+        If the file is not JSON, has another format or is incomplete.
     """
     try:
         path = Path(folder).expanduser() / "results.json"
         is_there = path.is_file()
     except (RuntimeError, ValueError) as error:  # ~nobody, a null byte
-        raise ValueError(f"{folder}: this is no name of a folder: {error}.") from error
+        raise ValueError(f"{folder}: this cannot be a folder: {error}.") from error
     if not is_there:
         raise FileNotFoundError(
             f"{folder} has no results.json: name the folder that python -m ferpipe.grid "
             "wrote its report to."
         )
     if path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path} is larger than the {_LARGEST:,} bytes that are read.")
+        raise ValueError(f"{path} is larger than the limit of {_LARGEST:,} bytes.")
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -71,6 +76,12 @@ def read_run(folder) -> dict[str, Any]:
             f"{path} is not JSON ({error}): run the experiment again."
         ) from error
     found = run.get("format") if isinstance(run, dict) else None
+    if found == 1:
+        raise ValueError(
+            f"{path} has format 1, and this version of ferpipe reads format {FORMAT}. The "
+            f"version that wrote it can compare it ({_writer_of(run)}); or run the "
+            "experiment again with this version."
+        )
     if found != FORMAT:
         raise ValueError(
             f"{path} has the format {found!r}, but this version of ferpipe reads {FORMAT}: "
@@ -85,8 +96,16 @@ def read_run(folder) -> dict[str, Any]:
     return run
 
 
-def _what_is_wrong(run):
-    """Return what is not as a report has it, None if all is."""
+def _writer_of(run: dict[str, Any]) -> str:
+    """Name the version of ferpipe that wrote a report of format 1."""
+    versions = run.get("versions")
+    version = versions.get("ferpipe") if isinstance(versions, dict) else None
+    known = isinstance(version, str) and version != ferpipe.__version__
+    return f"ferpipe {version}" if known else "ferpipe 0.1.0 before its modules moved"
+
+
+def _what_is_wrong(run: dict[str, Any]) -> str | None:
+    """Return the first entry that is not as a report has it; None without one."""
     if not isinstance(run["name"], str) or not isinstance(run["synthetic"], bool):
         return "name must be text and synthetic true or false"
     if not isinstance(run["primary"], str) or run["primary"] not in SPLIT_NAMES:
@@ -97,7 +116,7 @@ def _what_is_wrong(run):
     if not _are_texts(target) or not target:
         return "target must be a list of labels"
     if groups is not None and (not _are_texts(groups) or len(groups) != len(target)):
-        return "groups must be null or a list of subjects, one a sample"
+        return "groups must be null or a list of subjects, one per sample"
     if not isinstance(folds, list):
         return "folds must be a list"
     for number, fold in enumerate(folds):
@@ -105,34 +124,42 @@ def _what_is_wrong(run):
         if wrong is not None:
             return f"in folds[{number}] {wrong}"
     if not any(fold["split"] == run["primary"] for fold in folds):
-        return "it has no fold of its primary"
+        return "it has no fold of its primary result"
     return None
 
 
-def _what_is_wrong_in(fold, n_samples):
+def _what_is_wrong_in(fold: Any, n_samples: int) -> str | None:
     if not isinstance(fold, dict) or not isinstance(fold.get("split"), str):
         return "split must be text"
     if not _is_place(fold.get("n_train"), 2**63) or fold["n_train"] < 1:
         return "n_train must be a number of samples"
     test, predicted = fold.get("test"), fold.get("predicted")
-    places = isinstance(test, list) and all(_is_place(one, n_samples) for one in test)
-    if not places or not test or len(set(test)) < len(test):
+    if (
+        not isinstance(test, list)
+        or not test
+        or not all(_is_place(one, n_samples) for one in test)
+        or len(set(test)) < len(test)
+    ):
         return f"test must be a list of places from 0 to {n_samples - 1}, each once"
-    if not _are_texts(predicted) or len(predicted) != len(test):
+    if (
+        not isinstance(predicted, list)
+        or not _are_texts(predicted)
+        or len(predicted) != len(test)
+    ):
         return "predicted must be a list of labels, one for each place in test"
     return None
 
 
-def _are_texts(values):
+def _are_texts(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(one, str) for one in values)
 
 
-def _is_place(value, end):
+def _is_place(value: Any, end: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < end
 
 
-def scored_samples(run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Collect what the primary result's folds say of each sample.
+def scored_samples(run: dict[str, Any]) -> tuple[NDArray, NDArray, NDArray]:
+    """Collect the predictions of the primary result for each sample.
 
     Parameters
     ----------
@@ -142,11 +169,11 @@ def scored_samples(run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndar
     Returns
     -------
     samples : ndarray of shape (n,), int
-        Indices of the samples that were held out, ascending.
+        Indices of the test samples, ascending.
     correct : ndarray of shape (n,)
         Share of each sample's predictions that were right.
     n_predictions : ndarray of shape (n,), int
-        How often it was held out.
+        Number of predictions for each sample.
     """
     folds = _primary_folds(run)
     test = np.concatenate([fold["test"] for fold in folds])
@@ -160,14 +187,14 @@ def scored_samples(run: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndar
 def mcnemar_test(only_first: int, only_second: int) -> float:
     """Exact two-sided McNemar test of two classifiers on the same samples.
 
-    Only samples that one of them has right and the other wrong tell the two apart. If both
-    are equally good, each of these n samples falls to either with probability 1/2, so that
-    the p-value is ``min(1, 2 P(K <= min(only_first, only_second)))``, K binomial (n, 1/2).
+    Only the n samples that exactly one of them has right show a difference. If both are
+    equally good, each of these is right in either with probability 1/2, so that the p-value
+    is ``min(1, 2 P(K <= min(only_first, only_second)))``, K binomial (n, 1/2).
 
     Parameters
     ----------
     only_first, only_second : int
-        Samples that only the first, and only the second, has right.
+        Number of samples that only the first, and only the second, has right.
 
     Returns
     -------
@@ -176,10 +203,10 @@ def mcnemar_test(only_first: int, only_second: int) -> float:
 
     Notes
     -----
-    The test takes samples as independent. Those of one subject are not: the bootstrap over
-    subjects allows for that, this test does not. Being exact it errs on the safe side:
-    with few such samples p falls below 0.05 in fewer than 5 % of the cases where nothing
-    differs.
+    The test assumes independent samples. Samples of one subject are not independent: the
+    bootstrap over subjects allows for that, this test does not. As an exact test it is
+    conservative: with few such samples, p is below 0.05 in less than 5 % of the cases
+    without a difference.
 
     References
     ----------
@@ -207,20 +234,20 @@ def corrected_t_test(
         t = m / sqrt((1 / k + n_test / n_train) s²),
 
     compared with Student's distribution with k - 1 degrees of freedom. The usual test has
-    1 / k alone, as if the folds were independent; but their training parts overlap, which
-    makes it find differences where there are none.
+    1 / k only, as if the folds were independent; but their training parts overlap, and the
+    usual test finds differences too often.
 
     Parameters
     ----------
     differences : sequence of float
-        One a fold: score of the second learner minus that of the first; at least 2.
+        One per fold: score of the second learner minus that of the first; at least 2.
     test_over_train : float
-        Samples held out by a fold over samples that it trains on.
+        Ratio of the numbers of test and training samples of a fold.
 
     Returns
     -------
     found : (t, p) or None
-        Two-sided p-value; None if all differences are equal, where t is not defined.
+        Two-sided p-value; None if all differences are equal, for then t is undefined.
 
     Raises
     ------
@@ -243,7 +270,7 @@ def corrected_t_test(
     k = len(values)
     if k < 2:
         raise ValueError(f"The corrected t-test needs at least two folds, got {k}.")
-    # Equal differences leave a spread of the order of rounding.
+    # rounding makes equal differences unequal
     if np.ptp(values) < 1e-12:
         return None
     t = values.mean() / np.sqrt((1 / k + test_over_train) * values.var(ddof=1))
@@ -251,41 +278,42 @@ def corrected_t_test(
 
 
 def compare_runs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Compare the primary results of two runs on the samples that both have evaluated.
+    """Compare the primary results of two runs on the samples that both tested.
 
     Parameters
     ----------
     first, second : dict
-        Contents of ``results.json``, as :func:`read_run` gives them.
+        Contents of ``results.json``, as :func:`read_run` returns them.
 
     Returns
     -------
     comparison : dict
         Ready for JSON:
 
-        - ``split``; ``n_samples`` and ``n_subjects`` (None if unknown) evaluated by both;
-          ``n_first`` and ``n_second``, the samples evaluated by each;
-        - ``first``, ``second``: their accuracies on the samples evaluated by both, and
+        - ``split``; ``n_samples`` and ``n_subjects`` (None if unknown) that both tested;
+          ``n_first`` and ``n_second``, the number of samples that each tested;
+        - ``first``, ``second``: their accuracies on the samples that both tested, and
           ``difference``, second minus first;
         - ``interval`` of the difference: ``low``, ``high``, ``level`` and ``method``, which
-          is "subject bootstrap", or "sample bootstrap" where subjects are not known; None
-          if every sample is evaluated alike or there is only one subject;
+          is "subject bootstrap", or "sample bootstrap" if subjects are not known; None if
+          the difference is the same for all samples or there is only one subject;
         - ``mcnemar``: ``only_first``, ``only_second`` (samples that only one has right) and
-          ``p``; None if a sample was held out more than once;
+          ``p``; None if a sample was tested more than once;
         - ``t_test``: ``n_folds``, ``t`` and ``p`` of the corrected t-test over the folds
-          that both have (the same samples held out, equally many to train on); ``t`` and
-          ``p`` are None if all folds differ by the same; None if there are fewer than two.
+          that both have (the same test samples, and as many training samples); ``t`` and
+          ``p`` are None if all folds have the same difference; None with fewer than two
+          folds.
 
     Raises
     ------
     ValueError
-        If the runs are not on the same samples, their primary results are different splits
-        or no sample was evaluated by both.
+        If the runs are on different samples, their primary results are of different splits
+        or they tested no sample in common.
 
     Notes
     -----
-    ``results.json`` has no names of files: that samples are the same is told by the name of
-    the loader and by equal labels and subjects in the same order.
+    ``results.json`` has no names of files: samples count as the same if the loader has the
+    same name, and labels and subjects are equal and in the same order.
     """
     _check_comparable(first, second)
     samples_first, correct_first, times_first = scored_samples(first)
@@ -294,12 +322,12 @@ def compare_runs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
     if not len(both):
         raise ValueError(
             f"{first['name']} and {second['name']} have evaluated no sample in common: "
-            "compare runs that hold out the same part of the data."
+            "compare runs that test the same part of the data."
         )
     correct_first, correct_second = correct_first[here], correct_second[there]
     difference = correct_second - correct_first
     groups = None if first["groups"] is None else np.asarray(first["groups"])[both]
-    held_out_once = times_first[here].max() == times_second[there].max() == 1
+    tested_once = times_first[here].max() == times_second[there].max() == 1
     return {
         "split": first["primary"],
         "n_samples": len(both),
@@ -310,24 +338,24 @@ def compare_runs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
         "second": float(correct_second.mean()),
         "difference": float(difference.mean()),
         "interval": _interval(difference, groups),
-        "mcnemar": _mcnemar(difference) if held_out_once else None,
+        "mcnemar": _mcnemar(difference) if tested_once else None,
         "t_test": _t_test(first, second),
     }
 
 
 def draw_comparisons(
     baseline: str, comparisons: dict[str, dict[str, Any]], *, synthetic: bool = False
-):
-    """Draw how far runs are above or below one of them, with intervals.
+) -> "Figure":
+    """Draw the differences of runs to a baseline, with intervals.
 
     Parameters
     ----------
     baseline : str
         Name of the run that the others are compared with.
     comparisons : dict of str to dict
-        Name of each other run to what :func:`compare_runs` gave with the baseline first.
+        Name of each other run to the result of :func:`compare_runs` with the baseline.
     synthetic : bool, default=False
-        Whether the data is synthetic, which the figure then says.
+        Whether the data is synthetic; the figure then has a label.
 
     Returns
     -------
@@ -365,7 +393,7 @@ def draw_comparisons(
     axes.set_axisbelow(True)
     one = next(iter(comparisons.values()))
     axes.set_xlabel(
-        f"points of accuracy {SPLIT_NAMES[one['split']]} above "
+        f"points of {SPLIT_NAMES[one['split']]} accuracy above "
         f"{plain_text(baseline)}, 95 % interval",
         color=LIGHT.muted,
         fontsize=9,
@@ -375,11 +403,11 @@ def draw_comparisons(
     return figure
 
 
-def _primary_folds(run):
+def _primary_folds(run: dict[str, Any]) -> list[dict[str, Any]]:
     return [fold for fold in run["folds"] if fold["split"] == run["primary"]]
 
 
-def _check_comparable(first, second):
+def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
     names = f"{first['name']} and {second['name']}"
     loaders = [run["data"]["loader"] for run in (first, second)]
     if loaders[0] != loaders[1]:
@@ -407,7 +435,7 @@ def _check_comparable(first, second):
         )
 
 
-def _interval(difference, groups):
+def _interval(difference: NDArray, groups: NDArray | None) -> dict[str, Any] | None:
     method = "sample bootstrap" if groups is None else "subject bootstrap"
     units = np.arange(len(difference)) if groups is None else groups
     if np.ptp(difference) == 0 or len(np.unique(units)) < 2:
@@ -416,7 +444,7 @@ def _interval(difference, groups):
     return {"low": low, "high": high, "level": LEVEL, "method": method}
 
 
-def _mcnemar(difference):
+def _mcnemar(difference: NDArray) -> dict[str, Any]:
     only_first, only_second = int((difference < 0).sum()), int((difference > 0).sum())
     return {
         "only_first": only_first,
@@ -425,7 +453,7 @@ def _mcnemar(difference):
     }
 
 
-def _t_test(first, second):
+def _t_test(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any] | None:
     folds_first, folds_second = _fold_accuracies(first), _fold_accuracies(second)
     shared = [fold for fold in folds_first if fold in folds_second]
     if len(shared) < 2:
@@ -439,12 +467,12 @@ def _t_test(first, second):
     return {"n_folds": len(shared), "t": t, "p": p}
 
 
-def _fold_accuracies(run):
-    """Map (samples trained on, indices held out) to the accuracy of a primary fold."""
+def _fold_accuracies(run: dict[str, Any]) -> dict[tuple[int, tuple[int, ...]], float]:
+    """Map (number of training samples, test samples) to the accuracy of each fold."""
     target = np.asarray(run["target"])
     return {
-        (fold["n_train"], tuple(sorted(fold["test"]))): np.mean(
-            target[fold["test"]] == np.asarray(fold["predicted"])
+        (fold["n_train"], tuple(sorted(fold["test"]))): float(
+            np.mean(target[fold["test"]] == np.asarray(fold["predicted"]))
         )
         for fold in _primary_folds(run)
     }

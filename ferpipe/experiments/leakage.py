@@ -1,9 +1,14 @@
-"""The leak guard: what stands on both sides of a fold and makes a score measure memory."""
+"""Leaks: subjects, sequences or copies of an image on both sides of a fold."""
 
 import os
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import Bunch
 
+from ferpipe.datasets.duplicates import number_identical
 from ferpipe.io.fingerprints import are_known, copies, fingerprints
 
 __all__ = [
@@ -16,7 +21,10 @@ __all__ = [
 ]
 
 
-def held_together(bunch):
+Folds: TypeAlias = Sequence[tuple[NDArray, NDArray]]
+
+
+def held_together(bunch: Bunch) -> tuple[str | None, NDArray | None]:
     """Return which samples must stay on one side of every fold.
 
     Parameters
@@ -28,8 +36,8 @@ def held_together(bunch):
     Returns
     -------
     unit : {"subject", "sequence"} or None
-        Subjects where they are known, otherwise sequences of which there is more than one
-        frame.
+        "subject" if subjects are known, otherwise "sequence" if a sequence has several
+        frames.
     groups : ndarray of shape (n,) or None
         Name of the unit of each sample.
     """
@@ -41,8 +49,8 @@ def held_together(bunch):
     return None, None
 
 
-def find_leaks(folds, bunch, pairs=None) -> dict[str, str]:
-    """Say what stands on both sides of some folds.
+def find_leaks(folds: Folds, bunch: Bunch, pairs: NDArray | None = None) -> dict[str, str]:
+    """Describe the leaks of some folds.
 
     Parameters
     ----------
@@ -50,20 +58,20 @@ def find_leaks(folds, bunch, pairs=None) -> dict[str, str]:
         Index arrays.
     bunch : Bunch
         ``data`` and ``groups``; ``sequences``, the sequence that each frame belongs to,
-        ``filenames`` and ``data_set``, where the data set has them.
+        ``filenames`` and ``data_set``, if the data set has them.
     pairs : ndarray of shape (n_pairs, 2), int, default=None
-        What :func:`copy_pairs` returns for these data; None computes it.
+        Result of :func:`copy_pairs` for these data; None computes it.
 
     Returns
     -------
     leaks : dict of str to str
-        "sequences", "identical", "subjects" and "alike", those that there are, to a
-        sentence that names the first of them. "identical" are samples with the same
-        values, and the same picture in another data set or at another size; frames of one
-        sequence are not looked for among these. "alike" are near-identical images of data
-        without groups: frames of one sequence, or copies.
+        Kind of leak to a sentence that names the first example. "sequences": frames of one
+        sequence on both sides. "identical": samples with the same values, or the same
+        picture in another data set or size; frames of one sequence do not count here.
+        "subjects": samples of one subject. "alike": near-identical images of data without
+        groups, that is, frames of one sequence or copies.
     """
-    leaks = {}
+    leaks: dict[str, str] = {}
     divided = _divided(folds, bunch.get("sequences"))
     if divided:
         leaks["sequences"] = (
@@ -75,8 +83,8 @@ def find_leaks(folds, bunch, pairs=None) -> dict[str, str]:
     return leaks | find_shared(folds, bunch)
 
 
-def find_shared(folds, bunch) -> dict[str, str]:
-    """Say which subjects stand on both sides of some folds.
+def find_shared(folds: Folds, bunch: Bunch) -> dict[str, str]:
+    """Describe which subjects are on both sides of some folds.
 
     Parameters
     ----------
@@ -88,7 +96,7 @@ def find_shared(folds, bunch) -> dict[str, str]:
     Returns
     -------
     leaks : dict of str to str
-        "subjects" to a sentence that names the first, or nothing.
+        "subjects" to a sentence that names the first one; empty without a leak.
     """
     divided = _divided(folds, bunch.groups)
     if not divided:
@@ -99,19 +107,19 @@ def find_shared(folds, bunch) -> dict[str, str]:
     }
 
 
-def copy_pairs(bunch) -> np.ndarray:
-    """Find near-identical images where the guard makes use of them.
+def copy_pairs(bunch: Bunch) -> NDArray:
+    """Find near-identical images, for data where :func:`find_leaks` uses them.
 
     Parameters
     ----------
     bunch : Bunch
-        As for :func:`find_leaks`. A sequence is compared by its last frame.
+        As for :func:`find_leaks`. Sequences are compared by their last frames.
 
     Returns
     -------
     pairs : ndarray of shape (n_pairs, 2), int
-        Indices of samples. There are none where groups are known and all images come from
-        one data set in one size.
+        Indices of samples. Empty if groups are known and all images come from one data set
+        in one size.
     """
     frames = _frames_of(bunch)
     mixed = _origins(bunch).max(initial=0) > 0
@@ -120,8 +128,8 @@ def copy_pairs(bunch) -> np.ndarray:
     return copies([sample[-1] for sample in frames])
 
 
-def known_samples(bunch, known) -> np.ndarray:
-    """Return which samples have an image whose fingerprint is known.
+def known_samples(bunch: Bunch, known: NDArray) -> NDArray[np.bool_]:
+    """Return which samples have an image with a known fingerprint.
 
     Parameters
     ----------
@@ -133,13 +141,13 @@ def known_samples(bunch, known) -> np.ndarray:
     Returns
     -------
     found : ndarray of shape (n,), bool
-        None are found among features.
+        All False for feature vectors.
     """
     return _any_known(_frames_of(bunch), known, len(bunch.data))
 
 
-def copied(bunch, train, test) -> np.ndarray:
-    """Return which tested samples have an image that the training part has too.
+def copied(bunch: Bunch, train: NDArray, test: NDArray) -> NDArray[np.bool_]:
+    """Return which test samples have an image that the training part has too.
 
     Parameters
     ----------
@@ -151,7 +159,7 @@ def copied(bunch, train, test) -> np.ndarray:
     Returns
     -------
     found : ndarray of shape (n_test,), bool
-        The same picture at another size or mirrored counts.
+        The same picture in another size or mirrored counts, too.
     """
     frames = _frames_of(bunch)
     if not frames:
@@ -160,23 +168,25 @@ def copied(bunch, train, test) -> np.ndarray:
     return _any_known([frames[place] for place in test], known, len(test))
 
 
-def _any_known(frames, known, n_samples):
+def _any_known(
+    frames: Sequence[Sequence[NDArray]], known: NDArray, n_samples: int
+) -> NDArray[np.bool_]:
     found = np.zeros(n_samples, bool)
     sample = np.repeat(np.arange(len(frames)), [len(own) for own in frames])
     found[sample[are_known([frame for own in frames for frame in own], known)]] = True
     return found
 
 
-def _frames_of(bunch):
-    """Return the images of each sample, one or those of its frames; [] for features."""
+def _frames_of(bunch: Bunch) -> list[Any]:
+    """Return the list of images of each sample; [] for feature vectors."""
     frames = [[s] for s in bunch.data] if bunch.kind == "images" else list(bunch.data)
     return frames if frames and np.ndim(frames[0][0]) >= 2 else []
 
 
-def _identical(folds, bunch, pairs):
-    numbers = _equal_samples(bunch.data)
+def _identical(folds: Folds, bunch: Bunch, pairs: NDArray) -> dict[str, str]:
+    numbers = number_identical(bunch.data)
     shared = _on_both_sides(folds, numbers)
-    leaks = {}
+    leaks: dict[str, str] = {}
     if len(shared):
         alike = np.flatnonzero(numbers == numbers[shared[0]])[:2]
         first, second = _names(bunch, alike)
@@ -209,7 +219,7 @@ def _identical(folds, bunch, pairs):
     return leaks
 
 
-def _origins(bunch):
+def _origins(bunch: Bunch) -> NDArray[np.int_]:
     """Give samples of one data set and one size the same number, from 0."""
     sets = bunch.get("data_set")
     shapes = [np.shape(sample[-1])[:2] for sample in _frames_of(bunch)]
@@ -219,12 +229,12 @@ def _origins(bunch):
         shapes or [() for _ in range(n_samples)],
         strict=True,
     )
-    numbers = {}
+    numbers: dict[Any, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], int)
 
 
-def _crosses(folds, pairs, n_samples):
-    """Return which pairs have one sample trained on and the other tested."""
+def _crosses(folds: Folds, pairs: NDArray, n_samples: int) -> NDArray[np.bool_]:
+    """Return which pairs have one sample in a training part and the other in its test."""
     crosses = np.zeros(len(pairs), bool)
     for train, test in folds:
         side = np.zeros(n_samples, int)
@@ -233,23 +243,23 @@ def _crosses(folds, pairs, n_samples):
     return crosses
 
 
-def _names(bunch, places):
+def _names(bunch: Bunch, places: NDArray) -> list[str]:
     names = bunch.get("filenames")
-    return map(str, places) if names is None else _below_folder(names, places)
+    return [*map(str, places)] if names is None else _below_folder(names, places)
 
 
-def _below_folder(names, places):
-    """Name files from the folder on that holds all: reports tell no machine's folders.
+def _below_folder(names: Sequence[Any], places: NDArray) -> list[str]:
+    """Name files relative to their common folder: reports name no folder of a machine.
 
-    A sequence is named by its first frame.
+    A sequence has the name of its first frame.
     """
     files = [os.path.abspath(name[0] if isinstance(name, list) else name) for name in names]
     folder = os.path.commonpath([os.path.dirname(file) for file in files])
     return [os.path.relpath(files[place], folder) for place in places]
 
 
-def _divided(folds, names):
-    """List the names whose samples stand on both sides."""
+def _divided(folds: Folds, names: ArrayLike | None) -> list[str]:
+    """List the names that have samples on both sides."""
     if names is None:
         return []
     known, numbers = np.unique(names, return_inverse=True)
@@ -257,19 +267,7 @@ def _divided(folds, names):
     return [str(name) for name in known[np.unique(numbers[shared])]]
 
 
-def _on_both_sides(folds, numbers):
-    """Return the tested samples whose number occurs among those trained on."""
+def _on_both_sides(folds: Folds, numbers: NDArray) -> NDArray[np.int_]:
+    """Return the test samples whose number occurs in the training part, too."""
     shared = [test[np.isin(numbers[test], numbers[train])] for train, test in folds]
     return np.unique(np.concatenate(shared)) if shared else np.array([], int)
-
-
-def _equal_samples(data):
-    """Give samples with the same values the same number."""
-    first = {}
-    keys = (
-        (np.shape(sample), np.asarray(sample).dtype.str, np.asarray(sample).tobytes())
-        if isinstance(sample, np.ndarray)
-        else tuple(np.asarray(frame).tobytes() for frame in sample)
-        for sample in data
-    )
-    return np.array([first.setdefault(key, index) for index, key in enumerate(keys)])

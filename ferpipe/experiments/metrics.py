@@ -1,14 +1,15 @@
-"""Results to numbers: scores with spread and interval, confusion, the subject gap.
+"""Numbers of a report: scores with spread and interval, confusion matrix, subject gap.
 
-Everything here is a pure function; tables and figures are made in report.py.
+All functions are pure; ``ferpipe.experiments.report`` makes tables and figures.
 """
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from ferpipe.experiments.results import Fold, Results
 
@@ -20,8 +21,8 @@ __all__ = [
     "wilson_interval",
 ]
 
-# Indices held out and the labels predicted for them, fold by fold.
-_Predictions: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
+# test samples and their predicted labels, fold by fold
+_Predictions: TypeAlias = list[tuple[NDArray, NDArray]]
 
 LEVEL = 0.95  # coverage of every interval
 _DRAWS_AT_ONCE = 4_000_000
@@ -30,7 +31,7 @@ _DRAWS_AT_ONCE = 4_000_000
 def wilson_interval(
     n_correct: float, n: int, *, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Score interval of a proportion, for samples that do not depend on each other.
+    """Wilson score interval of a proportion, for independent samples.
 
     Parameters
     ----------
@@ -75,8 +76,8 @@ def wilson_interval(
 
 
 def subject_bootstrap(
-    values: np.ndarray,
-    groups: np.ndarray,
+    values: NDArray,
+    groups: NDArray,
     *,
     level: float = LEVEL,
     n_resamples: int = 10_000,
@@ -84,13 +85,13 @@ def subject_bootstrap(
 ) -> tuple[float, float]:
     """Percentile interval of a mean over samples when whole subjects are resampled.
 
-    Samples of one subject are alike, so that the subject, not the sample, is the unit
-    that another study would draw anew.
+    Samples of one subject are similar: another study would sample new subjects, not new
+    samples of the same subjects.
 
     Parameters
     ----------
     values : ndarray of shape (n,)
-        One value a sample, such as 1 for right and 0 for wrong.
+        One value per sample, such as 1 for right and 0 for wrong.
     groups : ndarray of shape (n,)
         Subject of each sample.
     level : float, default=0.95
@@ -111,8 +112,8 @@ def subject_bootstrap(
 
     Notes
     -----
-    How often each subject is drawn follows a multinomial distribution, so that a
-    resampled mean is a ratio of two products with the counts: no sample is copied.
+    The counts of the subjects in a resample follow a multinomial distribution. A resampled
+    mean is a ratio of two products with these counts, so no sample is copied.
     """
     names, subject = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2:
@@ -131,13 +132,17 @@ def subject_bootstrap(
     return float(low), float(high)
 
 
-def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+def class_scores(
+    target: ArrayLike, predicted: ArrayLike, classes: Sequence[str]
+) -> dict[str, NDArray]:
     """Precision, recall, F1 and support of each class.
 
     Parameters
     ----------
-    confusion : ndarray of shape (n_classes, n_classes)
-        Counts; rows are true classes, columns are predicted ones.
+    target, predicted : array-like of shape (n,)
+        True and predicted labels.
+    classes : sequence of str
+        Class names.
 
     Returns
     -------
@@ -145,37 +150,33 @@ def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
         ``precision``, ``recall``, ``f1`` and ``support``. A ratio without cases (the
         precision of a class that is never predicted) is NaN.
     """
-    confusion = np.asarray(confusion)
-    hits = np.diag(confusion)
-    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-    return {
-        "precision": _ratio(hits, predicted),
-        "recall": _ratio(hits, support),
-        "f1": _ratio(2 * hits, support + predicted),
-        "support": support,
-    }
+    names = ("precision", "recall", "f1", "support")
+    values = precision_recall_fscore_support(
+        target, predicted, labels=list(classes), zero_division=np.nan
+    )
+    return dict(zip(names, values, strict=True))
 
 
 def reliability(
-    confidence: np.ndarray, correct: np.ndarray, *, n_bins: int = 15
+    confidence: NDArray, correct: NDArray, *, n_bins: int = 15
 ) -> dict[str, Any]:
-    """Compare how sure a model is with how often it is right.
+    """Compare the confidence of a model with its accuracy.
 
     Parameters
     ----------
     confidence : ndarray of shape (n,)
-        Probability of the class that was answered, in [0, 1].
+        Probability of the predicted class, in [0, 1].
     correct : ndarray of shape (n,), bool
-        Whether it was the true one.
+        Whether the predicted class is the true one.
     n_bins : int, default=15
-        Equal parts of [0, 1].
+        Number of equal parts of [0, 1].
 
     Returns
     -------
     found : dict
-        ``error``: the expected calibration error, the mean over the samples of the
-        difference between confidence and accuracy of their bin; ``bins``: for each that
-        is not empty ``n``, mean ``confidence`` and ``accuracy``.
+        ``error``: the expected calibration error, the mean over the samples of the absolute
+        difference between confidence and accuracy of their bin; ``bins``: ``n``, mean
+        ``confidence`` and ``accuracy`` of each bin that is not empty.
 
     References
     ----------
@@ -206,54 +207,53 @@ def reliability(
 
 
 def summarize(results: Results) -> dict[str, Any]:
-    """Everything that a report says about the scores, ready for JSON.
+    """Summarize the scores of a run for the report, ready for JSON.
 
     Parameters
     ----------
     results : Results
-        What a run found out.
+        Results of a run.
 
     Returns
     -------
     summary : dict
-        - ``name``, ``synthetic``, ``primary`` (split that stands first),
+        - ``name``, ``synthetic``, ``primary`` (split of the primary result),
           ``primary_scores`` (scorer to mean), ``protocol`` (in words), ``leak``
-          (in words, or None), ``notes`` (in words), ``seeds``, ``search`` (what was tried,
-          in words, or None), ``classes``, ``n_samples``, ``n_subjects`` (None if unknown);
-        - ``commonest``: the commonest ``label`` and its ``share``, which is the accuracy
-          of always answering it;
+          (in words, or None), ``notes`` (in words), ``seeds``, ``search`` (candidates, in
+          words, or None), ``classes``, ``n_samples``, ``n_subjects`` (None if unknown);
+        - ``commonest``: the most frequent ``label`` and its ``share``, which is the
+          accuracy of always predicting it;
         - ``class_counts``: class to ``samples`` and ``subjects``;
-        - ``splits``: for each split that was run ``n_folds``, ``n_tested``, ``accuracy``
+        - ``splits``: for each split ``n_folds``, ``n_tested``, ``accuracy``
           (``mean``, ``spread``, ``pooled``, ``interval``), ``macro_f1``, ``confusion``
           (counts, rows are true classes), ``per_class`` (class to ``precision``,
           ``recall``, ``f1``, ``support``); ``folds`` (``number``, ``seed``, ``n_train``,
           ``n_test``, ``n_subjects``, ``accuracy``); ``scores`` (scorer to ``mean`` and
-          ``spread``); ``seeds`` (scorer to ``mean`` and ``spread`` of the means that each
-          seed has, and those as ``values``; None with one seed); ``calibration``
-          (``error`` and ``bins`` as :func:`reliability` gives them, and
+          ``spread``); ``seeds`` (scorer to ``mean`` and ``spread`` of the means of the
+          seeds, and these means as ``values``; None with one seed); ``calibration``
+          (``error`` and ``bins`` as :func:`reliability` returns them, and
           ``error_unscaled``, the error without the model's temperature; None if the model
-          gives no probabilities); ``beside`` (part of the tested samples to ``n_tested``,
+          gives no probabilities); ``beside`` (part of the test samples to ``n_tested``,
           ``accuracy`` and ``interval``); ``steps``: step name to the first six of these
           for the step's own predictions;
-        - ``gap``: stratified minus by subject: ``scores`` (scorer to difference of the
-        means),
-          ``accuracy`` (difference of the pooled accuracies), its ``interval``; None
-          if either split was not run or they test no two subjects in common;
+        - ``gap``: stratified minus subject-independent: ``scores`` (scorer to difference of
+          the means), ``accuracy`` (difference of the pooled accuracies), its ``interval``;
+          None if a split is missing or both test less than two subjects in common;
         - ``learning_curve``: ``n_train``, and ``mean`` and ``spread`` of ``train`` and
           ``test``; None if there is none.
 
-        What is not defined (the spread of one fold) is None.
+        Undefined values (the spread of one fold) are None.
 
     Notes
     -----
-    ``spread`` is the standard deviation over folds (with n - 1), those of all seeds
-    together. ``n_folds`` counts those of one seed, ``confusion`` the samples of all.
-    ``pooled`` is taken over all held-out samples together; a sample that several folds
-    hold out counts once, with the share of its predictions that were right. The interval
-    belongs to the pooled accuracy: subjects are resampled when they are known; otherwise
-    it is Wilson's. Where everything is right or everything is wrong, resampling has
-    nothing to vary, and Wilson's interval is taken with the subjects as trials. Macro-F1
-    is the mean over the classes that were seen or predicted.
+    ``spread`` is the standard deviation over the folds of all seeds (with n - 1).
+    ``n_folds`` counts the folds of one seed, ``confusion`` the test samples of all seeds.
+    ``pooled`` is the accuracy over all test samples together; a sample that several folds
+    test counts once, with the share of its right predictions. The interval belongs to the
+    pooled accuracy: it resamples subjects if they are known, and is Wilson's otherwise. If
+    all predictions are right, or all are wrong, resampling shows no variation, and the
+    interval is Wilson's with the subjects as trials. Macro-F1 is the mean over the classes
+    that occur in the labels or the predictions.
     """
     splits: dict[str, list[Fold]] = {}
     for fold in results.folds:
@@ -287,16 +287,16 @@ def _protocol(results: Results, n_folds: int) -> str:
     if results.protocol is not None:
         folds = results.protocol
     elif results.primary == "subject_independent":
-        folds = f"{n_folds} folds by subject, no subject on both sides"
-    elif results.primary == "by_sequence":
-        folds = f"{n_folds} folds by sequence, no sequence on both sides"
+        folds = f"{n_folds} subject-independent folds, no subject on both sides"
+    elif results.primary == "sequence_independent":
+        folds = f"{n_folds} sequence-independent folds, no sequence on both sides"
     else:
-        folds = f"{n_folds} folds that do not look at subjects"
+        folds = f"{n_folds} folds that ignore subjects"
     n_seeds = len({fold.seed for fold in results.folds})
     if n_seeds > 1:
         folds += f"; repeated with {n_seeds} seeds"
     if not results.cv_results:
-        return f"{folds}; nothing was searched"
+        return f"{folds}; no search"
     return f"{folds}; parameters chosen by {results.refit} inside each training part"
 
 
@@ -316,7 +316,7 @@ def _split_summary(results: Results, folds: list[Fold]) -> dict[str, Any]:
             name: _part_summary(results, folds, part)
             for name, part in results.beside.items()
         },
-        # A search over a step may leave it out of some folds.
+        # a search may leave a step out of some folds
         "steps": {
             step: _predictions_summary(
                 results,
@@ -332,7 +332,7 @@ def _split_summary(results: Results, folds: list[Fold]) -> dict[str, Any]:
 
 
 def _by_seed(results: Results, folds: list[Fold]) -> dict[str, Any] | None:
-    """Summarize, for each scorer, the means over the folds that each seed has."""
+    """Summarize, for each scorer, the mean over the folds of each seed."""
     seeds = sorted({fold.seed for fold in folds})
     if len(seeds) == 1:
         return None
@@ -349,12 +349,10 @@ def _by_seed(results: Results, folds: list[Fold]) -> dict[str, Any] | None:
 def _predictions_summary(results: Results, predictions: _Predictions) -> dict[str, Any]:
     """Summarize the predictions of one model over the folds of one split."""
     tested, correct = _pooled(results, predictions)
-    confusion = confusion_matrix(
-        np.concatenate([results.target[test] for test, _ in predictions]),
-        np.concatenate([predicted for _, predicted in predictions]),
-        labels=list(results.classes),
-    )
-    scores = class_scores(confusion)
+    true = np.concatenate([results.target[test] for test, _ in predictions])
+    predicted = np.concatenate([labels for _, labels in predictions])
+    confusion = confusion_matrix(true, predicted, labels=list(results.classes))
+    scores = class_scores(true, predicted, results.classes)
     return {
         "n_folds": len(predictions),
         "n_tested": len(tested),
@@ -396,8 +394,8 @@ def _calibration(results: Results, folds: list[Fold]) -> dict[str, Any] | None:
     return {**found, "error_unscaled": before["error"]}
 
 
-def _part_summary(results: Results, folds: list[Fold], part: np.ndarray) -> dict[str, Any]:
-    """Summarize the predictions of some of the tested samples."""
+def _part_summary(results: Results, folds: list[Fold], part: NDArray) -> dict[str, Any]:
+    """Summarize the predictions of a part of the test samples."""
     tested, correct = _pooled(
         results,
         [(fold.test[part[fold.test]], fold.predicted[part[fold.test]]) for fold in folds],
@@ -421,8 +419,8 @@ def _fold_summary(results: Results, fold: Fold) -> dict[str, Any]:
     }
 
 
-def _pooled(results: Results, predictions: _Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Return the samples held out and, for each, the share of right predictions."""
+def _pooled(results: Results, predictions: _Predictions) -> tuple[NDArray, NDArray]:
+    """Return the test samples and, for each, the share of right predictions."""
     test = np.concatenate([test for test, _ in predictions])
     right = results.target[test] == np.concatenate([labels for _, labels in predictions])
     tested, sample = np.unique(test, return_inverse=True)
@@ -430,7 +428,7 @@ def _pooled(results: Results, predictions: _Predictions) -> tuple[np.ndarray, np
 
 
 def _accuracy_interval(
-    results: Results, tested: np.ndarray, correct: np.ndarray
+    results: Results, tested: NDArray, correct: NDArray
 ) -> dict[str, Any]:
     unit = "subject" if results.sequences is None else "sequence"
     groups = results.groups if results.sequences is None else results.sequences
@@ -451,12 +449,12 @@ def _accuracy_interval(
 def _gap(results: Results, splits: dict[str, list[Fold]]) -> dict[str, Any] | None:
     if results.groups is None or not {"stratified", "subject_independent"} <= set(splits):
         return None
-    plain, subject_independent = splits["stratified"], splits["subject_independent"]
-    tested, correct = _pooled(results, [(fold.test, fold.predicted) for fold in plain])
+    stratified, independent = splits["stratified"], splits["subject_independent"]
+    tested, correct = _pooled(results, [(fold.test, fold.predicted) for fold in stratified])
     tested_too, correct_too = _pooled(
-        results, [(fold.test, fold.predicted) for fold in subject_independent]
+        results, [(fold.test, fold.predicted) for fold in independent]
     )
-    # The same samples on both sides: the difference is paired, which narrows its interval.
+    # a paired difference on the same samples has a narrower interval
     both, here, there = np.intersect1d(tested, tested_too, return_indices=True)
     if len(np.unique(results.groups[both])) < 2:
         return None
@@ -472,8 +470,8 @@ def _gap(results: Results, splits: dict[str, list[Fold]]) -> dict[str, Any] | No
         },
         "scores": {
             scorer: _defined(
-                np.mean([fold.scores[scorer] for fold in plain])
-                - np.mean([fold.scores[scorer] for fold in subject_independent])
+                np.mean([fold.scores[scorer] for fold in stratified])
+                - np.mean([fold.scores[scorer] for fold in independent])
             )
             for scorer in results.scoring
         },
@@ -497,7 +495,7 @@ def _class_counts(results: Results) -> dict[str, Any]:
     return counts
 
 
-def _n_subjects(groups: np.ndarray | None) -> int | None:
+def _n_subjects(groups: NDArray | None) -> int | None:
     return None if groups is None else len(np.unique(groups))
 
 
@@ -521,8 +519,3 @@ def _mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
 
 def _defined(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    ratio = np.full(len(numerator), np.nan)
-    return np.divide(numerator, denominator, out=ratio, where=denominator > 0)

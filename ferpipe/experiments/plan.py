@@ -1,20 +1,24 @@
-"""What a run will do: a compiled spec and a data set in, folds and fits out.
+"""The plan of a run: folds, searches and fits of a spec on a data set.
 
 Data that cannot be used is refused here, before the long run.
 """
 
-import re
 import warnings
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import StackingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import ParameterGrid, PredefinedSplit
+from sklearn.pipeline import Pipeline
+from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 
 from ferpipe._base import first_steps, input_kind
@@ -46,78 +50,84 @@ from ferpipe.experiments.splitters import (
 )
 from ferpipe.faces.landmarks import NoFaceError
 from ferpipe.io.images import check_raw_images, check_raw_sequences
+from ferpipe.networks.estimator import NetworkMixin
 from ferpipe.networks.training_images import known_training_images
 
 __all__ = ["CURVE_FRACTIONS", "DataError", "Plan", "make_plan"]
 
+# folds, as (train, test) arrays of indices; name of a pretrained network -> number of its
+# training images, and which samples are among them
+Folds: TypeAlias = list[tuple[NDArray, NDArray]]
+Known: TypeAlias = Mapping[str, tuple[int, NDArray] | None]
+
 CURVE_FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
-# So many tested images, and this share, may be taken for training images of a network by
-# chance before a run is refused.
+# A test image may match a training image of a pretrained network by chance: a run is
+# refused only above this number and this share of matches.
 _FEW = 2
 _FEW_SHARE = 0.001
 
 
 class DataError(ValueError):
-    """A data set that an experiment cannot be run on."""
+    """The experiment cannot be run on the data set."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do.
+    """The folds, searches and fits of a run.
 
     Attributes
     ----------
     spec : Spec
         The experiment.
     bunch : Bunch
-        The data that is evaluated.
+        The data set, or the part of it that the protocol evaluates.
     split : Split
-        Outer folds, and what must not stand on both sides inside a training part.
+        Outer folds, and the groups that inner folds keep together.
     inner_cv : splitter
         Folds of each search.
     leak : str or None
-        What stands on both sides of the folds, where the spec allows it.
+        A leak that the spec allows, in words.
     declared : str or None
-        What stands on both sides because the protocol has it so.
+        A leak that the protocol has by definition, in words.
     notes : tuple of str
-        What the report says of trained networks in the pipeline, and near-identical
-        images on both sides.
+        Notes for the report: test images that a pretrained network was trained on,
+        near-identical images in training and test part.
     candidates : int
-        Size of the search space; a single candidate is not searched.
+        Size of the search space; with one candidate there is no search.
     curve : list of (train, test)
-        Folds of the learning curve, for pipelines without a network.
+        Folds of the learning curve; empty for pipelines that train a network.
     repeats : tuple of Plan
-        The primary result's folds under the other seeds.
+        The folds of the primary result under the other seeds.
     fits : int
-        Fits asked for in all.
+        Total number of fits.
     """
 
     spec: Spec
-    bunch: Any
+    bunch: Bunch
     split: Split
     inner_cv: Any
     leak: str | None
     declared: str | None
     notes: tuple[str, ...]
     candidates: int
-    curve: list[tuple[np.ndarray, np.ndarray]]
+    curve: Folds
     repeats: tuple["Plan", ...]
     fits: int
 
     @property
-    def primary(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The folds whose score stands first."""
+    def primary(self) -> Folds:
+        """The folds of the primary result."""
         return next(iter(self.split.folds.values()))
 
     @property
     def saves_scored(self) -> bool:
-        """Whether the model that is evaluated is the one to save: there is one fold."""
+        """Whether the saved model is the evaluated one, because there is one fold."""
         return len(self.primary) == 1
 
 
-def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
-    """Check the data and lay out folds and fits.
+def make_plan(spec: Spec, bunch: Bunch, *, store: Store | None = None) -> Plan:
+    """Check the data and plan folds and fits.
 
     Parameters
     ----------
@@ -126,7 +136,7 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     bunch : Bunch
         ``data``, ``target`` and, where subjects are known, ``groups``.
     store : Store, default=None
-        Where faces that were looked for are remembered; None looks for them again.
+        Keeps the detected faces for the run; None detects them again.
 
     Returns
     -------
@@ -135,17 +145,17 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     Raises
     ------
     DataError
-        If there is one class only, a class has fewer samples than there are folds, there
-        are fewer subjects than folds, the protocol evaluates another data set, frames of
-        one sequence, samples of one subject or identical samples would stand on both sides
-        of a fold, a network in the pipeline was trained on images that are tested, the
-        pipeline takes another kind of data, a scorer cannot be used with the classifier or
-        the data, or the images cannot be used.
+        If there is only one class, a class has fewer samples than there are folds, there
+        are fewer subjects than folds, the protocol is for another data set, a fold has
+        frames of one sequence, samples of one subject or identical samples on both sides, a
+        pretrained network in the pipeline was trained on test images, the pipeline takes
+        another kind of data, a scorer cannot be used with the classifier or the data, or
+        the images cannot be used.
 
     Warns
     -----
     UserWarning
-        If near-identical images of data without subjects stand on both sides of a fold.
+        If data without subjects has near-identical images on both sides of a fold.
     """
     _check_kind(spec.pipeline, bunch.kind)
     _check_target(bunch.target)
@@ -155,23 +165,32 @@ def make_plan(spec: Spec, bunch, *, store: Store | None = None) -> Plan:
     _check_data(bunch, taken)
     if taken.startswith("raw "):
         _check_faces(spec.pipeline, bunch, store)
-    pairs, trained = copy_pairs(bunch), _trained_on(spec, bunch)
+    pairs, trained = copy_pairs(bunch), _known_to_networks(spec, bunch)
     repeats = tuple(
-        _lay_out(other, bunch, pairs, trained, repeats=None) for other in spec.repeats
+        _plan_seed(other, bunch, pairs, trained, repeats=None) for other in spec.repeats
     )
-    return _lay_out(spec, bunch, pairs, trained, repeats=repeats)
+    return _plan_seed(spec, bunch, pairs, trained, repeats=repeats)
 
 
-def _trained_on(spec, bunch):
-    """Return name of each network that was trained before -> samples it knows, or None."""
+def _known_to_networks(spec: Spec, bunch: Bunch) -> Known:
+    """Map each pretrained network to its number of training images and the known samples.
+
+    None stands for a network whose training images are not known.
+    """
     return {
         name: None if known is None else (len(known), known_samples(bunch, known))
         for name, known in known_training_images(spec.pipeline, spec.grid).items()
     }
 
 
-def _lay_out(spec, bunch, pairs, trained, repeats):
-    """Lay out what is fitted under one seed; ``repeats`` is None for the other seeds."""
+def _plan_seed(
+    spec: Spec,
+    bunch: Bunch,
+    pairs: NDArray,
+    trained: Known,
+    repeats: tuple[Plan, ...] | None,
+) -> Plan:
+    """Plan the fits of one seed; ``repeats`` is None for all seeds but the first."""
     split = _split(spec, bunch)
     folds = next(iter(split.folds.values()))
     inner = _inner_folds(spec, split, bunch)
@@ -179,13 +198,13 @@ def _lay_out(spec, bunch, pairs, trained, repeats):
     _check_scorers(spec, split, inner, bunch)
     candidates = len(ParameterGrid(spec.grid))
     fits = sum(_search_fits(spec, split, inner, bunch, candidates, f[0]) for f in folds)
-    curve = []
+    curve: Folds = []
     if repeats is not None:
         if len(folds) > 1:
-            # One more search over all the data gives the model to save.
+            # one more search over all the data gives the saved model
             everything = np.arange(len(bunch.target))
             fits += _search_fits(spec, split, inner, bunch, candidates, everything)
-            curve = [] if _has_network(spec.pipeline) else folds
+            curve = [] if _trains_network(spec.pipeline) else folds
         fits += sum(map(len, list(split.folds.values())[1:]))
         fits += len(curve) * len(CURVE_FRACTIONS) + sum(plan.fits for plan in repeats)
     return Plan(
@@ -203,8 +222,8 @@ def _lay_out(spec, bunch, pairs, trained, repeats):
     )
 
 
-def _scored(spec, bunch):
-    """Return the part of the data that the protocol evaluates, all without a protocol."""
+def _scored(spec: Spec, bunch: Bunch) -> Bunch:
+    """Return the part of the data that the protocol evaluates; all without a protocol."""
     if spec.protocol is None:
         return bunch
     protocol = PROTOCOLS[spec.protocol]
@@ -220,7 +239,7 @@ def _scored(spec, bunch):
         raise DataError(f"evaluate.protocol: {spec.protocol}: {error}") from error
 
 
-def _split(spec, bunch):
+def _split(spec: Spec, bunch: Bunch) -> Split:
     if len(set(bunch.target)) < 2:
         raise DataError(
             f"all {len(bunch.target)} samples are of one class ({bunch.target[0]}); at "
@@ -235,8 +254,10 @@ def _split(spec, bunch):
         raise DataError(f"{place}{error}") from error
 
 
-def _search_fits(spec, split, inner, bunch, candidates, train):
-    """Count the fits of a search in a training part, the refit among them."""
+def _search_fits(
+    spec: Spec, split: Split, inner: Any, bunch: Bunch, candidates: int, train: NDArray
+) -> int:
+    """Count the fits of a search in a training part, with the refit."""
     if candidates == 1:
         return 1
     y = np.asarray(bunch.target)[train]
@@ -245,9 +266,13 @@ def _search_fits(spec, split, inner, bunch, candidates, train):
         n_inner = inner.get_n_splits(np.zeros(len(y)), y, groups)
     except ValueError as error:
         raise DataError(f"in a training part {error}") from error
-    asked = groups is not None and needs_groups(inner) and not spec.allow_leak
-    # an own splitter may ask for groups and divide them nevertheless
-    if asked and not keeps_apart(split_by(inner, y, groups), groups):
+    # a splitter from outside scikit-learn may take groups and divide them nevertheless
+    if (
+        groups is not None
+        and needs_groups(inner)
+        and not spec.allow_leak
+        and not keeps_apart(split_by(inner, y, groups), groups)
+    ):
         raise DataError(
             f"{type(inner).__name__} in evaluate.inner_cv has samples of one group on both "
             f"sides: use StratifiedKFold, whose grouped counterpart keeps them together, "
@@ -269,11 +294,11 @@ def _search_fits(spec, split, inner, bunch, candidates, train):
     return candidates * n_inner + 1
 
 
-def _halving_rounds(candidates, n_samples, fewest, factor):
-    """Count the candidates of each round as scikit-learn lays the rounds out."""
+def _halving_rounds(candidates: int, n_samples: int, fewest: int, factor: int) -> list[int]:
+    """Count the candidates of each round as scikit-learn does."""
     if fewest > n_samples:
         raise DataError(
-            f"search.halving: a training part of {n_samples} samples is too small; its "
+            f"search.halving: a training part of {n_samples} samples is too small; the "
             f"first round takes at least {fewest} (twice the classes times the inner "
             "folds): use search: grid."
         )
@@ -287,8 +312,8 @@ def _halving_rounds(candidates, n_samples, fewest, factor):
     return rounds
 
 
-def _inner_folds(spec, split, bunch):
-    """Return the splitter of the searches; it keeps together what the outer folds keep."""
+def _inner_folds(spec: Spec, split: Split, bunch: Bunch) -> Any:
+    """Return the splitter of the searches, with the same groups as the outer folds."""
     if split.validation is not None:
         train = split.folds[next(iter(split.folds))][0][0]
         return PredefinedSplit(np.where(np.isin(train, split.validation), 0, -1))
@@ -296,8 +321,8 @@ def _inner_folds(spec, split, bunch):
     if split.groups is None:
         if needs_groups(inner):
             raise DataError(
-                f"{type(inner).__name__} needs groups (subjects), but there are none to "
-                "look at; use StratifiedKFold in evaluate.inner_cv."
+                f"{type(inner).__name__} needs groups (subjects), but the data set has "
+                "none; use StratifiedKFold in evaluate.inner_cv."
             )
         return inner
     try:
@@ -307,17 +332,24 @@ def _inner_folds(spec, split, bunch):
             return inner
         raise DataError(
             f"groups are known, but the inner folds would have one on both sides: {error} "
-            "Or set evaluate.allow_leak: true for a score that is marked."
+            "Or set evaluate.allow_leak: true; the report then marks the score."
         ) from error
 
 
-def _guard_leaks(spec, split, inner, bunch, pairs, trained):
-    """Refuse folds that leak; return what the file allows, what the protocol has, notes."""
+def _guard_leaks(
+    spec: Spec,
+    split: Split,
+    inner: Any,
+    bunch: Bunch,
+    pairs: NDArray,
+    trained: Known,
+) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """Refuse folds that leak; return allowed leaks, leaks of the protocol, and notes."""
     primary = next(iter(split.folds.values()))
     leaks = find_leaks(
         [fold for folds in split.folds.values() for fold in folds], bunch, pairs
     )
-    # Only what is scored beside the primary result may have subjects on both sides.
+    # only the primary result must be subject-independent
     leaks.pop("subjects", None)
     leaks |= find_shared(primary, bunch)
     declares = PROTOCOLS[spec.protocol].declares if spec.protocol else ()
@@ -329,7 +361,7 @@ def _guard_leaks(spec, split, inner, bunch, pairs, trained):
         )
         if "identical" not in declares:
             warnings.warn(f"{notes[0]}.", stacklevel=4)
-    for words, too_many in _tested_but_known(declares, primary, bunch, trained):
+    for words, too_many in _known_test_images(declares, primary, bunch, trained):
         if too_many:
             leaks["trained"] = "; ".join([*filter(None, [leaks.get("trained")]), words])
         else:
@@ -347,12 +379,14 @@ def _guard_leaks(spec, split, inner, bunch, pairs, trained):
     return "; ".join(undeclared.values()) or None, "; ".join(declared) or None, tuple(notes)
 
 
-def _tested_but_known(declares, folds, bunch, trained):
-    """Say for each trained network how many tested samples it knows, and if too many."""
+def _known_test_images(
+    declares: tuple[str, ...], folds: Folds, bunch: Bunch, trained: Known
+) -> Iterator[tuple[str, bool]]:
+    """Yield for each pretrained network how many test images it knows, and if too many."""
     tested = np.unique(np.concatenate([test for _, test in folds]))
     for name, known in trained.items():
         if known is None:
-            yield f"the images that {name} was trained on are not known", False
+            yield f"the training images of {name} are not known", False
             continue
         n_images, mask = known
         if n_images == 0:
@@ -381,61 +415,61 @@ def _tested_but_known(declares, folds, bunch, trained):
         yield words, n_counted > max(_FEW, _FEW_SHARE * len(tested))
 
 
-_ALLOW = "or set evaluate.allow_leak: true for a score that is marked."
+_ALLOW = "or set evaluate.allow_leak: true; the report then marks the score."
 _CURES = {
     "sequences": "such a score measures memory. Load whole sequences (as_sequences: true), "
-    f"name a splitter by groups in evaluate.outer_cv, {_ALLOW}",
-    "identical": "such a score measures memory. Take out what is there twice, name what "
-    f"belongs together (sequences, groups), {_ALLOW}",
-    "subjects": "such a score measures how well people are recognized who were trained on. "
-    "Take these people out of one side (by a splitter by subject, or by joining other data "
-    f"sets), {_ALLOW}",
-    "trained": "such a score measures memory. Take other weights, test on other images, "
+    f"use a grouped splitter in evaluate.outer_cv, {_ALLOW}",
+    "identical": "such a score measures memory. Remove duplicates, name the samples that "
+    f"belong together (sequences, groups), {_ALLOW}",
+    "subjects": "such a score is for subjects who are in the training data. Keep each "
+    "subject on one side (with a grouped splitter, or by joining other data sets), "
+    f"{_ALLOW}",
+    "trained": "such a score measures memory. Use other weights, test on other images, "
     f"{_ALLOW}",
 }
 
 
 class _Oracle(ClassifierMixin, BaseEstimator):
-    """Knows the labels, and answers with the methods that a classifier has."""
+    """Predicts the true labels, with the methods that a given classifier has."""
 
-    def __init__(self, target, train, like):
+    def __init__(self, target: NDArray, train: NDArray, like: Any) -> None:
         self.target, self.like = target, like
         self.classes_ = np.unique(target[train])
 
-    def predict(self, X):
+    def predict(self, X: NDArray) -> NDArray:
         return self.target[X]
 
-    @available_if(lambda self: _gives(self.like, "predict_proba"))
-    def predict_proba(self, X):
+    @available_if(lambda self: _will_have(self.like, "predict_proba"))
+    def predict_proba(self, X: NDArray) -> NDArray:
         return np.full((len(X), len(self.classes_)), 1 / len(self.classes_))
 
-    @available_if(lambda self: _gives(self.like, "decision_function"))
-    def decision_function(self, X):
+    @available_if(lambda self: _will_have(self.like, "decision_function"))
+    def decision_function(self, X: NDArray) -> NDArray:
         scores = np.zeros((len(X), len(self.classes_)))
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
 
-def _gives(classifier, method):
-    """Whether a classifier will have a method when it is fitted."""
+def _will_have(classifier: Any, method: str) -> bool:
+    """Return whether a classifier has a method once it is fitted."""
     if isinstance(classifier, StackingClassifier) and classifier.final_estimator is None:
         return method in ("predict_proba", "decision_function")  # a logistic regression
     return hasattr(classifier, method)
 
 
-def _check_scorers(spec, split, inner, bunch):
-    """Score labels by labels wherever the run will: what cannot be scored is found."""
+def _check_scorers(spec: Spec, split: Split, inner: Any, bunch: Bunch) -> None:
+    """Score true labels on all folds of the run, to find scorers that would fail."""
     target = np.asarray(bunch.target)
     folds = [fold for some in split.folds.values() for fold in some]
-    # what asks for labels alone fails everywhere or nowhere
-    plain = [name for name in spec.scoring if _methods(name) == ["predict"]]
-    others = [name for name in spec.scoring if name not in plain]
+    # scorers of labels fail on all folds or on none
+    of_labels = [name for name in spec.scoring if _methods(name) == ["predict"]]
+    others = [name for name in spec.scoring if name not in of_labels]
     classifiers = list(_classifiers(spec))
     for classifier in classifiers:
         for name in others:
-            if not any(_gives(classifier, method) for method in _methods(name)):
+            if not any(_will_have(classifier, method) for method in _methods(name)):
                 raise DataError(_cure(name, classifier))
     first = classifiers[0]
-    _try_scorers(plain, target, folds[:1], first)
+    _try_scorers(of_labels, target, folds[:1], first)
     if not others:
         return
     _try_scorers(others, target, folds, first)
@@ -448,8 +482,8 @@ def _check_scorers(spec, split, inner, bunch):
             _try_scorers(others, y, within, first)
 
 
-def _classifiers(spec):
-    """Yield the classifiers that are tried, each parameter of theirs by itself."""
+def _classifiers(spec: Spec) -> Iterator[Any]:
+    """Yield the classifiers of the search space, with one parameter changed at a time."""
     name, default = spec.pipeline.steps[-1]
     for part in spec.grid:
         for classifier in part.get(name, [default]):
@@ -460,22 +494,24 @@ def _classifiers(spec):
                     yield from (clone(classifier).set_params(**{own: v}) for v in values)
 
 
-def _methods(name):
-    """Return what a scorer asks of a classifier: one of these methods."""
-    asked = getattr(get_scorer(name), "_response_method", "predict")
-    return [asked] if isinstance(asked, str) else list(asked)
+def _methods(name: str) -> list[str]:
+    """Return the methods of a classifier that a scorer can use; it needs one of them."""
+    methods = getattr(get_scorer(name), "_response_method", "predict")
+    return [methods] if isinstance(methods, str) else list(methods)
 
 
-def _cure(scorer, classifier):
+def _cure(scorer: str, classifier: Any) -> str:
     kind = type(classifier).__name__
     return (
         f"evaluate.scoring: {scorer} needs {' or '.join(_methods(scorer))}, which "
-        f"{readable(classifier)} does not give: put it into CalibratedClassifierCV "
-        f"({{CalibratedClassifierCV: {{estimator: {kind}}}}}), or take another scorer."
+        f"{readable(classifier)} does not have: put it into CalibratedClassifierCV "
+        f"({{CalibratedClassifierCV: {{estimator: {kind}}}}}), or use another scorer."
     )
 
 
-def _try_scorers(names, target, folds, classifier):
+def _try_scorers(
+    names: Sequence[str], target: NDArray, folds: Folds, classifier: Any
+) -> None:
     for train, test in folds:
         oracle = _Oracle(target, train, classifier)
         for name in names:
@@ -486,16 +522,16 @@ def _try_scorers(names, target, folds, classifier):
                 except (ValueError, TypeError, AttributeError) as error:
                     raise DataError(
                         f"evaluate.scoring: {name} cannot score this data ({error}); a "
-                        f"part held out has {len(set(target[test]))} classes, its training "
-                        f"part {len(oracle.classes_)}: take another scorer, such as "
+                        f"test part has {len(set(target[test]))} classes, its training "
+                        f"part {len(oracle.classes_)}: use another scorer, such as "
                         "balanced_accuracy or f1_macro, or other folds."
                     ) from error
 
 
-def _check_kind(pipeline, kind):
-    """Refuse images for a pipeline of sequences, and the other way round."""
+def _check_kind(pipeline: Pipeline, kind: str) -> None:
+    """Refuse images for a pipeline of sequences, and sequences for one of images."""
     for step in first_steps(pipeline):
-        taken = getattr(step, "input_kind", kind)
+        taken = input_kind(step) or kind
         if taken not in (kind, f"raw {kind}", "raw"):
             raise DataError(
                 f"the data set holds {kind}, but the pipeline begins with "
@@ -505,15 +541,15 @@ def _check_kind(pipeline, kind):
             )
 
 
-def _check_target(target):
-    """Refuse data without labels, or with several a sample."""
+def _check_target(target: Any) -> None:
+    """Refuse data without labels, or with several labels per sample."""
     if target is None:
         raise DataError(
-            "the data set has no labels: load a folder that holds one folder a class."
+            "the data set has no labels: load a folder with one subfolder per class."
         )
     if np.ndim(target) != 1:
         raise DataError(
-            f"the data set has {np.shape(target)[1]} labels a sample, such as action "
+            f"the data set has {np.shape(target)[1]} labels per sample, such as action "
             "units; an experiment takes one: load it with an expression as its target."
         )
 
@@ -526,21 +562,40 @@ _CHECKS: dict[str, Callable] = {
 }
 
 
-def _check_data(bunch, kind):
-    names = bunch.get("filenames")
+def _check_data(bunch: Bunch, kind: str) -> None:
+    """Check all samples; an error names the file of the first wrong one."""
     check = _CHECKS[kind]
     try:
         check(bunch.data, name="data")
     except (TypeError, ValueError) as error:
-        place = re.match(r"data\[(\d+)\]|.*the first at \((\d+),", str(error))
-        index = int(place[1] or place[2]) if place else None
-        file = f" ({names[index]})" if names is not None and index is not None else ""
-        raise DataError(f"{error}{file}") from error
+        names = bunch.get("filenames")
+        found = None if names is None else _first_wrong(check, bunch.data)
+        if names is None or found is None:
+            raise DataError(str(error)) from error
+        index, error_of_sample = found
+        raise DataError(f"{error_of_sample} ({names[index]})") from error
 
 
-def _check_faces(pipeline, bunch, store):
-    """Look for the faces once, so that missing ones are named before the long run."""
-    names = bunch.get("filenames")
+def _first_wrong(check: Callable[..., Any], data: Any) -> tuple[int, Exception] | None:
+    """Return index and error of the first wrong sample; None if all data are wrong."""
+
+    def error_in(part: Any) -> Exception | None:
+        try:
+            check(part, name="data")
+        except (TypeError, ValueError) as error:
+            return error
+        return None
+
+    # all longer beginnings hold the first wrong sample too
+    index = bisect_left(range(len(data)), True, key=lambda i: bool(error_in(data[: i + 1])))
+    error = error_in(data[: index + 1]) if index < len(data) else None
+    if error is None or (index == 0 and len(data) > 1 and error_in(data[1:2])):
+        return None
+    return index, error
+
+
+def _check_faces(pipeline: Pipeline, bunch: Bunch, store: Store | None) -> None:
+    """Detect the faces once, so that missing ones are named before the long run."""
     for step in first_steps(pipeline):
         within = getattr(step, "transformer", step)
         if getattr(next(first_steps(within)), "missing", None) != "raise":
@@ -550,11 +605,30 @@ def _check_faces(pipeline, bunch, store):
         try:
             clone(step).fit_transform(bunch.data)
         except NoFaceError as error:
-            message = str(error)
-            if names is not None:
-                message = re.sub(r"X\[(\d+)\]", lambda at: names[int(at[1])], message)
-            raise DataError(message) from error
+            names = _image_names(bunch)
+            if len(names) == len(error.missing):
+                error = NoFaceError(error.missing, names)
+            raise DataError(str(error)) from error
 
 
-def _has_network(pipeline):
-    return any("training" in name.split("__") for name in pipeline.get_params())
+def _image_names(bunch: Bunch) -> list[str]:
+    """Name each image, or each frame of each sequence, by its file; [] without files."""
+    files = bunch.get("filenames")
+    if files is None:
+        return []
+    if bunch.kind == "images":
+        return [str(file) for file in files]
+    return [
+        str(file[t]) if isinstance(file, list | tuple) else f"frame {t} of {file}"
+        for file, sequence in zip(files, bunch.data, strict=True)
+        for t in range(len(sequence))
+    ]
+
+
+def _trains_network(pipeline: Pipeline) -> bool:
+    values = list(pipeline.get_params().values())
+    frozen = [value.estimator for value in values if isinstance(value, FrozenEstimator)]
+    return any(
+        isinstance(value, NetworkMixin) and all(value is not one for one in frozen)
+        for value in values
+    )

@@ -1,4 +1,4 @@
-"""Named protocols: what is trained on, what is evaluated, and what the score tells."""
+"""Named protocols: which samples train and test, and what the score measures."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import (
     LeaveOneGroupOut,
     StratifiedKFold,
@@ -14,6 +15,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import Bunch
 
+from ferpipe.datasets.duplicates import number_identical
 from ferpipe.datasets.labels import select_classes
 from ferpipe.experiments.leakage import held_together
 from ferpipe.experiments.splitters import (
@@ -30,52 +32,52 @@ __all__ = [
     "Split",
     "check_members",
     "fold_by",
-    "identical_images",
     "scored_part",
 ]
 
 
 @dataclass(frozen=True)
 class Split:
-    """What is evaluated, and on what the models are fitted that are evaluated by it.
+    """Outer folds of an experiment, and the groups that inner folds keep together.
 
     Attributes
     ----------
     folds : dict of str to list of (train, test)
-        "subject_independent", "by_sequence", "data_set_independent", "stratified" or
-        "official" to outer folds, as arrays of indices. The first is the primary result.
+        Name of a split ("subject_independent", "sequence_independent",
+        "data_set_independent", "stratified" or "official") to outer folds, as arrays of
+        indices. The first split gives the primary result.
     groups : ndarray of shape (n,) or None
-        What must not stand on both sides where a training part is divided again.
+        Groups that inner folds keep together.
     validation : ndarray of int or None
-        Those samples of the one training part on which the values to try are compared;
-        without them there are inner folds.
+        Samples of the only training part on which candidates are compared; None compares
+        them on inner folds.
     beside : dict of str to ndarray of shape (n,), bool
-        Parts of the tested samples whose score stands beside that of all of them.
+        Parts of the test samples that are scored in addition to all of them.
     """
 
-    folds: dict[str, list[tuple[np.ndarray, np.ndarray]]]
-    groups: np.ndarray | None = None
-    validation: np.ndarray | None = None
-    beside: dict[str, np.ndarray] = field(default_factory=dict)
+    folds: dict[str, list[tuple[NDArray, NDArray]]]
+    groups: NDArray | None = None
+    validation: NDArray | None = None
+    beside: dict[str, NDArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way of judging that others use too.
+    """A published way of evaluating on a data set.
 
     Attributes
     ----------
     sentence : str
-        What the score measures, and which leak the protocol has or shuts out.
+        What the score measures, and which leak the protocol has or excludes.
     split : callable
-        Takes a data set as the loaders return it and a seed, and returns a Split; raises
-        ValueError where the data set lacks what the protocol needs.
+        Takes a data set as the loaders return it and a seed, and returns a Split. It raises
+        ValueError if the data set does not fit the protocol.
     data_set : str or None
-        The loader whose data it evaluates; None for any.
+        The loader of its data set; None for any.
     classes : tuple of str or None
-        The classes that it evaluates; None for all that are there.
+        The classes that it evaluates; None for all classes of the data set.
     declares : tuple of str
-        Leaks that it has, as ``leaks.find_leaks`` names them.
+        Leaks that it has by definition, by their names in ``leakage.find_leaks``.
     """
 
     sentence: str
@@ -85,20 +87,20 @@ class Protocol:
     declares: tuple[str, ...] = ()
 
 
-def fold_by(splitter, bunch, *, allow_leak=False) -> Split:
-    """Divide a data set as a splitter of scikit-learn says, and keep groups together.
+def fold_by(splitter: Any, bunch: Bunch, *, allow_leak: bool = False) -> Split:
+    """Divide a data set by a splitter of scikit-learn, and keep groups together.
 
     Parameters
     ----------
     splitter : splitter, int or iterable of (train, test)
-        Outer folds. Where subjects are known, a splitter that ignores them is replaced by
-        its grouped counterpart, which is the primary result, and stands beside it. Where
-        only sequences are known, these are the groups, and there is nothing beside.
+        Outer folds. If subjects are known and the splitter ignores them, its grouped
+        counterpart gives the primary result and the splitter itself a second, stratified
+        split. If only sequences are known, they are the groups, and there is no second
+        split.
     bunch : Bunch
-        ``target`` and ``groups`` are used, and ``sequences`` where there are no groups.
+        ``target`` and ``groups`` are used, and ``sequences`` if there are no groups.
     allow_leak : bool, default=False
-        Take a splitter that keeps no groups together and has no grouped counterpart as
-        it is.
+        Use a splitter that ignores groups unchanged if it has no grouped counterpart.
 
     Returns
     -------
@@ -132,46 +134,54 @@ def fold_by(splitter, bunch, *, allow_leak=False) -> Split:
         grouped = grouped_counterpart(splitter)
     except ValueError as error:
         return Split(
-            _folds_as_they_are(splitter, y, groups, unit, allow_leak, error), groups
+            _unchanged_folds(splitter, y, groups, unit, allow_leak, str(error)), groups
         )
-    folds = {f"by_{unit}": split_by(grouped, y, groups)}
-    if not keeps_apart(folds[f"by_{unit}"], groups):
-        folds = _folds_as_they_are(splitter, y, groups, unit, allow_leak, "")
+    divided = split_by(grouped, y, groups)
+    folds = {f"{unit}_independent": divided}
+    if not keeps_apart(divided, groups):
+        folds = _unchanged_folds(splitter, y, groups, unit, allow_leak, "")
     if grouped is not splitter and unit == "subject":
         folds["stratified"] = split_by(splitter, y, groups)
     return Split(folds, groups)
 
 
-def _folds_as_they_are(splitter, y, groups, unit, allow_leak, reason):
-    """Return the folds of a splitter without a grouped counterpart, if they may be used."""
+def _unchanged_folds(
+    splitter: Any,
+    y: NDArray,
+    groups: NDArray,
+    unit: str | None,
+    allow_leak: bool,
+    reason: str,
+) -> dict[str, list[tuple[NDArray, NDArray]]]:
+    """Return the folds of a splitter without a grouped counterpart, or raise."""
     folds = split_by(splitter, y, groups)
     if keeps_apart(folds, groups):
-        return {f"by_{unit}": folds}
+        return {f"{unit}_independent": folds}
     if allow_leak:
         return {"stratified": folds}
     raise ValueError(
         f"{unit}s are known, but the outer folds have samples of one {unit} on both sides: "
         f"{reason or f'{type(splitter).__name__} does not keep its groups together.'} Or "
-        "set evaluate.allow_leak: true for a score that is marked."
+        "set evaluate.allow_leak: true; the report then marks the score."
     )
 
 
-def check_members(target, n_parts: int, parts: str) -> None:
-    """Refuse labels of which a class has fewer samples than there are parts.
+def check_members(target: NDArray, n_parts: int, parts: str) -> None:
+    """Check that each class has at least as many samples as there are parts.
 
     Parameters
     ----------
     target : ndarray of shape (n,)
         Labels.
     n_parts : int
-        How many parts each class is divided into.
+        Number of parts into which each class is divided.
     parts : str
-        What the parts are called.
+        Name of the parts, for the message.
 
     Raises
     ------
     ValueError
-        With the rarest class and its number of samples.
+        If a class has fewer samples; the message names the rarest one.
     """
     counts = Counter(str(name) for name in target)
     rarest = min(counts, key=lambda name: counts[name])
@@ -183,7 +193,7 @@ def check_members(target, n_parts: int, parts: str) -> None:
         )
 
 
-def scored_part(protocol: Protocol, bunch):
+def scored_part(protocol: Protocol, bunch: Bunch) -> Bunch:
     """Return the samples of the classes that a protocol evaluates.
 
     Parameters
@@ -191,12 +201,13 @@ def scored_part(protocol: Protocol, bunch):
     protocol : Protocol
         ``classes`` is used.
     bunch : Bunch
-        Entries as long as ``target`` belong to the samples, but for lists of names.
+        A data set. Entries of the length of ``target`` belong to the samples, except those
+        of names.
 
     Returns
     -------
     bunch : Bunch
-        The same one where nothing has to be left out.
+        The given one if it has no other classes.
 
     Raises
     ------
@@ -231,26 +242,7 @@ def scored_part(protocol: Protocol, bunch):
     return Bunch(**{**bunch, **changed})
 
 
-def identical_images(images) -> np.ndarray:
-    """Give images with the same pixels the same number.
-
-    Parameters
-    ----------
-    images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Images.
-
-    Returns
-    -------
-    numbers : ndarray of shape (n,), int
-        Index of the first image with these pixels.
-    """
-    first: dict[bytes, int] = {}
-    return np.array(
-        [first.setdefault(image.tobytes(), index) for index, image in enumerate(images)]
-    )
-
-
-def _split_fer2013(bunch, seed):
+def _split_fer2013(bunch: Bunch, seed: int) -> Split:
     usage = bunch.get("usage")
     have = [] if usage is None else [str(name) for name in np.unique(usage)]
     missing = [name for name in ("Training", "PublicTest") if name not in have]
@@ -258,32 +250,32 @@ def _split_fer2013(bunch, seed):
         raise ValueError(
             "it needs FER2013 with its official splits Training and PublicTest (data: "
             f"{{fer2013: {{path: ...}}}}); {' and '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not there."
+            f"{'is' if len(missing) == 1 else 'are'} missing."
         )
     train, test = (np.flatnonzero(usage == name) for name in ("Training", "PublicTest"))
-    groups = identical_images(bunch.data)
-    seen = np.isin(groups, groups[train])
-    beside = {"without images that Training has too": ~seen}
+    groups = number_identical(bunch.data)
+    known = np.isin(groups, groups[train])
+    beside = {"without images that Training has too": ~known}
     return Split({"official": [(train, test)]}, groups, beside=beside)
 
 
-def _ten_folds(bunch, seed):
+def _ten_folds(bunch: Bunch, seed: int) -> Split:
     _check_subjects(bunch, 10)
     return fold_by(StratifiedKFold(10, shuffle=True, random_state=seed), bunch)
 
 
-def _plain_folds(bunch, seed, n_folds):
+def _stratified_folds(bunch: Bunch, seed: int, n_folds: int) -> Split:
     check_members(bunch.target, n_folds, "outer folds")
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     return Split({"stratified": list(splitter.split(bunch.target, bunch.target))})
 
 
-def _leave_one_out(bunch, seed):
+def _leave_one_out(bunch: Bunch, seed: int) -> Split:
     _check_subjects(bunch, 2)
     return fold_by(LeaveOneGroupOut(), bunch)
 
 
-def _leave_one_data_set_out(bunch, seed):
+def _leave_one_data_set_out(bunch: Bunch, seed: int) -> Split:
     if bunch.get("data_set") is None:
         raise ValueError(
             "it needs several data sets (data: {joined: {sets: ...}}, or "
@@ -293,22 +285,22 @@ def _leave_one_data_set_out(bunch, seed):
     return Split({"data_set_independent": list(folds)}, held_together(bunch)[1])
 
 
-def _random_parts(bunch, seed, test, middle=0.0):
+def _random_parts(bunch: Bunch, seed: int, test: float, compare_on: float = 0.0) -> Split:
     y = bunch.target
-    check_members(y, 3 if middle else 2, "parts")
+    check_members(y, 3 if compare_on else 2, "parts")
     train, tested = train_test_split(
         np.arange(len(y)), test_size=test, stratify=y, random_state=seed
     )
     validation = None
-    if middle:
-        share = middle / (1 - test)
+    if compare_on:
+        share = compare_on / (1 - test)
         _, validation = train_test_split(
             train, test_size=share, stratify=y[train], random_state=seed
         )
     return Split({"stratified": [(np.sort(train), np.sort(tested))]}, validation=validation)
 
 
-def _check_subjects(bunch, fewest):
+def _check_subjects(bunch: Bunch, fewest: int) -> None:
     n_subjects = 0 if bunch.groups is None else len(set(bunch.groups))
     if n_subjects < fewest:
         raise ValueError(
@@ -317,30 +309,30 @@ def _check_subjects(bunch, fewest):
         )
 
 
-_NEVER_SEEN = "no subject stands on both sides, outside or where a training part is divided"
-_SEEN = (
-    "the papers' way of splitting; it does not look at subjects, who stand on both sides, "
-    "so that knowing the person may help"
+_INDEPENDENT = "no subject is on both sides of an outer or inner fold"
+_DEPENDENT = (
+    "the papers' way of splitting; it ignores subjects, who are on both sides, so that a "
+    "model may profit from having seen the person"
 )
-_JOINED_MIDDLE = (
-    "compares the values to try and is then joined to the training; without values to try "
-    "it is trained on like the rest"
+_VALIDATION = (
+    "compares the candidates and then joins the training part; with one candidate it is "
+    "training data like the rest"
 )
 
 PROTOCOLS = {
     "fer2013-official": Protocol(
-        "FER2013's own split, trained on Training and evaluated on PublicTest: a selection "
-        "score, for designs are chosen by it. Subjects are unknown, and some images of "
-        "PublicTest occur in Training too; what is held out inside Training has no copy in "
-        "the rest of it",
+        "FER2013's official split, trained on Training and evaluated on PublicTest: a "
+        "selection score, for designs are chosen by it. Subjects are unknown, and some "
+        "images of PublicTest occur in Training too; inner folds keep identical images "
+        "together",
         _split_fer2013,
         data_set="fer2013",
         declares=("identical",),
     ),
     **{
         f"ck48-{n}-subject": Protocol(
-            f"CK+48 with {n} classes, 10 stratified folds by subject: how well expressions "
-            f"of people who were never seen are named; {_NEVER_SEEN}",
+            f"CK+48 with {n} classes, 10 stratified, subject-independent folds: how well "
+            f"expressions of new subjects are recognized; {_INDEPENDENT}",
             _ten_folds,
             data_set="ck48",
             classes=select_classes(n),
@@ -349,8 +341,9 @@ PROTOCOLS = {
     },
     **{
         f"ck48-{n}-stratified{ending}": Protocol(
-            f"CK+48 with {n} classes, {n_folds} stratified folds of sequences: {_SEEN}",
-            partial(_plain_folds, n_folds=n_folds),
+            f"CK+48 with {n} classes, {n_folds} stratified folds of sequences: "
+            f"{_DEPENDENT}",
+            partial(_stratified_folds, n_folds=n_folds),
             data_set="ck48",
             classes=select_classes(n),
             declares=("subjects",),
@@ -359,40 +352,39 @@ PROTOCOLS = {
         for ending, n_folds in (("", 10), ("-5fold", 5))
     },
     "jaffe-leave-one-subject-out": Protocol(
-        "JAFFE, one woman left out after the other: how well expressions of somebody who "
-        f"was never seen are named; {_NEVER_SEEN}",
+        "JAFFE, leave one subject out: how well expressions of a new subject are "
+        f"recognized; {_INDEPENDENT}",
         _leave_one_out,
         data_set="jaffe",
     ),
     "ferg-leave-one-character-out": Protocol(
-        "FERG, one drawn character left out after the other: how well expressions of a "
-        "character that was never seen are named; no character stands on both sides, "
-        "outside or where a training part is divided",
+        "FERG, leave one cartoon character out: how well expressions of a new character "
+        "are recognized; no character is on both sides of an outer or inner fold",
         _leave_one_out,
         data_set="ferg",
     ),
     "leave-one-data-set-out": Protocol(
-        "Several data sets, one left out after the other, with the classes that all of "
-        "them have: how well a model does on pictures of another origin; no data set "
-        "stands on both sides, and nobody whom several of them show",
+        "Several data sets, leave one out, with the classes that all of them have: how "
+        "well a model does on images of another origin; no data set is on both sides, and "
+        "no subject of several data sets",
         _leave_one_data_set_out,
         data_set="joined",
     ),
     "random-80-20": Protocol(
-        f"A random fifth of each class is tested, the rest trained on (paper 002): {_SEEN}",
+        f"A random fifth of each class is the test part (paper 002): {_DEPENDENT}",
         partial(_random_parts, test=0.2),
         declares=("subjects",),
     ),
     "random-70-10-20": Protocol(
-        f"A random fifth of each class is evaluated (paper 002): {_SEEN}. A tenth of all "
-        f"{_JOINED_MIDDLE}",
-        partial(_random_parts, test=0.2, middle=0.1),
+        f"A random fifth of each class is the test part (paper 002): {_DEPENDENT}. A tenth "
+        f"of all {_VALIDATION}",
+        partial(_random_parts, test=0.2, compare_on=0.1),
         declares=("subjects",),
     ),
     "random-80-10-10": Protocol(
-        f"A random tenth of each class is evaluated (paper 004): {_SEEN}. Another tenth "
-        f"{_JOINED_MIDDLE}",
-        partial(_random_parts, test=0.1, middle=0.1),
+        f"A random tenth of each class is the test part (paper 004): {_DEPENDENT}. Another "
+        f"tenth {_VALIDATION}",
+        partial(_random_parts, test=0.1, compare_on=0.1),
         declares=("subjects",),
     ),
 }

@@ -1,4 +1,4 @@
-"""The allow-list: every estimator, parameter object and splitter that a file may name."""
+"""The allow-list: all estimators, parameter objects and splitters of experiment files."""
 
 from functools import cache
 from importlib import import_module
@@ -86,8 +86,8 @@ SPLITTERS = [
 def estimator_classes() -> dict[str, type]:
     """Return name -> class of the estimators and parameter objects that a file may name.
 
-    They are the public ones of ferpipe, and scikit-learn's classifiers, scalers,
-    decompositions and the like.
+    They are the public ones of ferpipe, and a list of scikit-learn's: classifiers, scalers,
+    decompositions and similar.
     """
     classes = {
         name: getattr(import_module(f"sklearn.{module}"), name)

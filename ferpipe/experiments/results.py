@@ -1,65 +1,65 @@
-"""What an experiment found out: the record that statistics and reports are made from."""
+"""The results of an experiment: the record from which reports are made."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Fold", "Results"]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One outer fold: what was chosen inside it and how it did on the part held out.
+    """One outer fold: the chosen parameters, the predictions and scores on its test part.
 
     Attributes
     ----------
     split : {"subject_independent", "data_set_independent", "stratified", "official"}
-        Kind of split that the fold belongs to.
+        Split that the fold belongs to.
     number : int
         0-based number within its split.
     test : ndarray of shape (n_test,)
-        Indices of the samples held out.
+        Indices of the test samples.
     predicted : ndarray of shape (n_test,)
-        Predicted labels of those samples.
+        Predicted labels of the test samples.
     scores : dict of str to float
-        Scorer name to score on the part held out.
+        Scorer name to score on the test samples.
     best_params : dict
-        Parameters chosen by the search inside the training part (the primary result's
-        folds), or by the search over all the data (the other split's).
+        Parameters chosen by the search inside the training part (folds of the primary
+        result), or by the search over all the data (folds of the other splits).
     step_predictions : dict of str to ndarray of shape (n_test,)
-        For each step before the last that is itself a classifier (a network that
-        encodes): its own predictions, so that both can be reported.
+        Predictions of each earlier step that is a classifier itself, such as a network
+        that computes embeddings.
     n_train : int
         Number of training samples.
     seconds : float
         Wall time of the search and the refit.
     probabilities : ndarray of shape (n_test, n_classes) or None
-        Those of the samples, in the order of the run's classes; None if the model gives
-        none.
+        Predicted probabilities, in the order of the run's classes; None if the model has no
+        ``predict_proba``.
     temperature : float
-        By which the model divides its scores; 1 where it does not.
+        Temperature by which the model divides its logits; 1 without one.
     seed : int
-        Seed of the folds and of every random state that was left unset.
+        Seed of the folds and of every random state that the experiment leaves unset.
     """
 
     split: str
     number: int
-    test: np.ndarray
-    predicted: np.ndarray
+    test: NDArray
+    predicted: NDArray
     scores: dict[str, float]
     best_params: dict[str, Any]
-    step_predictions: dict[str, np.ndarray]
+    step_predictions: dict[str, NDArray]
     n_train: int
     seconds: float
-    probabilities: np.ndarray | None = None
+    probabilities: NDArray | None = None
     temperature: float = 1.0
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a run found out; reports are made from this alone.
+    """All results of a run; reports are made from this alone.
 
     Attributes
     ----------
@@ -75,19 +75,19 @@ class Results:
         Subject of each sample.
     classes : tuple of str
         Class names in the model's order (sorted).
-    primary : {"subject_independent", "by_sequence", "data_set_independent", "stratified",
-    "official"}
-        The split whose figures stand first: a protocol's own if one is named, by subject
-        when the data has groups.
+    primary : str
+        Split of the primary result: "subject_independent", "sequence_independent",
+        "data_set_independent", "stratified" or "official". A protocol names its own;
+        otherwise it is subject-independent if the data has groups.
     folds : tuple of Fold
-        Outer folds of every split; those of the primary result under every seed, the others
-        under the first.
+        Outer folds of every split: of the primary result under every seed, of the others
+        under the first seed.
     scoring : tuple of str
         Names of the scorers.
     refit : str
         The scorer that the searches maximize.
     best_params : dict
-        Parameters chosen by the search over all the data; the saved model has them.
+        Parameters of the saved model, chosen by the search over all the data.
     cv_results : dict
         ``GridSearchCV.cv_results_`` of the search over all the data.
     model : estimator
@@ -97,14 +97,15 @@ class Results:
         ``valid_accuracy``, …) for the networks in ``model``.
     learning_curve : dict or None
         ``n_train`` (list of int), ``train`` and ``test`` (lists of lists of float, one
-        inner list a size): scores over the number of training samples, for pipelines
-        without a network.
+        inner list per size): scores over the number of training samples; None for pipelines
+        that train a network.
     settings : dict
         The resolved YAML mapping.
     fits : dict of str to int
-        ``candidates``, ``total`` (fits asked for), ``steps_computed`` and
-        ``steps_reused`` (step fits done, and taken from the store), ``rows_computed`` and
-        ``rows_reused`` (samples that stateless steps described, and took from the store).
+        ``candidates``, ``total`` (number of fits), ``steps_computed`` and
+        ``steps_reused`` (steps fitted, and read from the store), ``rows_computed`` and
+        ``rows_reused`` (samples that stateless steps transformed, and read from the
+        store).
     seconds : float
         Wall time of the run.
     command : str
@@ -112,24 +113,25 @@ class Results:
     versions : dict of str to str
         Package versions.
     protocol : str or None
-        What the named protocol's score measures.
+        The protocol in words: what its score measures; None without a protocol.
     leak : str or None
-        What stands on both sides of the folds, where the file allows that.
+        A leak of the folds that the experiment allows, in words.
     beside : dict of str to ndarray of shape (n,), bool
-        Parts of the tested samples whose score stands beside the primary result.
+        Parts of the test samples that are scored in addition to all of them.
     search : str or None
-        What each search tried; None if nothing was searched.
+        The candidates of each search, in words; None without a search.
     notes : tuple of str
-        What a reader of the score must know besides: tested images that trained networks
-        in the pipeline know, near-identical images on both sides.
+        Notes on the score: test images that a pretrained network was trained on,
+        near-identical images in training and test part.
     sequences : ndarray of shape (n,) or None
-        Sequence of each sample, where these are kept together and subjects are unknown.
+        Sequence of each sample, if the folds keep sequences together because subjects are
+        unknown.
     """
 
     name: str
     data: dict[str, Any]
-    target: np.ndarray
-    groups: np.ndarray | None
+    target: NDArray
+    groups: NDArray | None
     classes: tuple[str, ...]
     primary: str
     folds: tuple[Fold, ...]
@@ -147,7 +149,7 @@ class Results:
     versions: dict[str, str] = field(default_factory=dict)
     protocol: str | None = None
     leak: str | None = None
-    beside: dict[str, np.ndarray] = field(default_factory=dict)
+    beside: dict[str, NDArray] = field(default_factory=dict)
     search: str | None = None
     notes: tuple[str, ...] = ()
-    sequences: np.ndarray | None = None
+    sequences: NDArray | None = None

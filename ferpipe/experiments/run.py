@@ -1,11 +1,12 @@
-"""Split, search, score: a compiled spec and a data set in, Results out.
+"""Run an experiment: from a compiled spec and a data set to Results.
 
-No printing and no plotting happens here.
+Nothing is printed or plotted here.
 """
 
 import inspect
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from joblib import delayed, parallel_config
+from sklearn.utils import Bunch
 
 from ferpipe import datasets
 from ferpipe._system.processes import in_processes
@@ -23,12 +25,13 @@ from ferpipe.caching.transformer import StepMemory
 from ferpipe.datasets.joined import join_data_sets
 from ferpipe.experiments.cluster import run_on_cluster
 from ferpipe.experiments.leakage import held_together
-from ferpipe.experiments.plan import DataError, make_plan
+from ferpipe.experiments.plan import DataError, Plan, make_plan
 from ferpipe.experiments.protocols import PROTOCOLS
-from ferpipe.experiments.results import Results
+from ferpipe.experiments.results import Fold, Results
 from ferpipe.experiments.spec import Spec, SpecError, suggest
 from ferpipe.experiments.tasks import (
     RunContext,
+    SearchResult,
     curve_scores,
     fit_and_score,
     make_tasks,
@@ -39,7 +42,7 @@ from ferpipe.io.models import package_versions
 __all__ = ["DataError", "load_data", "make_plan", "run_experiment"]
 
 
-def load_data(spec: Spec) -> Any:
+def load_data(spec: Spec) -> Bunch:
     """Load the data set that a spec names.
 
     Parameters
@@ -55,7 +58,7 @@ def load_data(spec: Spec) -> Any:
     Raises
     ------
     SpecError
-        If there is no such loader or parameter.
+        If the loader or one of its parameters does not exist.
     ValueError, FileNotFoundError
         As the loader raises them.
     """
@@ -64,7 +67,7 @@ def load_data(spec: Spec) -> Any:
     return _load(spec.loader, spec.data_parameters, spec.seed, "data")
 
 
-def _load(name, parameters, seed, place):
+def _load(name: str, parameters: Mapping[str, Any], seed: int, place: str) -> Bunch:
     loaders = {
         name.partition("_")[2]: name
         for name in datasets.__all__
@@ -85,7 +88,7 @@ def _load(name, parameters, seed, place):
         raise SpecError(f"{place}.{name}: {error}") from error
 
 
-def _load_joined(spec):
+def _load_joined(spec: Spec) -> Bunch:
     """Load several data sets: ``{joined: {sets: {loader: {...}, ...}, size: 48}}``."""
     parameters = dict(spec.data_parameters)
     sets = parameters.pop("sets", None)
@@ -106,7 +109,7 @@ def _load_joined(spec):
 
 def run_experiment(
     spec: Spec,
-    bunch,
+    bunch: Bunch,
     *,
     store: Store | None = None,
     n_jobs: int = 1,
@@ -114,15 +117,15 @@ def run_experiment(
     progress: bool = False,
     command: str = "",
 ) -> Results:
-    """Run the nested search, the stratified split and the final fit.
+    """Run the nested search, the folds of other splits and the final fit.
 
-    Where the primary result is one fold, the model that is evaluated is the one to save;
-    otherwise it is fitted by one more search over all the data. Other seeds repeat the
-    primary result's folds only.
+    If the primary result has one fold, its model is the saved one; otherwise one more
+    search over all the data gives the saved model. Other seeds repeat only the folds of the
+    primary result.
 
-    One job a fold runs in its own process when ``n_jobs`` is above one: that is the only
-    level of parallelism. Each has ``cores // n_jobs`` threads. With dask, each candidate on
-    each inner fold is a job, in a process of one thread.
+    With ``n_jobs`` above 1, each fold runs in a process of its own with ``cores // n_jobs``
+    threads; there is no other level of parallelism. With dask, each candidate on each inner
+    fold is a job, in a process with one thread.
 
     Parameters
     ----------
@@ -131,17 +134,17 @@ def run_experiment(
     bunch : Bunch
         The data set.
     store : Store, default=None
-        Where fitted steps and samples' features are kept between runs; None keeps them
-        for this run only.
+        Keeps fitted steps and features of samples between runs; None keeps them for this
+        run only.
     n_jobs : int, default=1
-        Processes.
+        Number of processes.
     dask : str, default=None
         "local:4" for four processes of a dask cluster on this machine, "tls://host:port"
-        for the workers of a scheduler that runs; ``n_jobs`` is not looked at then.
+        for the workers of a running scheduler; ``n_jobs`` has no effect then.
     progress : bool, default=False
-        Show a progress bar over fits.
+        Show a progress bar of the fits.
     command : str, default=""
-        A command that repeats the run; it is kept in the results.
+        A command that repeats the run, for the report.
 
     Returns
     -------
@@ -170,7 +173,7 @@ def run_experiment(
                     plan, dask, store=store, journal=journal, folder=folder
                 )
         searched, refits, curve = found
-        # the first search's choice is the one of the model to save
+        # the first search chooses the parameters of the saved model
         _, model, best, cv_results = searched[0]
         folds = [fold for fold, *_ in searched if fold is not None] + refits
         fits = {
@@ -213,24 +216,28 @@ def run_experiment(
     )
 
 
-def _run_here(plan, memory, journal, n_jobs):
-    """Do everything that a plan asks for in processes of this machine, one fold each."""
+def _run_here(
+    plan: Plan, memory: StepMemory, journal: Journal, n_jobs: int
+) -> tuple[list[SearchResult], list[Fold], list[list[tuple[int, float, float]]]]:
+    """Do the tasks of a plan in processes of this machine, one fold each."""
     threads = threads_for(n_jobs)
     contexts = [RunContext(one, journal, memory, threads) for one in (plan, *plan.repeats)]
     (first, *others), refits, curve = make_tasks(plan)
     with parallel_config("loky", inner_max_num_threads=threads):
         parallel = partial(in_processes, n_jobs=n_jobs)
-        # where one model is evaluated, it need not come out of another process
-        begun = [search(contexts[0], first)] if plan.saves_scored else []
+        # the saved model of a single fold is fitted in this process: it is not copied
+        done = [search(contexts[0], first)] if plan.saves_scored else []
         tasks = others if plan.saves_scored else [first, *others]
-        searched = begun + parallel(delayed(search)(contexts[p.repeat], p) for p in tasks)
+        searched = done + parallel(delayed(search)(contexts[p.repeat], p) for p in tasks)
         best = searched[0][2]
         folds = parallel(delayed(fit_and_score)(contexts[0], task, best) for task in refits)
         rows = parallel(delayed(curve_scores)(contexts[0], task, best) for task in curve)
     return searched, [fold for fold, _ in folds], rows
 
 
-def _join_curves(curves):
+def _join_curves(
+    curves: Sequence[Sequence[tuple[int, float, float]]],
+) -> dict[str, Any] | None:
     if not curves:
         return None
     by_size = list(zip(*curves, strict=True))
@@ -241,19 +248,19 @@ def _join_curves(curves):
     }
 
 
-def _protocol_words(plan):
-    """Say what the named protocol measures, and what stands on both sides by it."""
+def _protocol_words(plan: Plan) -> str | None:
+    """Describe what the named protocol measures, and its leaks."""
     if plan.spec.protocol is None:
         return None
     sentence = PROTOCOLS[plan.spec.protocol].sentence
     return f"{sentence} ({plan.declared})" if plan.declared else sentence
 
 
-def _search_words(plan):
+def _search_words(plan: Plan) -> str:
     kind, parameters = plan.spec.search
     if kind == "random":
         n_iter = min(parameters["n_iter"], plan.candidates)
-        return f"{n_iter} of {plan.candidates} candidates, drawn at random"
+        return f"{n_iter} of {plan.candidates} candidates, sampled at random"
     if kind == "halving":
         return (
             f"{plan.candidates} candidates by successive halving: each round keeps one in "
@@ -262,7 +269,7 @@ def _search_words(plan):
     return f"all {plan.candidates} candidates"
 
 
-def _describe(spec, bunch):
+def _describe(spec: Spec, bunch: Bunch) -> dict[str, Any]:
     frames = bunch.data
     lengths = None
     if bunch.kind == "sequences":

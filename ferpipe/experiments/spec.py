@@ -1,32 +1,37 @@
 """YAML <-> estimators: one file is one experiment and its whole search space.
 
-The language has a few rules, written down in docs/yaml.md. Names come from an
-allow-list, so a file from a stranger can build estimators and run nothing else.
-This module knows nothing of data and of programs.
+The rules of the language are in docs/yaml.md. Names come from an allow-list, so a file
+from a stranger can build estimators and run nothing else. This module loads no data and
+runs no program.
 """
 
-import difflib
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from sklearn.base import is_classifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import get_scorer_names
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from ferpipe._compat import InvalidParameterError, validate_parameters
+from ferpipe._compat import WrongParameterError, validate_parameters
 from ferpipe._system.terminal import printable
+from ferpipe.datasets.labels import nearest_words
 from ferpipe.experiments.protocols import PROTOCOLS
 from ferpipe.experiments.registry import SPLITTERS, estimator_classes
 from ferpipe.networks.pretrained import pretrained
+from ferpipe.networks.training.settings import Training
 
 __all__ = [
     "Spec",
@@ -38,20 +43,20 @@ __all__ = [
     "suggest",
 ]
 
-# an experiment has some hundred bytes; parsing a hundred thousand takes seconds
+# bytes; an experiment has some hundred, and parsing a hundred thousand takes seconds
 _LARGEST_FILE = 2**18
 _MOST_GRIDS = 10_000
 _DEEPEST = 100
-# values of an experiment, and how deep they and its estimators lie in each other
+# values of an experiment, and how deep they and its pipelines are nested
 _MOST_VALUES = 20_000
 _DEEPEST_VALUE = 24
 _DEEPEST_PIPELINE = 6
 _LARGEST_NUMBER = 2**63
 _LONGEST_NAME = 100
 _MOST_SEEDS = 100
-# search -> the most candidates among which it may choose
+# search -> largest search space
 _MOST_CANDIDATES = {"grid": 100_000, "random": 2**31 - 1, "halving": 100_000}
-# highest values of the numbers that say how much is done before the first fit
+# largest numbers of what is computed before the first fit
 _MOST_FOLDS = 1000
 _SPLITTER_LIMITS = {
     "n_splits": _MOST_FOLDS,
@@ -59,24 +64,49 @@ _SPLITTER_LIMITS = {
     "n_groups": 3,
 }
 _DATA_LIMITS = {"n_sequences": 5000, "n_images": 5000, "n_frames": 200, "size": 2048}
-# pixels that are drawn or read for one synthetic data set
+# pixels of one synthetic data set
 _MOST_PIXELS = 2**28
 _KEYS = ("name", "seed", "data", "pipeline", "evaluate", "search", "report")
 _EVALUATE_KEYS = (
     *("protocol", "outer_cv", "inner_cv", "scoring", "refit", "seeds", "allow_leak"),
 )
-# search -> its parameters: lowest and highest value, what is taken where none is given
-_SEARCHES = {
+# search -> its parameters: lowest, highest and default value
+_SEARCHES: dict[str, dict[str, tuple[int, int, int]]] = {
     "grid": {},
     "random": {"n_iter": (1, 100_000, 10)},
     "halving": {"factor": (2, 1000, 3)},
 }
+# parameters that take named steps, as a Pipeline does, and the one that takes a
+# pretrained network
+_TAKE_STEPS = {(StackingClassifier, "estimators"), (VotingClassifier, "estimators")}
+_TAKES_PRETRAINED = (FrozenEstimator, "estimator")
 _FOLDS = {"StratifiedKFold": {"n_splits": 5, "shuffle": True}}
 _INNER = {"StratifiedKFold": {"n_splits": 3, "shuffle": True}}
 
+# keys and names of before -> of now, or where they stand now
+_RENAMED = {
+    "AdaptiveHistogramEqualizer": "CLAHE",
+    "average_from": "averaging: {WeightAveraging: {start: ...}}",
+    "average_with": "averaging: {WeightAveraging: {blend_with: ...}}",
+    "best_epoch": "early_stopping: {EarlyStopping: {restore_best_weights: ...}}",
+    "cell": "rnn_type",
+    "choose_by": "refit",
+    "colour": "color",
+    "folds": "outer_cv",
+    "frames": "backbone",
+    "hidden": "hidden_size",
+    "inner": "inner_cv",
+    "patience": "early_stopping: {EarlyStopping: {patience: ...}}",
+    "readout": "pooling",
+    "teacher": "distillation: {Distillation: {teacher: ...}}",
+    "teacher_folds": "distillation: {Distillation: {folds: ...}}",
+    "teacher_share": "distillation: {Distillation: {weight: ...}}",
+    "views": "tta",
+}
+
 
 class SpecError(ValueError):
-    """A mistake in an experiment file; the message begins with its path in the file."""
+    """A mistake in an experiment file; the message begins with the place in the file."""
 
 
 @dataclass(frozen=True)
@@ -92,27 +122,28 @@ class Spec:
     loader : str
         Name of the data loader, without ``load_`` or ``make_``.
     data_parameters : dict
-        Its parameters.
+        Parameters of the loader.
     pipeline : Pipeline
-        Unfitted; every ``try`` stands at its first alternative.
+        Unfitted; every ``try`` has its first alternative.
     grid : list of dict
-        What ``GridSearchCV`` takes as ``param_grid``; ``[{}]`` without a ``try``.
+        ``param_grid`` of ``GridSearchCV``; ``[{}]`` without a ``try``.
     protocol : str or None
-        Name of the protocol that says what is trained on and what is evaluated.
+        Name of the protocol that divides the data into training and test samples.
     outer_cv : splitter or None
-        Outer folds, without a protocol.
+        Outer folds; None with a protocol.
     inner_cv : splitter
         Inner folds.
     scoring : tuple of str
         Names of scorers.
     refit : str
         The scorer that the search maximizes.
-    search : (str, dict)
-        "grid", "random" or "halving", and its parameters.
+    search : tuple of (str, dict)
+        "grid", "random" or "halving", and the parameters of the search.
     repeats : tuple of Spec
         The same experiment under the other seeds of ``evaluate.seeds``.
     allow_leak : bool
-        Whether folds may hold the same sequence or identical samples on both sides.
+        Whether the same sequence, subject or identical samples may be on both sides of a
+        fold.
     to : str or None
         Folder of the report.
     resolved : dict
@@ -137,11 +168,11 @@ class Spec:
     resolved: dict[str, Any]
 
 
-def read_mapping(path) -> dict[str, Any]:
+def read_mapping(path: str | Path) -> dict[str, Any]:
     """Read a YAML file into a mapping.
 
-    Numbers such as ``1e-3`` are floats as in YAML 1.2, a key that stands twice is an
-    error, and aliases are refused: a few lines of them can grow without bound.
+    Numbers such as ``1e-3`` are floats as in YAML 1.2. A repeated key is an error, and so
+    is an alias: a few lines of aliases can grow without bound.
 
     Parameters
     ----------
@@ -155,20 +186,20 @@ def read_mapping(path) -> dict[str, Any]:
     Raises
     ------
     SpecError
-        If the file is missing or is not such a mapping.
+        If the file is missing or does not hold a mapping.
     """
     path = Path(path).expanduser()
     try:
-        # a pipe is waited for without end
+        # opening a pipe waits forever
         if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "no ordinary file"
-            raise SpecError(f"{path}: this is {kind}; an experiment file was expected.")
+            kind = "a folder" if path.is_dir() else "not an ordinary file"
+            raise SpecError(f"{path}: this is {kind}; expected an experiment file.")
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
             raise SpecError(
-                f"{path}: the file is larger than the {_LARGEST_FILE:,} bytes that are "
-                "read; an experiment has some hundred."
+                f"{path}: the file is larger than the limit of {_LARGEST_FILE:,} bytes; an "
+                "experiment has some hundred."
             )
         text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -183,7 +214,7 @@ def read_mapping(path) -> dict[str, Any]:
     return mapping
 
 
-def _parse_yaml(text, name):
+def _parse_yaml(text: str, name: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -191,22 +222,22 @@ def _parse_yaml(text, name):
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise SpecError(f"{name}{line}: this is not valid YAML: {problem}.") from error
-    # PyYAML lets these through from values such as !!int "" and 2001-99-99
+    # PyYAML raises these for values such as !!int "" and 2001-99-99
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         words = f"a value in it cannot be read ({error!r:.200})"
         raise SpecError(f"{name}: {words}.") from error
     except RecursionError as error:
-        words = "lists or mappings lie too deep in each other"
+        words = "lists or mappings are nested too deeply"
         raise SpecError(f"{name}: {words}.") from error
 
 
 def override(mapping: Mapping, assignments: Iterable[str]) -> dict[str, Any]:
-    """Return the mapping with values replaced.
+    """Return a copy of the mapping with values replaced.
 
     Parameters
     ----------
     mapping : dict
-        An experiment as ``read_mapping`` gives it; it is left as it is.
+        An experiment as ``read_mapping`` returns it.
     assignments : iterable of str
         Each ``"a.b.c=value"``; the value is read as YAML.
 
@@ -217,7 +248,7 @@ def override(mapping: Mapping, assignments: Iterable[str]) -> dict[str, Any]:
     Raises
     ------
     SpecError
-        If an assignment has no ``=`` or its path leads nowhere.
+        If an assignment has no ``=`` or its path does not exist.
     """
     _check_extent(mapping)
     result = deepcopy(dict(mapping))
@@ -231,15 +262,15 @@ def override(mapping: Mapping, assignments: Iterable[str]) -> dict[str, Any]:
     return result
 
 
-def compile_spec(mapping: Mapping, *, out=None) -> Spec:
+def compile_spec(mapping: Mapping, *, out: str | Path | None = None) -> Spec:
     """Compile a mapping into estimators, a search space and folds.
 
     Parameters
     ----------
     mapping : dict
-        An experiment as ``read_mapping`` gives it.
+        An experiment as ``read_mapping`` returns it.
     out : str or path, default=None
-        A folder in which the experiment may write, beside the working directory.
+        A folder besides the working directory to which the experiment may write.
 
     Returns
     -------
@@ -248,9 +279,9 @@ def compile_spec(mapping: Mapping, *, out=None) -> Spec:
     Raises
     ------
     SpecError
-        With the path in the file and the nearest right word. Also if a folder that the
-        experiment writes to (``report.to``, a network's ``checkpoint``) lies elsewhere
-        than in the working directory or ``out``, or the experiment is too large.
+        If the mapping has a mistake; the message gives its path and the nearest known
+        word. Also if the experiment is too large, or writes to a folder (``report.to``,
+        ``checkpoint`` of a network) outside of the working directory and ``out``.
     """
     _check_extent(mapping)
     _check_keys(mapping, _KEYS, "")
@@ -258,7 +289,7 @@ def compile_spec(mapping: Mapping, *, out=None) -> Spec:
         if mapping.get(key) is None:
             raise SpecError(f"{key}: this key is missing; an experiment needs it.")
     name = mapping.get("name", "experiment")
-    # it becomes the name of a folder
+    # the name becomes the name of a folder
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
         raise SpecError(
             "name: expected letters, digits, '_', '-' and '.', beginning with one of the "
@@ -298,7 +329,7 @@ def compile_spec(mapping: Mapping, *, out=None) -> Spec:
         raise SpecError(f"report.to: expected a folder, got {to!r}.")
     if to is not None:
         check_inside(to, "report.to", out)
-    # Several seeds fill what is left unset here again, when this is run again.
+    # with several seeds, what is unset here is filled again by each of them
     written = builder if len(seeds) == 1 else _Builder(None, out)
     resolved = {
         "name": name,
@@ -343,7 +374,9 @@ def compile_spec(mapping: Mapping, *, out=None) -> Spec:
     )
 
 
-def _compile_outer(builder, evaluate):
+def _compile_outer(
+    builder: "_Builder", evaluate: Mapping[str, Any]
+) -> tuple[str | None, Any]:
     """Return protocol and outer folds, one of them None."""
     protocol = evaluate.get("protocol")
     if protocol is None:
@@ -354,21 +387,23 @@ def _compile_outer(builder, evaluate):
         raise SpecError(f"evaluate.protocol: {suggest(protocol, 'protocol', PROTOCOLS)}")
     if "outer_cv" in evaluate:
         raise SpecError(
-            f"evaluate: protocol {protocol} says what is tested; leave outer_cv out, or name "
-            "outer_cv and no protocol."
+            f"evaluate: protocol {protocol} has outer folds of its own; leave "
+            "outer_cv out, or name outer_cv and no protocol."
         )
     return protocol, None
 
 
-def _resolve_outer(builder, evaluate):
+def _resolve_outer(builder: "_Builder", evaluate: Mapping[str, Any]) -> dict[str, Any]:
     if evaluate.get("protocol") is not None:
         return {"protocol": evaluate["protocol"]}
     built = builder.splitter(evaluate.get("outer_cv", _FOLDS), "evaluate.outer_cv")
     return {"outer_cv": built.resolved}
 
 
-def _compile_seeds(mapping, evaluate):
-    """Return the seeds; the first stands in the place of the key ``seed``."""
+def _compile_seeds(
+    mapping: Mapping[str, Any], evaluate: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """Return the seeds; the first one is that of the key ``seed``."""
     if "seeds" not in evaluate:
         return (_check_seed(mapping.get("seed", 0), "seed"),)
     seeds = evaluate["seeds"]
@@ -391,7 +426,7 @@ def _compile_seeds(mapping, evaluate):
     return tuple(seeds)
 
 
-def _check_seed(seed, path):
+def _check_seed(seed: Any, path: str) -> int:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise SpecError(
             f"{path}: expected a whole number from 0 to 2**32 - 1, got {seed!r}."
@@ -399,14 +434,14 @@ def _check_seed(seed, path):
     return seed
 
 
-def _without_seeds(evaluate):
+def _without_seeds(evaluate: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in evaluate.items() if key != "seeds"}
 
 
-def _compile_search(node):
+def _compile_search(node: Any) -> tuple[str, dict[str, int]]:
     """Return (kind, parameters) of ``grid``, ``random`` or ``{random: {n_iter: 20}}``."""
     kind, parameters = _name_and_parameters(node)
-    if kind not in _SEARCHES:
+    if kind is None or kind not in _SEARCHES:
         _refuse("search", node if kind is None else kind, "search", _SEARCHES)
     if not isinstance(parameters, dict):
         raise SpecError(f"search.{kind}: expected a map, got {parameters!r}.")
@@ -414,8 +449,8 @@ def _compile_search(node):
     found = {}
     for name, (lowest, highest, default) in _SEARCHES[kind].items():
         value = parameters.get(name, default)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not lowest <= value <= highest:
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if not is_whole or not lowest <= value <= highest:
             raise SpecError(
                 f"search.{kind}.{name}: expected a whole number from {lowest} to "
                 f"{highest:,}, got {value!r}."
@@ -427,7 +462,7 @@ def _compile_search(node):
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2 floats, without aliases and repeated keys."""
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.composer.ComposerError(
@@ -438,25 +473,25 @@ class _Loader(yaml.SafeLoader):
             )
         return super().compose_node(parent, index)
 
-    def fetch_flow_collection_start(self, TokenClass):
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
         # the scanner's time grows with the square of the depth
         if self.flow_level >= _DEEPEST:
-            problem = f"brackets lie more than {_DEEPEST} deep in each other"
+            problem = f"brackets are nested more than {_DEEPEST} deep"
             raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())
         super().fetch_flow_collection_start(TokenClass)
 
-    def construct_whole_number(self, node):
+    def construct_whole_number(self, node: Any) -> int:
         value = self.construct_yaml_int(node)
         if abs(value) >= _LARGEST_NUMBER:
             problem = "the number is too large"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return value
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
-                problem = f"the key {key.value!r} stands twice"
+                problem = f"the key {key.value!r} is repeated"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -472,24 +507,32 @@ _Loader.add_implicit_resolver(
 
 @dataclass
 class _Built:
-    """A value, the search space within it and the YAML node that gives both again."""
+    """A value, the search space in it and the YAML node that builds both again."""
 
     value: Any
     grids: list[dict[str, list]] = field(default_factory=list)
     resolved: Any = None
     alternatives: list[Any] = field(default_factory=list)
-    # the class that keeps it from standing before another step; None if it can
+    # class name of an estimator without transform, which can only be the last step
     blocks: str | None = None
 
 
-class _Builder:
-    """Turns YAML nodes into values; ``prefix`` is the name that ``set_params`` takes."""
+class _Place(NamedTuple):
+    """A parameter of an estimator class, which a value is built for."""
 
-    def __init__(self, seed, out=None):
+    owner: type
+    parameter: str
+
+
+class _Builder:
+    """Turns YAML nodes into values; ``prefix`` is the name for ``set_params``."""
+
+    def __init__(self, seed: int | None, out: str | Path | None = None) -> None:
         self.seed = seed
         self.out = out
+        self._depth = 0
 
-    def pipeline(self, node, path, prefix):
+    def pipeline(self, node: Any, path: str, prefix: str | None) -> _Built:
         """Build an ordered map of steps into a Pipeline."""
         built = self._steps(node, path, prefix)
         *before, (_, last) = built.items()
@@ -506,11 +549,11 @@ class _Builder:
             blocks=last.blocks and "Pipeline",
         )
 
-    def splitter(self, node, path):
-        """Build a splitter of scikit-learn; the seed goes where samples are shuffled."""
+    def splitter(self, node: Any, path: str) -> _Built:
+        """Build a splitter of scikit-learn; one that shuffles gets the seed."""
         name, parameters = _name_and_parameters(node)
         module = import_module("sklearn.model_selection")
-        if name not in SPLITTERS:
+        if name is None or name not in SPLITTERS:
             _refuse(path, name, "splitter", SPLITTERS)
         splitter_class = getattr(module, name)
         known = signature(splitter_class).parameters
@@ -532,7 +575,13 @@ class _Builder:
             raise SpecError(f"{path}.{name}: {error}") from error
         return _Built(value, resolved={name: full})
 
-    def _steps(self, node, path, prefix, build=None):
+    def _steps(
+        self,
+        node: Any,
+        path: str,
+        prefix: str | None,
+        build: Callable[..., _Built] | None = None,
+    ) -> dict[str, _Built]:
         if not isinstance(node, dict) or not node:
             raise SpecError(
                 f"{path}: expected an ordered map, step name -> estimator, got {node!r}."
@@ -545,17 +594,26 @@ class _Builder:
                     f"{path}: {name!r} cannot be the name of a step: it holds control "
                     "characters."
                 )
-        if path.count(".pipeline") + path.count(".union") > _DEEPEST_PIPELINE:
-            raise SpecError(
-                f"{path}: pipelines and unions lie more than {_DEEPEST_PIPELINE} deep in "
-                "each other."
-            )
-        return {
-            name: (build or self._step)(step, f"{path}.{name}", _join(prefix, name))
-            for name, step in node.items()
-        }
+        with self._nested(path):
+            return {
+                name: (build or self._step)(step, f"{path}.{name}", _join(prefix, name))
+                for name, step in node.items()
+            }
 
-    def _part(self, node, path, prefix):
+    @contextmanager
+    def _nested(self, path: str) -> Iterator[None]:
+        if self._depth > _DEEPEST_PIPELINE:
+            raise SpecError(
+                f"{path}: pipelines and unions are nested more than {_DEEPEST_PIPELINE} "
+                "deep."
+            )
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    def _part(self, node: Any, path: str, prefix: str | None) -> _Built:
         """Build a part of a union, which may be left out."""
         if node == "drop":
             return _Built("drop", resolved="drop")
@@ -563,7 +621,7 @@ class _Builder:
             return self._alternatives(node, path, prefix, self._part)
         return self._step(node, path, prefix)
 
-    def _step(self, node, path, prefix):
+    def _step(self, node: Any, path: str, prefix: str | None) -> _Built:
         if node is None or node == "passthrough":
             return _Built("passthrough", resolved="passthrough")
         if node == "drop":
@@ -575,16 +633,18 @@ class _Builder:
             if all(
                 "drop" in (part.alternatives or [part.value]) for part in built.values()
             ):
-                raise SpecError(f"{path}.union: one part must stay whatever is tried.")
+                raise SpecError(
+                    f"{path}.union: every part may be drop; give one part that never is."
+                )
             return _Built(
                 FeatureUnion([(name, step.value) for name, step in built.items()]),
                 _product(step.grids for step in built.values()),
                 {"union": {name: step.resolved for name, step in built.items()}},
             )
         if isinstance(node, dict) and set(node) == {"pipeline"}:
-            built = self.pipeline(node["pipeline"], f"{path}.pipeline", prefix)
-            built.resolved = {"pipeline": built.resolved}
-            return built
+            nested = self.pipeline(node["pipeline"], f"{path}.pipeline", prefix)
+            nested.resolved = {"pipeline": nested.resolved}
+            return nested
         if _is_try(node):
             return self._alternatives(node, path, prefix, self._step)
         name, _ = _name_and_parameters(node)
@@ -597,16 +657,19 @@ class _Builder:
             _refuse(path, name, "estimator", [*estimator_classes(), "passthrough", "drop"])
         if not hasattr(estimator_classes()[name], "fit"):
             raise SpecError(
-                f"{path}: {name} is a parameter object; it goes into a parameter of an "
-                "estimator and cannot be a step."
+                f"{path}: {name} is a parameter object and cannot be a step; give it to a "
+                "parameter of an estimator."
             )
         return self._estimator(node, path, prefix)
 
-    def _parameter(self, node, path, prefix):
+    def _parameter(
+        self, node: Any, path: str, prefix: str | None, *, place: _Place | None = None
+    ) -> _Built:
         if _is_try(node):
-            return self._alternatives(node, path, prefix, self._parameter)
+            build = partial(self._parameter, place=place)
+            return self._alternatives(node, path, prefix, build)
         if isinstance(node, dict) and "try" in node:
-            raise SpecError(f"{path}: try stands alone, got {node!r}.")
+            raise SpecError(f"{path}: try must be the only key, got {node!r}.")
         if isinstance(node, dict) and len(node) == 1 and set(node) <= {"union", "pipeline"}:
             return self._step(node, path, prefix)
         if isinstance(node, list):
@@ -617,7 +680,7 @@ class _Builder:
         name, parameters = _name_and_parameters(node)
         if name in estimator_classes():
             return self._estimator(node, path, prefix)
-        if name == "pretrained" and path.endswith(".FrozenEstimator.estimator"):
+        if name == "pretrained" and place == _TAKES_PRETRAINED:
             return _pretrained(parameters, f"{path}.pretrained")
         if isinstance(node, dict):
             if (
@@ -626,19 +689,21 @@ class _Builder:
                 and isinstance(parameters, dict)
             ):
                 _refuse(path, name, "estimator", estimator_classes())
-            if path.endswith(".estimators"):
-                built = self._steps(node, path, prefix and prefix.rpartition("__")[0])
+            if place in _TAKE_STEPS:
+                steps = self._steps(node, path, prefix and prefix.rpartition("__")[0])
                 return _Built(
-                    [(key, step.value) for key, step in built.items()],
-                    _product(step.grids for step in built.values()),
-                    {key: step.resolved for key, step in built.items()},
+                    [(key, step.value) for key, step in steps.items()],
+                    _product(step.grids for step in steps.values()),
+                    {key: step.resolved for key, step in steps.items()},
                 )
         return _Built(node, resolved=node)
 
-    def _alternatives(self, node, path, prefix, build):
+    def _alternatives(
+        self, node: Any, path: str, prefix: str | None, build: Callable[..., _Built]
+    ) -> _Built:
         if prefix is None:
             raise SpecError(
-                f"{path}: try cannot stand inside a list; let it give whole lists instead."
+                f"{path}: try cannot be inside a list; let it give whole lists instead."
             )
         nodes = node["try"]
         if not isinstance(nodes, list) or not nodes:
@@ -646,8 +711,8 @@ class _Builder:
                 f"{path}.try: expected a list of at least one alternative, got {nodes!r}."
             )
         built = [build(item, f"{path}.try[{i}]", prefix) for i, item in enumerate(nodes)]
-        plain = [b.value for b in built if not b.grids]
-        grids = [{prefix: plain}] if plain else []
+        values = [b.value for b in built if not b.grids]
+        grids = [{prefix: values}] if values else []
         for b in built:
             grids += [{prefix: [b.value], **grid} for grid in b.grids]
         return _Built(
@@ -658,9 +723,9 @@ class _Builder:
             next((b.blocks for b in built if b.blocks is not None), None),
         )
 
-    def _estimator(self, node, path, prefix):
+    def _estimator(self, node: Any, path: str, prefix: str | None) -> _Built:
         name, parameters = _name_and_parameters(node)
-        estimator_class = estimator_classes()[name]
+        estimator_class: Any = estimator_classes()[str(name)]
         path = f"{path}.{name}"
         if not isinstance(parameters, dict):
             raise SpecError(f"{path}: expected a map of parameters, got {parameters!r}.")
@@ -669,10 +734,15 @@ class _Builder:
             if key not in known:
                 _refuse(path, key, "parameter", known)
         built = {
-            key: self._parameter(value, f"{path}.{key}", _join(prefix, key))
+            key: self._parameter(
+                value,
+                f"{path}.{key}",
+                _join(prefix, key),
+                place=_Place(estimator_class, key),
+            )
             for key, value in parameters.items()
         }
-        if name == "Training" and "checkpoint" in built:
+        if issubclass(estimator_class, Training) and "checkpoint" in built:
             folders = built["checkpoint"].alternatives or [built["checkpoint"].value]
             for folder in folders:
                 if isinstance(folder, str):
@@ -680,8 +750,9 @@ class _Builder:
         for key, b in built.items():
             if isinstance(known[key].default, tuple):
                 b.value, *b.alternatives = map(_as_tuple, [b.value, *b.alternatives])
-                if b.alternatives:
-                    b.grids = [{_join(prefix, key): b.alternatives}]
+                full_name = _join(prefix, key)
+                if b.alternatives and full_name is not None:
+                    b.grids = [{full_name: b.alternatives}]
         values = {key: b.value for key, b in built.items()}
         if "random_state" in known and values.get("random_state") is None:
             values["random_state"] = self.seed
@@ -696,7 +767,7 @@ class _Builder:
         resolved = {
             key: built[key].resolved if key in built else value
             for key, value in estimator.get_params(deep=False).items()
-            if key in built or _is_plain(value)
+            if key in built or _is_yaml(value)
         }
         return _Built(
             estimator,
@@ -706,8 +777,8 @@ class _Builder:
         )
 
 
-def _pretrained(parameters, path):
-    """Load a network that ships, for FrozenEstimator, which keeps its weights."""
+def _pretrained(parameters: Any, path: str) -> _Built:
+    """Load a pretrained network for FrozenEstimator, which does not train it."""
     if not isinstance(parameters, dict) or not isinstance(parameters.get("name"), str):
         raise SpecError(f"{path}: expected {{name: ...}}, got {parameters!r}.")
     if len(parameters) > 1:
@@ -719,7 +790,7 @@ def _pretrained(parameters, path):
     return _Built(network, resolved={"pretrained": parameters})
 
 
-def _compile_data(node):
+def _compile_data(node: Any) -> tuple[str, dict[str, Any]]:
     name, parameters = _name_and_parameters(node)
     if not isinstance(name, str) or not isinstance(parameters, dict):
         raise SpecError("data: expected {loader: {parameter: value}}.")
@@ -727,14 +798,14 @@ def _compile_data(node):
     return name, parameters
 
 
-def _check_data_limits(parameters, path):
-    """Refuse numbers by which loading alone takes hours, here or in joined data sets."""
+def _check_data_limits(parameters: Mapping[str, Any], path: str) -> None:
+    """Refuse numbers with which loading alone takes hours, also in joined data sets."""
     _check_limits(parameters, _DATA_LIMITS, path)
-    drawn = [parameters.get(name) for name in ("n_sequences", "n_images", "n_frames")]
+    counts = [parameters.get(name) for name in ("n_sequences", "n_images", "n_frames")]
     size = parameters.get("size", 48)
     sides = size if isinstance(size, list) else [size, size]
-    numbers = [value for value in [*drawn, *sides] if isinstance(value, int)]
-    if any(drawn) and math.prod(numbers) > _MOST_PIXELS:
+    numbers = [value for value in [*counts, *sides] if isinstance(value, int)]
+    if any(counts) and math.prod(numbers) > _MOST_PIXELS:
         raise SpecError(
             f"{path}: this makes {math.prod(numbers):,} pixels, more than "
             f"{_MOST_PIXELS:,}: take fewer or smaller frames."
@@ -745,8 +816,10 @@ def _check_data_limits(parameters, path):
             _check_data_limits(own, f"{path}.sets.{name}")
 
 
-def _check_limits(parameters, limits, path):
-    """Refuse numbers that are too high; what is no number is left to what takes it."""
+def _check_limits(
+    parameters: Mapping[str, Any], limits: Mapping[str, int], path: str
+) -> None:
+    """Refuse numbers that are too high; other values are checked by what takes them."""
     for name, highest in limits.items():
         value = parameters.get(name)
         for number in value if isinstance(value, list) else [value]:
@@ -754,41 +827,42 @@ def _check_limits(parameters, limits, path):
                 raise SpecError(f"{path}.{name}: at most {highest:,}, got {number!r}.")
 
 
-def check_inside(folder, path: str, out=None) -> None:
-    """Refuse a folder that an experiment must not write to.
+def check_inside(folder: str | Path, path: str, out: str | Path | None = None) -> None:
+    """Check that an experiment may write to a folder.
 
     Parameters
     ----------
     folder : str or path
-        What the experiment names.
+        The folder.
     path : str
-        Where it names it.
+        The key that names it.
     out : str or path, default=None
-        A folder in which it may write, beside the working directory.
+        A folder besides the working directory to which the experiment may write.
 
     Raises
     ------
     SpecError
-        If the folder lies in neither, links followed.
+        If the folder, with links resolved, is in neither of them.
     """
     roots = [Path.cwd()] + ([] if out is None else [Path(out).expanduser()])
     try:
         place = Path(folder).expanduser().resolve()
         inside = any(place.is_relative_to(root.resolve()) for root in roots)
     except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte
-        raise SpecError(f"{path}: {folder!r} is no folder: {error}.") from error
+        raise SpecError(f"{path}: {folder!r} is not a folder: {error}.") from error
     if not inside:
         raise SpecError(
-            f"{path}: {folder!r} lies outside the working directory; an experiment file "
-            "writes there only if the command line allows it with --out FOLDER."
+            f"{path}: {folder!r} is outside of the working directory; an experiment file "
+            "may write there only if the command line allows it with --out FOLDER."
         )
 
 
-def _check_extent(mapping, place=""):
-    """Refuse what has too many values, or lies too deep: every step below stays short."""
-    level, n_values = [mapping], 0
+def _check_extent(mapping: Mapping, place: str = "") -> None:
+    """Refuse too many values, or too deep ones: every step below stays short."""
+    level: list[Any] = [mapping]
+    n_values = 0
     for _ in range(_DEEPEST_VALUE):
-        below = []
+        below: list[Any] = []
         for value in level:
             if isinstance(value, Mapping):
                 below += [*value.keys(), *value.values()]
@@ -805,12 +879,12 @@ def _check_extent(mapping, place=""):
         if not level:
             return
     raise SpecError(
-        f"{place}the experiment's lists and maps lie more than {_DEEPEST_VALUE} deep in "
-        "each other."
+        f"{place}the experiment's lists and maps are nested more than {_DEEPEST_VALUE} "
+        "deep."
     )
 
 
-def _compile_scoring(evaluate):
+def _compile_scoring(evaluate: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     scoring = evaluate.get("scoring", ["accuracy", "balanced_accuracy", "f1_macro"])
     if isinstance(scoring, str):
         scoring = [scoring]
@@ -825,8 +899,8 @@ def _compile_scoring(evaluate):
     return tuple(scoring), refit
 
 
-def _set_at(mapping, keys, value, assignment):
-    """Set mapping[k0][k1]... = value; a bare ``Name`` on the way becomes ``{Name: {}}``."""
+def _set_at(mapping: dict[str, Any], keys: list[str], value: Any, assignment: str) -> None:
+    """Set mapping[k0][k1]... = value; a ``Name`` on the path becomes ``{Name: {}}``."""
     node = mapping
     for depth, key in enumerate(keys[:-1]):
         inside = node.get(key)
@@ -846,7 +920,7 @@ def _set_at(mapping, keys, value, assignment):
     node[keys[-1]] = value
 
 
-def _check_keys(mapping, known, path):
+def _check_keys(mapping: Any, known: Collection[str], path: str) -> None:
     if not isinstance(mapping, Mapping):
         raise SpecError(f"{path}: expected a map with {_listing(known)}, got {mapping!r}.")
     for key in mapping:
@@ -854,46 +928,44 @@ def _check_keys(mapping, known, path):
             _refuse(path or "top of the file", key, "key", known)
 
 
-def _validate(estimator, path):
+def _validate(estimator: Any, path: str) -> None:
     try:
         validate_parameters(estimator)
-    except InvalidParameterError as error:
-        # it begins with "The 'tta' parameter of"
-        name = str(error).split("'")[1]
-        raise SpecError(f"{path}.{name}: {error}") from error
+    except WrongParameterError as error:
+        raise SpecError(f"{path}.{error.parameter}: {error}") from error
 
 
-def suggest(name, kind: str, known: Iterable[str]) -> str:
-    """Return a sentence that refuses a name and gives the nearest right words.
+def suggest(name: object, kind: str, known: Iterable[str]) -> str:
+    """Return a message that refuses a name and gives the nearest known words.
 
     Parameters
     ----------
     name : object
-        What was found.
+        The wrong name.
     kind : str
-        What was expected, as a noun.
+        A noun for what was expected.
     known : iterable of str
-        What would have been right.
+        The known names.
 
     Returns
     -------
-    sentence : str
+    message : str
     """
-    words = [str(word) for word in known]
     refusal = f"{name!r} is not a known {kind}"
     if "." in str(name):
         return f"{refusal}; dotted paths are not taken."
-    near = difflib.get_close_matches(str(name), words)
-    if near:
-        return f"{refusal}. Did you mean {' or '.join(near)}?"
-    return f"{refusal}. Known: {_listing(sorted(words))}."
+    words = sorted(map(str, known))
+    now = _RENAMED.get(str(name), "")
+    if now.partition(":")[0] in words:
+        return f"{refusal}. It is called {now} now."
+    return f"{refusal}. {nearest_words(name, words)}"
 
 
-def _refuse(path, name, kind, known) -> NoReturn:
+def _refuse(path: str, name: object, kind: str, known: Iterable[str]) -> NoReturn:
     raise SpecError(f"{path}: {suggest(name, kind, known)}")
 
 
-def _name_and_parameters(node):
+def _name_and_parameters(node: Any) -> tuple[str | None, Any]:
     """``Name`` and ``{Name: {...}}`` -> (name, parameters)."""
     if isinstance(node, dict) and len(node) == 1:
         ((name, parameters),) = node.items()
@@ -901,7 +973,7 @@ def _name_and_parameters(node):
     return (node if isinstance(node, str) else None), {}
 
 
-def _product(grids_of_parts):
+def _product(grids_of_parts: Iterable[list[dict[str, list]]]) -> list[dict[str, list]]:
     """Combine the search spaces of parts that vary independently."""
     parts = [grids for grids in grids_of_parts if grids]
     if not parts:
@@ -918,28 +990,28 @@ def _product(grids_of_parts):
     ]
 
 
-def _is_try(node):
+def _is_try(node: Any) -> bool:
     return isinstance(node, dict) and "try" in node and len(node) == 1
 
 
-def _is_plain(value):
-    """Whether YAML can write the value and read the same one."""
+def _is_yaml(value: Any) -> bool:
+    """Return whether YAML can write the value and read the same one."""
     return value is None or isinstance(
         value, bool | int | str | float | list | tuple | dict
     )
 
 
-def _join(prefix, name):
-    """Name of a parameter; None where set_params cannot reach, as inside a list."""
+def _join(prefix: str | None, name: str) -> str | None:
+    """Name a parameter; None where set_params cannot reach it, as inside a list."""
     if prefix is None:
         return None
     return f"{prefix}__{name}" if prefix else name
 
 
-def _listing(words):
+def _listing(words: Iterable[object]) -> str:
     return ", ".join(str(word) for word in words)
 
 
-def _as_tuple(value):
-    """YAML has lists only; a parameter whose default is a tuple gets one."""
+def _as_tuple(value: Any) -> Any:
+    """Make a tuple of a list: YAML has no tuples."""
     return tuple(value) if isinstance(value, list) else value

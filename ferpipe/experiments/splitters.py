@@ -1,8 +1,11 @@
-"""Splitters and groups: which keep groups together, and what replaces the others."""
+"""Splitters that keep groups together, and the grouped counterparts of others."""
 
+from collections.abc import Iterable
 from inspect import signature
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import (
     GroupKFold,
     GroupShuffleSplit,
@@ -21,13 +24,13 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 __all__ = ["as_splitter", "keeps_apart", "needs_groups", "split_by", "grouped_counterpart"]
 
 
-def needs_groups(splitter) -> bool:
-    """Return whether a splitter divides by groups: whether its ``split`` requests them.
+def needs_groups(splitter: Any) -> bool:
+    """Return whether a splitter divides by groups, that is, ``split`` requests them.
 
     Parameters
     ----------
     splitter : splitter
-        scikit-learn's, or one that derives from its ``GroupsConsumerMixin``.
+        A splitter of scikit-learn, or one that derives from ``GroupsConsumerMixin``.
 
     Returns
     -------
@@ -36,13 +39,13 @@ def needs_groups(splitter) -> bool:
     return bool(get_routing_for_object(splitter).consumes("split", ["groups"]))
 
 
-def as_splitter(cv, y):
-    """Return a splitter for whatever scikit-learn takes as ``cv``.
+def as_splitter(cv: Any, y: NDArray) -> Any:
+    """Return a splitter for any value that scikit-learn takes as ``cv``.
 
     Parameters
     ----------
     cv : splitter, int or iterable of (train, test)
-        A number of stratified folds, or the folds themselves as indices.
+        A splitter, the number of stratified folds, or the folds as arrays of indices.
     y : ndarray of shape (n,)
         Labels.
 
@@ -53,18 +56,20 @@ def as_splitter(cv, y):
     Raises
     ------
     ValueError
-        If it is something else.
+        If ``cv`` is something else.
     """
     return check_cv(cv, y, classifier=True)
 
 
-def split_by(splitter, y, groups) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Divide samples; groups go to the splitters that take them.
+def split_by(
+    splitter: Any, y: NDArray, groups: NDArray | None
+) -> list[tuple[NDArray, NDArray]]:
+    """Divide samples; splitters that take groups get them.
 
     Parameters
     ----------
     splitter : splitter
-        Any.
+        Any splitter.
     y : ndarray of shape (n,)
         Labels.
     groups : ndarray of shape (n,) or None
@@ -75,7 +80,7 @@ def split_by(splitter, y, groups) -> list[tuple[np.ndarray, np.ndarray]]:
     folds : list of (train, test)
         Index arrays.
     """
-    # scikit-learn's splitters that ignore groups warn when they get some
+    # splitters of scikit-learn that ignore groups warn if they get some
     own = not hasattr(splitter, "get_metadata_routing")
     takes = needs_groups(splitter) or (
         own and "groups" in signature(splitter.split).parameters
@@ -86,11 +91,11 @@ def split_by(splitter, y, groups) -> list[tuple[np.ndarray, np.ndarray]]:
         else splitter.split(np.zeros(len(y)), y)
     )
     every = np.arange(len(y))
-    # indices may come as lists or as masks
+    # folds may be lists of indices or masks
     return [(every[np.asarray(a)], every[np.asarray(b)]) for a, b in divided]
 
 
-def keeps_apart(folds, groups) -> bool:
+def keeps_apart(folds: Iterable[tuple[NDArray, NDArray]], groups: ArrayLike) -> bool:
     """Return whether no group has samples on both sides of a fold.
 
     Parameters
@@ -108,19 +113,19 @@ def keeps_apart(folds, groups) -> bool:
     return not any(np.isin(numbers[test], numbers[train]).any() for train, test in folds)
 
 
-def grouped_counterpart(splitter):
+def grouped_counterpart(splitter: Any) -> Any:
     """Return the splitter that divides groups as this one divides samples.
 
     Parameters
     ----------
     splitter : splitter
-        Any.
+        Any splitter.
 
     Returns
     -------
-    grouped_counterpart : splitter
-        The same one if it divides by groups already; the others keep their numbers,
-        shares and seed.
+    grouped : splitter
+        The splitter itself if it divides by groups already, otherwise one with the same
+        number of folds, test size and seed.
 
     Raises
     ------
@@ -143,21 +148,21 @@ def grouped_counterpart(splitter):
         return _grouped_shuffle(splitter)
     name = "A list of folds" if kind.__name__.startswith("_") else kind.__name__
     raise ValueError(
-        f"{name} divides samples whatever group they belong to, and no splitter "
-        "divides groups in the same way. Use StratifiedKFold or ShuffleSplit, which have "
-        "grouped counterparts (evaluate.seeds repeats them), or a splitter by groups."
+        f"{name} ignores groups, and no splitter divides groups in the same way. Use "
+        "StratifiedKFold or ShuffleSplit, which have grouped counterparts (evaluate.seeds "
+        "repeats them), or a grouped splitter."
     )
 
 
-def _grouped_shuffle(splitter):
+def _grouped_shuffle(splitter: ShuffleSplit) -> GroupShuffleSplit:
     sizes = {"test_size": splitter.test_size, "train_size": splitter.train_size}
     for name, size in sizes.items():
         if size is not None and not isinstance(size, float):
             raise ValueError(
-                f"ShuffleSplit({name}={size}) counts samples, but whole groups are "
-                f"divided: give {name} as a share between 0 and 1."
+                f"ShuffleSplit({name}={size}) counts samples, but groups are divided: give "
+                f"{name} as a share between 0 and 1."
             )
     if sizes == {"test_size": None, "train_size": None}:
-        # what ShuffleSplit takes; GroupShuffleSplit would take 0.2
+        # the default of ShuffleSplit; that of GroupShuffleSplit is 0.2
         sizes["test_size"] = 0.1
     return GroupShuffleSplit(splitter.n_splits, **sizes, random_state=splitter.random_state)

@@ -1,12 +1,15 @@
-"""What a process does for an experiment: search, fit and score one part of the data."""
+"""Tasks of a run: search, fit and score one part of the data in one process."""
 
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
@@ -43,40 +46,43 @@ __all__ = [
     "search",
 ]
 
-# what a journal counts
+# fold or None, saved model or None, chosen parameters, cv_results_
+SearchResult: TypeAlias = tuple[Fold | None, Any, dict[str, Any], dict[str, Any]]
+
+# events that a journal counts
 EVENTS = ("fit", "step_computed", "step_reused", "row_computed", "row_reused")
 
 
 @dataclass(frozen=True)
 class Task:
-    """Samples that are fitted on, and those that are scored.
+    """A training part of the data and its test part.
 
     Attributes
     ----------
     repeat : int
-        0 for the first seed, then the place among the plan's repeats plus one.
+        0 for the first seed, i + 1 for the i-th of the plan's repeats.
     split : str
-        Kind of split that it belongs to.
+        Split that the task belongs to.
     number : int
-        0-based number within the split.
+        Number of the fold in the split, from 0; -1 for all data.
     train : ndarray of int
-        Samples that are fitted on.
+        Training samples.
     test : ndarray of int or None
-        Samples that are scored, if any.
+        Test samples; None if all data train.
     saved : bool
-        Whether the model fitted here is the one to save.
+        Whether the fitted model is saved.
     """
 
     repeat: int
     split: str
     number: int
-    train: np.ndarray
-    test: np.ndarray | None
+    train: NDArray
+    test: NDArray | None
     saved: bool = False
 
 
 def make_tasks(plan: Plan) -> tuple[list[Task], list[Task], list[Task]]:
-    """Lay out what a plan searches, and what is fitted with the choice.
+    """Make the tasks of a plan.
 
     Parameters
     ----------
@@ -86,11 +92,12 @@ def make_tasks(plan: Plan) -> tuple[list[Task], list[Task], list[Task]]:
     Returns
     -------
     searches : list of Task
-        In each there is a search; first the one whose choice is used below.
+        Tasks with a search of their own. The first one chooses the parameters of the saved
+        model.
     refits : list of Task
-        The folds of other splits, fitted with that choice.
+        Folds of the other splits, fitted with the parameters of the saved model.
     curve : list of Task
-        The folds of the learning curve, fitted with that choice.
+        Folds of the learning curve, fitted with the same parameters.
     """
     primary, *others = plan.split.folds
     searches = [
@@ -99,7 +106,7 @@ def make_tasks(plan: Plan) -> tuple[list[Task], list[Task], list[Task]]:
         for number, fold in enumerate(one.primary)
     ]
     if not plan.saves_scored:
-        # the longest first: at the end the others fill the processes evenly
+        # the longest task first, so that the processes end at about the same time
         everything = np.arange(len(plan.bunch.target))
         searches.insert(0, Task(0, primary, -1, everything, None, saved=True))
     refits = [
@@ -113,18 +120,18 @@ def make_tasks(plan: Plan) -> tuple[list[Task], list[Task], list[Task]]:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every job of a run is told.
+    """The shared context of the tasks of a run.
 
     Attributes
     ----------
     plan : Plan
         The plan of one seed.
     journal : Journal
-        Counts what was done.
+        Counts fits, and computed and reused steps.
     memory : StepMemory
-        The memory of the pipelines.
+        Memory of the pipelines.
     threads : int
-        Threads of a process.
+        Number of threads per process.
     """
 
     plan: Plan
@@ -132,23 +139,23 @@ class RunContext:
     memory: StepMemory
     threads: int
 
-    def pipeline(self):
+    def pipeline(self) -> KeptPipeline:
         """Return the unfitted pipeline, with the run's memory."""
         return KeptPipeline(clone(self.plan.spec.pipeline).steps, memory=self.memory)
 
     @contextmanager
-    def settings(self):
-        """Route groups, and give every library this run's number of threads."""
+    def settings(self) -> Iterator[None]:
+        """Enable metadata routing, and set the number of threads of every library."""
         with (
             config_context(enable_metadata_routing=True),
             threadpool_limits(self.threads),
             warnings.catch_warnings(),
         ):
-            # A fold by subject may lack a class; its recall is then left out of the mean.
+            # a subject-independent fold may lack a class, which the mean then leaves out
             warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
             yield
 
-    def index_samples(self, indices):
+    def index_samples(self, indices: NDArray) -> tuple[Any, NDArray, NDArray | None]:
         """Return data, target and groups of some samples."""
         bunch, groups = self.plan.bunch, self.plan.split.groups
         if groups is not None:
@@ -156,47 +163,47 @@ class RunContext:
         return _take(self.samples, indices), np.asarray(bunch.target)[indices], groups
 
     @cached_property
-    def samples(self):
-        """The data; arrays that cannot be written to, so that each is hashed only once."""
+    def samples(self) -> Any:
+        """The data, as read-only arrays, so that each is hashed only once."""
         data = self.plan.bunch.data
-        # photos may come as one array, whose parts would be copied and hashed each time
+        # parts of one array would be copied and hashed each time
         taken = input_kind(self.plan.spec.pipeline) or ""
         if isinstance(data, list) or taken.startswith("raw"):
             return [_read_only(sample) for sample in data]
         return data
 
-    def score(self, estimator, X, y):
-        """Score a fitted pipeline by every scorer; each call is one finished fit."""
+    def score(self, estimator: Any, X: Any, y: Any) -> dict[str, float]:
+        """Score a fitted pipeline by all scorers; each call counts as one fit."""
         scorer = check_scoring(estimator, scoring=list(self.plan.spec.scoring))
         scores = scorer(estimator, X, y)
         self.journal.add("fit")
         return scores
 
-    def refit_score(self, estimator, X, y):
-        """Score by the scorer that chooses, for a search that takes no others."""
+    def refit_score(self, estimator: Any, X: Any, y: Any) -> float:
+        """Score by ``refit`` only, for a search that takes one scorer."""
         return self.score(estimator, X, y)[self.plan.spec.refit]
 
 
-def search(context: RunContext, task: Task):
-    """Search in a part and fit with the choice; both in this process.
+def search(context: RunContext, task: Task) -> SearchResult:
+    """Search in the training part, fit with the chosen parameters and score.
 
     Parameters
     ----------
     context : RunContext
-        What the run is told.
-    part : Task
-        Where.
+        Context of the run.
+    task : Task
+        The task.
 
     Returns
     -------
     fold : Fold or None
-        The scores on the part held out, if there is one.
+        Predictions and scores on the test part; None without one.
     model : Pipeline or None
-        The fitted model, if it is the one to save.
+        The fitted model, if the task saves it.
     best : dict
-        The parameters that were chosen.
+        The chosen parameters.
     cv_results : dict
-        As scikit-learn's searches have it; empty if there was nothing to choose.
+        ``cv_results_`` of the search; empty with one candidate.
     """
     start = time.perf_counter()
     best, cv_results = search_parameters(context, task)
@@ -206,27 +213,29 @@ def search(context: RunContext, task: Task):
     return fold, model, best, cv_results
 
 
-def search_parameters(context: RunContext, task: Task):
+def search_parameters(
+    context: RunContext, task: Task
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Search in the training part.
 
     Parameters
     ----------
     context : RunContext
-        What the run is told.
-    part : Task
-        Where.
+        Context of the run.
+    task : Task
+        The task.
 
     Returns
     -------
     best : dict
-        The parameters that were chosen.
+        The chosen parameters.
     cv_results : dict
-        As scikit-learn's searches have it; empty if there was nothing to choose.
+        ``cv_results_`` of the search; empty with one candidate.
 
     Warns
     -----
     UserWarning
-        If there was too little memory for a candidate, whose score is NaN then.
+        If a candidate needs too much memory; its score is NaN then.
     """
     if context.plan.candidates == 1:
         return {}, {}
@@ -237,8 +246,9 @@ def search_parameters(context: RunContext, task: Task):
             _fit(found, *samples)
         except MemoryError as error:
             warnings.warn(
-                f"There was too little memory for a candidate ({error}): the search begins "
-                "again and scores NaN what fails; the warning after it has the reasons.",
+                f"There was too little memory for a candidate ({error}): the search starts "
+                "again and gives NaN to candidates that fail; the next warning has the "
+                "reasons.",
                 stacklevel=2,
             )
             _fit(found.set_params(error_score=np.nan), *samples)
@@ -247,18 +257,22 @@ def search_parameters(context: RunContext, task: Task):
     return best_of(found.cv_results_, context.plan.spec.refit), found.cv_results_
 
 
-def best_of(cv_results, refit):
-    """Return the parameters that rank first by a scorer."""
+def best_of(cv_results: dict[str, Any], refit: str) -> dict[str, Any]:
+    """Return the parameters of the best rank by a scorer."""
     return cv_results["params"][cv_results[f"rank_test_{refit}"].argmin()]
 
 
-def _build_search(context):
-    """Build the search that the spec names; each call of a scorer is one finished fit."""
+def _build_search(context: RunContext) -> Any:
+    """Build the search of the spec."""
     spec = context.plan.spec
     kind, parameters = spec.search
-    settings = {"cv": context.plan.inner_cv, "error_score": "raise", "refit": False}
+    settings: dict[str, Any] = {
+        "cv": context.plan.inner_cv,
+        "error_score": "raise",
+        "refit": False,
+    }
     if kind == "halving":
-        # scikit-learn has it behind this import
+        # scikit-learn requires this import
         from sklearn.experimental import enable_halving_search_cv  # noqa: F401
         from sklearn.model_selection import HalvingGridSearchCV
 
@@ -281,7 +295,7 @@ def _build_search(context):
 
 
 def candidates(plan: Plan) -> list[dict]:
-    """List what a search tries, in its order; halving is no such search."""
+    """List the candidates of a grid or random search, in its order."""
     kind, parameters = plan.spec.search
     if kind == "random":
         n_iter = min(parameters["n_iter"], plan.candidates)
@@ -290,29 +304,31 @@ def candidates(plan: Plan) -> list[dict]:
 
 
 def inner_folds(plan: Plan, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the inner folds of a part, as places in its training samples."""
+    """Return the inner folds of a task, as positions in its training samples."""
     y, groups = np.asarray(plan.bunch.target)[task.train], None
     if needs_groups(plan.inner_cv):
         groups = np.asarray(plan.split.groups)[task.train]
     return list(plan.inner_cv.split(np.zeros(len(y)), y, groups))
 
 
-def score_candidate(context: RunContext, task: Task, candidate: int, inner: int):
-    """Fit one candidate on one inner fold and score it: a piece of a search.
+def score_candidate(
+    context: RunContext, task: Task, candidate: int, inner: int
+) -> dict[str, float]:
+    """Fit and score one candidate on one inner fold: a part of a search.
 
     Parameters
     ----------
     context : RunContext
-        What the run is told.
-    part : Task
-        Where the search is.
+        Context of the run.
+    task : Task
+        The task of the search.
     candidate, inner : int
-        Which of :func:`candidates`, on which of :func:`inner_folds`.
+        Positions in :func:`candidates` and :func:`inner_folds`.
 
     Returns
     -------
     scores : dict of str to float
-        The scores by their names, and ``fit_time`` and ``score_time`` in seconds.
+        Name of each scorer to its score, and ``fit_time`` and ``score_time`` in seconds.
     """
     parameters = candidates(context.plan)[candidate]
     found = GridSearchCV(
@@ -331,24 +347,26 @@ def score_candidate(context: RunContext, task: Task, candidate: int, inner: int)
     return {name: float(value) for name, value in (scores | times).items()}
 
 
-def fit_and_score(context: RunContext, task: Task, best: dict):
-    """Fit on the training part with given parameters, score on the part held out.
+def fit_and_score(
+    context: RunContext, task: Task, best: dict[str, Any]
+) -> tuple[Fold | None, Any]:
+    """Fit on the training part with given parameters, and score on the test part.
 
     Parameters
     ----------
     context : RunContext
-        What the run is told.
-    part : Task
-        Where.
+        Context of the run.
+    task : Task
+        The task.
     best : dict
         The parameters.
 
     Returns
     -------
     fold : Fold or None
-        The scores, if a part is held out.
+        Predictions and scores on the test part; None without one.
     model : Pipeline or None
-        The fitted model, if it is the one to save.
+        The fitted model, if the task saves it.
     """
     start = time.perf_counter()
     fold = None
@@ -360,17 +378,24 @@ def fit_and_score(context: RunContext, task: Task, best: dict):
         if task.test is None:
             context.journal.add("fit")
         else:
-            fold = _score_fold(context, task, model, best, start)
+            fold = _score_fold(context, task, task.test, model, best, start)
     return fold, Pipeline(take_cache(model).steps) if task.saved else None
 
 
-def _score_fold(context, task, model, best, start):
-    X, y, _ = context.index_samples(task.test)
+def _score_fold(
+    context: RunContext,
+    task: Task,
+    test: NDArray,
+    model: Any,
+    best: dict[str, Any],
+    start: float,
+) -> Fold:
+    X, y, _ = context.index_samples(test)
     scores = context.score(model, X, y)
     return Fold(
         split=task.split,
         number=task.number,
-        test=task.test,
+        test=test,
         predicted=model.predict(X),
         probabilities=_probabilities(model, X, np.unique(context.plan.bunch.target)),
         temperature=float(getattr(model[-1], "temperature_", 1.0)),
@@ -383,8 +408,8 @@ def _score_fold(context, task, model, best, start):
     )
 
 
-def _probabilities(model, X, classes):
-    """Probabilities of all classes, where the model gives them; 0 of those it lacks."""
+def _probabilities(model: Any, X: Any, classes: NDArray) -> NDArray | None:
+    """Return probabilities of all classes, 0 for classes that were not in the training."""
     if not hasattr(model, "predict_proba"):
         return None
     found = model.predict_proba(X)
@@ -393,29 +418,32 @@ def _probabilities(model, X, classes):
     return probabilities
 
 
-def curve_scores(context: RunContext, task: Task, best: dict):
+def curve_scores(
+    context: RunContext, task: Task, best: dict[str, Any]
+) -> list[tuple[int, float, float]]:
     """Score fits on growing shares of a training part.
 
     Parameters
     ----------
     context : RunContext
-        What the run is told.
-    part : Task
-        Where.
+        Context of the run.
+    task : Task
+        The task.
     best : dict
         The parameters.
 
     Returns
     -------
     rows : list of (int, float, float)
-        Number of training samples, score on them, score on the part held out.
+        Number of training samples, score on them, score on the test part.
     """
     target = np.asarray(context.plan.bunch.target)
     order = _stratified_order(
         target, task.train, np.random.default_rng(context.plan.spec.seed)
     )
     n_classes = len(np.unique(target[task.train]))
-    X_test, y_test, _ = context.index_samples(task.test)
+    # each fold of the curve has a test part
+    X_test, y_test, _ = context.index_samples(cast(NDArray, task.test))
     rows = []
     with context.settings():
         for fraction in CURVE_FRACTIONS:
@@ -428,8 +456,8 @@ def curve_scores(context: RunContext, task: Task, best: dict):
     return rows
 
 
-def _stratified_order(y, indices, rng):
-    """Shuffle samples so that the first of them hold the classes in their shares."""
+def _stratified_order(y: NDArray, indices: NDArray, rng: np.random.Generator) -> NDArray:
+    """Shuffle samples so that each beginning has the class shares of the whole."""
     order = rng.permutation(indices)
     share = np.empty(len(order))
     for name in np.unique(y[order]):
@@ -438,8 +466,8 @@ def _stratified_order(y, indices, rng):
     return order[np.argsort(share, kind="stable")]
 
 
-def _step_predictions(model, X):
-    """Predictions of the steps before the last that are classifiers themselves."""
+def _step_predictions(model: Pipeline, X: Any) -> dict[str, NDArray]:
+    """Return the predictions of the earlier steps that are classifiers themselves."""
     predictions = {}
     for name, step in model.steps[:-1]:
         if step in (None, "passthrough"):
@@ -450,18 +478,18 @@ def _step_predictions(model, X):
     return predictions
 
 
-def _fit(model, X, y, groups):
-    """Fit with groups where a step wants them; routing refuses groups that none wants."""
-    wants = get_routing_for_object(model).consumes("fit", {"groups"})
-    return model.fit(X, y, **({"groups": groups} if wants and groups is not None else {}))
+def _fit(model: Any, X: Any, y: NDArray, groups: NDArray | None) -> Any:
+    """Fit, with groups if a step takes them: routing refuses groups that no step takes."""
+    takes = get_routing_for_object(model).consumes("fit", {"groups"})
+    return model.fit(X, y, **({"groups": groups} if takes and groups is not None else {}))
 
 
-def _cloned(parameters):
-    """Return parameters with every estimator among them cloned, unfitted."""
+def _cloned(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters with each estimator among them cloned."""
     return {name: clone(value, safe=False) for name, value in parameters.items()}
 
 
-def _read_only(sample):
+def _read_only(sample: Any) -> Any:
     if isinstance(sample, list | tuple):
         return [_read_only(frame) for frame in sample]
     if not isinstance(sample, np.ndarray):
@@ -471,7 +499,7 @@ def _read_only(sample):
     return view
 
 
-def _take(data, indices):
+def _take(data: Any, indices: Sequence[int] | NDArray) -> Any:
     if isinstance(data, list):
         return [data[i] for i in indices]
     return data[indices]

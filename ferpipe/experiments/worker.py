@@ -1,14 +1,15 @@
-"""What a dask worker keeps of a run, and how it does one job."""
+"""A dask worker: the data of a run that it holds, and how it does one job."""
 
 import mmap
 import os
 import shutil
 import signal
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import blake2b, file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from dask.distributed import WorkerPlugin, get_worker
@@ -19,6 +20,7 @@ from ferpipe._system.processes import end_with_parent
 from ferpipe.caching.events import Journal
 from ferpipe.caching.store import Store
 from ferpipe.caching.transformer import StepMemory
+from ferpipe.experiments.plan import Plan
 from ferpipe.experiments.tasks import EVENTS, RunContext, make_tasks
 from ferpipe.io.models import package_versions
 
@@ -27,24 +29,24 @@ __all__ = ["TaskResult", "IgnoreInterrupts", "MappedData", "RunPlugin", "do"]
 
 @dataclass(frozen=True)
 class MappedData:
-    """An array that is mapped from a file, as it goes to another process.
+    """The description of a memory-mapped array, to map it in another process.
 
     Attributes
     ----------
     path : str
         The file.
     state : tuple of int
-        By which the same file is known on the same machine: disk, place, size and times.
+        Device, inode, size and times of the file: they identify it on one machine.
     digest : str
-        Its content, hashed.
+        Hash of its content.
     dtype : dtype
         Of the array.
     shape : tuple of int
         Of the array.
     offset : int
-        Where the array begins, in bytes.
+        Position of the array in the file, in bytes.
     order : {"C", "F"}
-        Which index changes fastest.
+        Memory order of the array.
     """
 
     path: str
@@ -53,34 +55,41 @@ class MappedData:
     dtype: np.dtype
     shape: tuple[int, ...]
     offset: int
-    order: str
+    order: Literal["C", "F"]
 
     @classmethod
-    def of(cls, data):
-        """Describe a whole mapped array; return None of anything else."""
+    def of(cls, data: Any) -> "MappedData | None":
+        """Describe a whole memory-mapped array; return None for anything else."""
         if not (isinstance(data, np.memmap) and isinstance(data.base, mmap.mmap)):
             return None
-        order = "C" if data.flags.c_contiguous else "F"
+        order: Literal["C", "F"] = "C" if data.flags.c_contiguous else "F"
         path = str(data.filename)
-        known = _state(path), _digest(path)
-        return cls(path, *known, data.dtype, data.shape, data.offset, order)
+        return cls(
+            path,
+            _state(path),
+            _digest(path),
+            data.dtype,
+            data.shape,
+            data.offset,
+            order,
+        )
 
-    def open(self):
-        """Map the file here; raises FileNotFoundError if it is not the same file."""
-        # a copy on another machine is read once from beginning to end
+    def open(self) -> np.memmap:
+        """Map the file here; raise FileNotFoundError if it is not the same file."""
+        # a copy on another machine is read once as a whole, to compare it
         same = Path(self.path).is_file() and (
             _state(self.path) == self.state or _digest(self.path) == self.digest
         )
         if not same:
             raise FileNotFoundError(
                 f"the images are mapped from {self.path}, which is missing or another file "
-                "there: have it at the same place on all machines (a disk that they share, "
-                "or a copy), or load without lazy=True"
+                "there: put it at the same place on all machines (on a shared disk, or "
+                "as a copy), or load without lazy=True"
             )
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
 
 
-def _state(path):
+def _state(path: str) -> tuple[int, ...]:
     found = os.stat(path)
     return (
         *(found.st_dev, found.st_ino, found.st_size),
@@ -88,13 +97,13 @@ def _state(path):
     )
 
 
-def _digest(path):
+def _digest(path: str) -> str:
     with open(path, "rb") as file:
         return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
 
 
 class RunPlugin(WorkerPlugin):
-    """What every worker is given once, also one that joins or comes back later.
+    """The data of a run that every worker gets once, also one that joins later.
 
     Parameters
     ----------
@@ -103,14 +112,14 @@ class RunPlugin(WorkerPlugin):
     name : str
         Name of the run.
     store : Store or None
-        Where fitted steps and samples' features are kept; None takes a place of the
-        worker's own.
+        Keeps fitted steps and features of samples; None uses a store of the worker's
+        machine.
     keep : bool
-        Whether that place outlives the run.
+        Whether the worker's store outlives the run.
     """
 
-    def __init__(self, plan, name, store, keep):
-        # no more than what the jobs look at
+    def __init__(self, plan: Plan, name: str, store: Store | None, keep: bool) -> None:
+        # only what the jobs use
         bunch = Bunch(data=MappedData.of(plan.bunch.data) or plan.bunch.data)
         bunch.target = plan.bunch.target
         repeats = tuple(replace(one, bunch=bunch) for one in plan.repeats)
@@ -120,13 +129,13 @@ class RunPlugin(WorkerPlugin):
         self.keep = keep
         self.versions = package_versions()
 
-    def setup(self, worker):
-        """Check that jobs can be done here, and prepare them."""
+    def setup(self, worker: Any) -> None:
+        """Check that this worker can do the jobs, and prepare them."""
         place = f"dask worker {worker.address}"
         if worker.state.nthreads != 1:
             raise ValueError(
-                f"{place} has {worker.state.nthreads} threads, but fits need a process "
-                "each: start it with --nthreads 1 (and --nworkers for more processes)."
+                f"{place} has {worker.state.nthreads} threads, but each fit needs its own "
+                "process: start it with --nthreads 1 (and --nworkers for more processes)."
             )
         here = package_versions()
         other = {
@@ -157,13 +166,15 @@ class RunPlugin(WorkerPlugin):
             for one in (plan, *plan.repeats)
         ]
 
-    def teardown(self, worker):
-        """Leave nothing of the run behind."""
+    def teardown(self, worker: Any) -> None:
+        """Remove the files of the run."""
         if hasattr(self, "folder"):
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def do(self, function, number, arguments):
-        """Do one job; a worker has one thread and does one at a time."""
+    def do(
+        self, function: Callable[..., Any], number: int, arguments: tuple[Any, ...]
+    ) -> "TaskResult":
+        """Do one job; a worker has one thread and does one job at a time."""
         self.journal.path.write_text("")
         task = self.tasks[number]
         with warnings.catch_warnings(record=True) as caught:
@@ -176,33 +187,33 @@ class RunPlugin(WorkerPlugin):
 
 
 class IgnoreInterrupts(WorkerPlugin):
-    """Leave Ctrl-C, which goes to all processes of a terminal, to the one that began.
+    """Leave Ctrl-C, which all processes of a terminal get, to the main process.
 
     Parameters
     ----------
     parent : int
-        Number of that process; the worker ends when it is killed.
+        Id of the main process; the worker ends with it.
     """
 
-    def __init__(self, parent):
+    def __init__(self, parent: int) -> None:
         self.parent = parent
 
-    def setup(self, worker):
-        """Ignore the signal in this process, and watch the one that began."""
+    def setup(self, worker: Any) -> None:
+        """Ignore the signal in this process, and end with the main process."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         end_with_parent(self.parent)
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What came of a job.
+    """The result of a job.
 
     Attributes
     ----------
     value : object
-        What the function returned.
+        Return value of the function.
     events : dict of str to int
-        What the journal counted meanwhile.
+        What the journal counted during the job.
     warnings : list of (str, type, str, int)
         Message, category, file and line of each warning.
     """
@@ -212,24 +223,24 @@ class TaskResult:
     warnings: list[tuple[str, type, str, int]]
 
 
-def do(run: str, function, number: int, *arguments) -> TaskResult:
-    """Do a job on the worker that this is called on.
+def do(run: str, function: Callable[..., Any], number: int, *arguments: Any) -> TaskResult:
+    """Do a job on the current worker.
 
     Parameters
     ----------
     run : str
         Name of the run.
     function : callable
-        A function of ``ferpipe.experiments.tasks`` that takes a RunContext and a Task
-        first.
+        A function of ``ferpipe.experiments.tasks`` that takes a RunContext, a Task and
+        ``arguments``.
     number : int
-        Place of the part among all that ``make_tasks`` gives.
+        Position of the task among all tasks of ``make_tasks``.
     *arguments : object
-        What else the function takes.
+        Further arguments of the function.
 
     Returns
     -------
-    done : TaskResult
+    result : TaskResult
     """
     plugin: Any = get_worker().plugins[run]
     return plugin.do(function, number, arguments)

@@ -7,14 +7,14 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
+from ferpipe._base import RawImageMixin
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.faces.detection import check_detector
 from ferpipe.faces.landmark_points import eye_centers
 from ferpipe.faces.landmarks import (
-    FromRawImages,
     NoFaceError,
     load_model,
     locate_faces,
@@ -94,9 +94,7 @@ def align_face(
     return crop
 
 
-class FaceAligner(
-    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
-):  # type: ignore[call-arg]
+class FaceAligner(RawImageMixin, BaseEstimator):
     """Find the face in each image and crop it, with the eyes level and at fixed positions.
 
     It takes images of any sizes and returns crops of one size, as later steps need. A

@@ -67,7 +67,7 @@ class PointNetwork(CropNetwork):
     def __init__(
         self,
         size: int,
-        channels: tuple[int, int, int, int] = (16, 32, 64, 128),
+        channels: tuple[int, ...] = (16, 32, 64, 128),
         n_points: int = N_POINTS,
     ) -> None:
         super().__init__()

@@ -6,15 +6,16 @@ from functools import cache, partial
 from importlib.util import find_spec
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol, Self, overload
+from typing import Any, Literal, Protocol, Self, overload
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Bunch, Tags
+from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch
 from tqdm import tqdm
 
 import ferpipe
+from ferpipe._base import RawImageMixin
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
 from ferpipe.faces.detection import Box, Face, check_detector, find_face
 from ferpipe.faces.landmark_cascade import PointCascade, load_cascade
@@ -23,7 +24,6 @@ from ferpipe.geometry import invert, similarity, transform_points, warp
 from ferpipe.io.images import check_raw_images, read_image
 
 __all__ = [
-    "FromRawImages",
     "LandmarkModel",
     "LandmarkPredictor",
     "NoFaceError",
@@ -81,57 +81,7 @@ class LandmarkModel(Protocol):
         """
 
 
-class FromRawImages:
-    """What LandmarkPredictor and FaceAligner share: any images in, no table out, no fit."""
-
-    input_kind = "raw images"
-    stateless = True
-    _gives: str
-
-    def get_feature_names_out(self, input_features: Any = None) -> NoReturn:
-        """Raise an error: the output has no feature names.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's interface.
-
-        Raises
-        ------
-        ValueError
-            Always.
-        """
-        raise ValueError(
-            f"Only feature vectors have names, and {type(self).__name__} gives "
-            f"{self._gives}."
-        )
-
-    def set_output(self, *, transform: str | None = None) -> Self:
-        """Do nothing: the output is not a table.
-
-        Parameters
-        ----------
-        transform : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : estimator
-        """
-        return self
-
-    def __sklearn_tags__(self) -> Tags:
-        # the estimators that inherit this have BaseEstimator after it
-        tags: Tags = super().__sklearn_tags__()  # type: ignore[misc]
-        tags.requires_fit = False
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
-
-
-class LandmarkPredictor(
-    FromRawImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
-):  # type: ignore[call-arg]
+class LandmarkPredictor(RawImageMixin, BaseEstimator):
     """Find the 68 landmarks of the face in each image.
 
     It takes images of any sizes, finds one person's face in each
@@ -397,24 +347,34 @@ class NoFaceError(ValueError):
         )
 
 
-def central_face(image: np.ndarray) -> Face:
-    """Return the box of a face in an image framed as the crops of FER2013.
+def central_face(
+    image: np.ndarray,
+    *,
+    width: float = _CENTRAL_WIDTH,
+    center: tuple[float, float] = _CENTRAL_CENTER,
+) -> Face:
+    """Return the box of a face in the center of an image, by default as in FER2013.
 
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3)
         An image.
+    width : float, default=0.79
+        Width of the face, as a fraction of the side of the largest central square.
+    center : (float, float), default=(0.5, 0.57)
+        ``(x, y)`` of its center from the top left corner of that square, as fractions of
+        its side.
 
     Returns
     -------
     face : Face
         Its box is in pixels; its score is 0.
     """
-    height, width = image.shape[:2]
-    side = min(height, width)
-    x = (width - side) / 2 + (_CENTRAL_CENTER[0] - _CENTRAL_WIDTH / 2) * side
-    y = (height - side) / 2 + (_CENTRAL_CENTER[1] - _CENTRAL_WIDTH / 2) * side
-    return Face((x, y, _CENTRAL_WIDTH * side, _CENTRAL_WIDTH * side), 0.0)
+    rows, columns = image.shape[:2]
+    side = min(rows, columns)
+    x = (columns - side) / 2 + (center[0] - width / 2) * side
+    y = (rows - side) / 2 + (center[1] - width / 2) * side
+    return Face((x, y, width * side, width * side), 0.0)
 
 
 @overload

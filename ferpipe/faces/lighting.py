@@ -7,19 +7,17 @@ local mean off the pixels and then the mean of the training images at each pixel
 """
 
 import math
-from numbers import Integral, Real
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
-from ferpipe._checks import (
-    check_frame_shape,
-    check_images,
-    check_value_scale,
-    value_scale_of,
-)
-from ferpipe._compat import Interval, fit_context, validate_parameters
+from ferpipe._base import ImageTransformer, Tags
+from ferpipe._checks import check_pair
+from ferpipe._compat import Interval
 
 __all__ = [
     "CLAHE",
@@ -37,7 +35,7 @@ __all__ = [
 _TILE_AREA = 2048
 
 
-def normalize_local_mean(images, *, sigma=4.0):
+def normalize_local_mean(images: NDArray[Any], *, sigma: float = 4.0) -> NDArray[Any]:
     """Subtract from each pixel the mean of its surroundings.
 
     Parameters
@@ -58,7 +56,7 @@ def normalize_local_mean(images, *, sigma=4.0):
     return normalized
 
 
-def normalize_local_contrast(images, *, sigma=4.0):
+def normalize_local_contrast(images: NDArray[Any], *, sigma: float = 4.0) -> NDArray[Any]:
     """Subtract the local mean and divide by the local standard deviation.
 
     Parameters
@@ -83,7 +81,7 @@ def normalize_local_contrast(images, *, sigma=4.0):
     return normalized
 
 
-def equalize_histogram(images, *, amount=1.0):
+def equalize_histogram(images: NDArray[Any], *, amount: float = 1.0) -> NDArray[Any]:
     """Spread the gray levels of each image evenly over 0..255.
 
     Parameters
@@ -101,13 +99,15 @@ def equalize_histogram(images, *, amount=1.0):
     """
     import cv2
 
-    def equalize(levels):
+    def equalize(levels: NDArray[Any]) -> NDArray[Any]:
         return cv2.addWeighted(cv2.equalizeHist(levels), amount, levels, 1 - amount, 0)
 
     return _with_equalized_luma(images, equalize)
 
 
-def equalize_adaptive_histogram(images, *, tiles=(4, 4), clip_limit=4.0):
+def equalize_adaptive_histogram(
+    images: NDArray[Any], *, tiles: tuple[int, int] = (4, 4), clip_limit: float = 4.0
+) -> NDArray[Any]:
     """Equalize the histogram around each pixel, with limited contrast (CLAHE).
 
     Parameters
@@ -143,126 +143,17 @@ def equalize_adaptive_histogram(images, *, tiles=(4, 4), clip_limit=4.0):
     )
     size = (times * width, times * height)
 
-    def equalize(levels):
+    def equalize(levels: NDArray[Any]) -> NDArray[Any]:
         larger = cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST)
         return clahe.apply(larger)[times // 2 :: times, times // 2 :: times]
 
     return _with_equalized_luma(images, equalize)
 
 
-class _ImagesToImages(TransformerMixin, BaseEstimator):
+class _ImagesToImages(ImageTransformer, BaseEstimator):
     """What the transformers below share: images of one shape in, images of it out."""
 
-    input_kind = "images"
-    # whether the output grows with the gray values
-    depends_on_scale = False
-
-    def __init_subclass__(cls, **kwargs):
-        # images are no table: scikit-learn must not put them into a data frame
-        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the images and remember their shape; nothing else is learned.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images.
-        y : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : estimator
-
-        Raises
-        ------
-        ValueError
-            If the parameters do not suit the images.
-        """
-        self._check_images(X, reset=True)
-        return self
-
-    def transform(self, X):
-        """Normalize images.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images of the shape seen in fit.
-
-        Returns
-        -------
-        images : ndarray of shape (n, h, w) or (n, h, w, 3)
-            The dtype is stated by the class.
-
-        Raises
-        ------
-        ValueError
-            If the images are not of the shape seen in fit, or on quite another scale and
-            the output depends on it.
-        """
-        check_is_fitted(self)
-        # they may have been set since
-        validate_parameters(self)
-        images = self._check_images(X, reset=False)
-        self._check_parameters(images.shape[1:])
-        return self._normalize(images)
-
-    def _check_images(self, X, reset):
-        images = check_images(X)
-        if reset:
-            self._check_parameters(images.shape[1:])
-            self.image_shape_ = images.shape[1:]
-            if self.depends_on_scale:
-                self.value_scale_ = value_scale_of(images)
-        check_frame_shape(images.shape[1:], self.image_shape_, self)
-        # models that were saved by earlier versions have no record of the scale
-        check_value_scale(images, getattr(self, "value_scale_", None), self)
-        return images
-
-    def _check_parameters(self, image_shape):
-        """Refuse parameters that do not suit the images."""
-
-    def get_feature_names_out(self, input_features=None):
-        """Raise an error: the output is images, and pixels have no names.
-
-        Parameters
-        ----------
-        input_features : ignored
-            Present for scikit-learn's interface.
-
-        Raises
-        ------
-        ValueError
-            Always.
-        """
-        check_is_fitted(self)
-        raise ValueError(
-            f"Only feature vectors have names; {type(self).__name__} gives images of shape "
-            f"{self.image_shape_}: ask the step that turns them into features."
-        )
-
-    def set_output(self, *, transform=None):
-        """Do nothing: images are not put into data frames.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : estimator
-        """
-        return self
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags
+    _gives = "images"
 
 
 class LocalMeanNormalizer(_ImagesToImages):
@@ -305,17 +196,16 @@ class LocalMeanNormalizer(_ImagesToImages):
     True
     """
 
-    stateless = True
     depends_on_scale = True
 
     _parameter_constraints: dict = {
         "sigma": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, *, sigma=4.0):
+    def __init__(self, *, sigma: float = 4.0) -> None:
         self.sigma = sigma
 
-    def _normalize(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         return normalize_local_mean(images, sigma=self.sigma)
 
 
@@ -368,16 +258,14 @@ class LocalContrastNormalizer(_ImagesToImages):
     True
     """
 
-    stateless = True
-
     _parameter_constraints: dict = {
         "sigma": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, *, sigma=4.0):
+    def __init__(self, *, sigma: float = 4.0) -> None:
         self.sigma = sigma
 
-    def _normalize(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         return normalize_local_contrast(images, sigma=self.sigma)
 
 
@@ -427,25 +315,10 @@ class PixelNormalizer(_ImagesToImages):
 
     _parameter_constraints: dict = {"with_std": ["boolean"]}
 
-    def __init__(self, *, with_std=True):
+    def __init__(self, *, with_std: bool = True) -> None:
         self.with_std = with_std
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Learn the mean and the standard deviation of each pixel.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w) or (n, h, w, 3)
-            Images.
-        y : ignored
-            Present for scikit-learn's interface.
-
-        Returns
-        -------
-        self : PixelNormalizer
-        """
-        images = self._check_images(X, reset=True)
+    def _learn(self, images: NDArray[Any]) -> None:
         self.mean_ = images.mean(axis=0, dtype=np.float64)
         self.scale_ = np.ones(self.image_shape_)
         if self.with_std:
@@ -455,13 +328,17 @@ class PixelNormalizer(_ImagesToImages):
             # rounding of the mean can leave a deviation where the pixel never varies
             varies = images.min(axis=0) != images.max(axis=0)
             self.scale_[varies] = np.sqrt(squares[varies] / len(images))
-        return self
 
-    def _normalize(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         normalized = np.empty(images.shape, np.float32)
         for image, result in zip(images, normalized, strict=True):
             result[...] = (image - self.mean_) / self.scale_
         return normalized
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.stateless = False
+        return tags
 
 
 class HistogramEqualizer(_ImagesToImages):
@@ -506,14 +383,12 @@ class HistogramEqualizer(_ImagesToImages):
             [170, 255]]], dtype=uint8)
     """
 
-    stateless = True
-
     _parameter_constraints: dict = {"amount": [Interval(Real, 0, 1, closed="both")]}
 
-    def __init__(self, *, amount=1.0):
+    def __init__(self, *, amount: float = 1.0) -> None:
         self.amount = amount
 
-    def _normalize(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         return equalize_histogram(images, amount=self.amount)
 
 
@@ -570,48 +445,42 @@ class CLAHE(_ImagesToImages):
     ((4, 48, 48), 'uint8')
     """
 
-    stateless = True
-
     _parameter_constraints: dict = {
         "tiles": [tuple, list],
         "clip_limit": [Interval(Real, 1, None, closed="left")],
     }
 
-    def __init__(self, *, tiles=(4, 4), clip_limit=4.0):
+    def __init__(self, *, tiles: tuple[int, int] = (4, 4), clip_limit: float = 4.0) -> None:
         self.tiles = tiles
         self.clip_limit = clip_limit
 
-    def _check_parameters(self, image_shape):
-        if len(self.tiles) != 2 or not all(
-            isinstance(number, Integral) and number >= 1 for number in self.tiles
-        ):
-            raise ValueError(
-                "tiles must be two whole numbers of at least 1 (rows, columns), such as "
-                f"(4, 4), got {self.tiles!r}."
-            )
+    def _check_parameters(self, image_shape: tuple[int, ...]) -> None:
+        check_pair(self.tiles, "tiles", (4, 4))
         _check_tiles_fit(image_shape[:2], self.tiles)
 
-    def _normalize(self, images):
+    def _transform(self, images: NDArray[Any]) -> NDArray[Any]:
         return equalize_adaptive_histogram(
             images, tiles=self.tiles, clip_limit=self.clip_limit
         )
 
 
-def _blur(image, sigma):
+def _blur(image: NDArray[Any], sigma: float) -> NDArray[Any]:
     import cv2
 
     size = 2 * int(4 * sigma + 0.5) + 1
     return cv2.GaussianBlur(image, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
 
 
-def _without_local_mean(image, sigma):
+def _without_local_mean(image: NDArray[Any], sigma: float) -> NDArray[Any]:
     image = image.astype(np.float64)
     # an offset makes no difference, but without it flat images are 0 to the last bit
     image -= image.min(axis=(0, 1))
     return image - _blur(image, sigma)
 
 
-def _with_equalized_luma(images, equalize):
+def _with_equalized_luma(
+    images: NDArray[Any], equalize: Callable[[NDArray[Any]], NDArray[Any]]
+) -> NDArray[Any]:
     """Stretch the luma of each image to 0..255, equalize it and keep the colors."""
     equalized = np.zeros(images.shape, np.uint8)
     for image, result in zip(images, equalized, strict=True):
@@ -630,12 +499,12 @@ def _with_equalized_luma(images, equalize):
     return equalized
 
 
-def _luma(image):
+def _luma(image: NDArray[Any]) -> NDArray[Any]:
     # no matrix product: its sums can round differently from pixel to pixel
     return 0.299 * image[:, :, 0] + 0.587 * image[:, :, 1] + 0.114 * image[:, :, 2]
 
 
-def _check_tiles_fit(image_size, tiles):
+def _check_tiles_fit(image_size: tuple[int, ...], tiles: tuple[int, int]) -> None:
     height, width = image_size
     rows, columns = tiles
     if height < rows or width < columns:

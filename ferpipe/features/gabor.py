@@ -1,18 +1,21 @@
 """Gabor filters: how strongly each part of a face is striped, how finely and which way."""
 
 import math
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_images, check_landmarks
+from ferpipe._checks import check_images, check_landmarks, check_pair
 from ferpipe._compat import Interval, StrOptions
-from ferpipe.features.extractor import ImageExtractor, check_pair, to_gray
+from ferpipe.features.cells import cell_edges
+from ferpipe.features.extractor import ImageExtractor, to_gray
 
 __all__ = ["GaborFeatures", "gabor", "gabor_at_points", "gabor_responses"]
 
@@ -27,15 +30,15 @@ _SIDE = 32
 
 
 def gabor(
-    images,
+    images: NDArray[Any],
     *,
-    frequencies=_FREQUENCIES,
-    orientations=8,
-    bandwidth=1.0,
-    part="magnitude",
-    cells=(6, 6),
-    pool="mean",
-):
+    frequencies: Sequence[float] = _FREQUENCIES,
+    orientations: int = 8,
+    bandwidth: float = 1.0,
+    part: str = "magnitude",
+    cells: tuple[int, int] = (6, 6),
+    pool: str = "mean",
+) -> NDArray[Any]:
     """Responses of a batch of images to a bank of Gabor filters, pooled over cells.
 
     Parameters
@@ -67,7 +70,7 @@ def gabor(
         If the images have fewer rows or columns than there are cells.
     """
     height, width = images.shape[1:3]
-    edges = cell_edges((height, width), cells)
+    edges = _borders((height, width), cells)
     grid = _Grid(*edges, *map(_weights, edges))
     bank = _bank(height, width, tuple(frequencies), orientations, bandwidth)
     features = np.empty((len(images), len(bank), orientations, *cells), np.float32)
@@ -79,14 +82,14 @@ def gabor(
 
 
 def gabor_at_points(
-    images,
-    points,
+    images: NDArray[Any],
+    points: NDArray[Any],
     *,
-    frequencies=_FREQUENCIES,
-    orientations=8,
-    bandwidth=1.0,
-    part="magnitude",
-):
+    frequencies: Sequence[float] = _FREQUENCIES,
+    orientations: int = 8,
+    bandwidth: float = 1.0,
+    part: str = "magnitude",
+) -> NDArray[Any]:
     """Responses to a bank of Gabor filters at points that are each image's own.
 
     Parameters
@@ -126,7 +129,13 @@ def gabor_at_points(
     return features.reshape(len(images), -1)
 
 
-def gabor_responses(images, *, frequencies=_FREQUENCIES, orientations=8, bandwidth=1.0):
+def gabor_responses(
+    images: NDArray[Any],
+    *,
+    frequencies: Sequence[float] = _FREQUENCIES,
+    orientations: int = 8,
+    bandwidth: float = 1.0,
+) -> NDArray[Any]:
     """Complex responses of a batch of images to a bank of Gabor filters.
 
     Parameters
@@ -151,38 +160,6 @@ def gabor_responses(images, *, frequencies=_FREQUENCIES, orientations=8, bandwid
         place.real = real.reshape(height, -1, width).swapaxes(0, 1)
         place.imag = imaginary.reshape(height, -1, width).swapaxes(0, 1)
     return responses
-
-
-def cell_edges(image_size, cells):
-    """Divide an image into cells that differ in size by a pixel at most.
-
-    Parameters
-    ----------
-    image_size : (int, int)
-        Height and width of the image, in pixels.
-    cells : (int, int)
-        Rows and columns of cells.
-
-    Returns
-    -------
-    rows, columns : ndarray of shape (cells[0] + 1,), (cells[1] + 1,), int
-        First pixel of each cell, and the image's end.
-
-    Raises
-    ------
-    ValueError
-        If there are more cells than pixels.
-    """
-    if image_size[0] < cells[0] or image_size[1] < cells[1]:
-        raise ValueError(
-            f"Images of {image_size[0]}x{image_size[1]} pixels cannot be divided into "
-            f"{cells[0]}x{cells[1]} cells: ask for fewer cells, or enlarge the images."
-        )
-    rows, columns = (
-        np.arange(count + 1) * size // count
-        for size, count in zip(image_size, cells, strict=True)
-    )
-    return rows, columns
 
 
 class GaborFeatures(ImageExtractor, BaseEstimator):
@@ -270,14 +247,14 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
     def __init__(
         self,
         *,
-        frequencies=_FREQUENCIES,
-        orientations=8,
-        bandwidth=1.0,
-        part="magnitude",
-        cells=(6, 6),
-        pool="mean",
-        n_jobs=None,
-    ):
+        frequencies: Sequence[float] = _FREQUENCIES,
+        orientations: int = 8,
+        bandwidth: float = 1.0,
+        part: str = "magnitude",
+        cells: tuple[int, int] = (6, 6),
+        pool: str = "mean",
+        n_jobs: int | None = None,
+    ) -> None:
         self.frequencies = frequencies
         self.orientations = orientations
         self.bandwidth = bandwidth
@@ -286,7 +263,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
         self.pool = pool
         self.n_jobs = n_jobs
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of the output, such as ``gabor_f0.20_t45_r3c2``.
 
         ``f0.20`` is the frequency in cycles per pixel; ``t45`` the direction in which the
@@ -312,7 +289,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
         ]
         return np.asarray(names, dtype=object)
 
-    def plot(self, image, axes=None):
+    def plot(self, image: NDArray[Any], axes: Any = None) -> Any:
         """Draw the responses of one image, before they are pooled, and the cells.
 
         Parameters
@@ -338,8 +315,8 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
             orientations=self.orientations,
             bandwidth=self.bandwidth,
         )
-        takes = {"magnitude": np.abs, "real": np.real, "imaginary": np.imag}
-        values = takes[self.part](responses)
+        takes: dict[str, Any] = {"magnitude": np.abs, "real": np.real, "imaginary": np.imag}
+        values: NDArray[Any] = takes[self.part](responses)
         values /= np.maximum(np.abs(values).max(axis=(1, 2, 3), keepdims=True), 1e-12)
         n_rows, n_columns = values.shape[:2]
         if axes is None:
@@ -354,7 +331,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
             vmax=1,
             extent=(0, n_columns * width, n_rows * height, 0),
         )
-        rows, columns = cell_edges((height, width), self.cells)
+        rows, columns = _borders((height, width), self.cells)
         for tile in range(n_rows):
             axes.hlines(tile * height + rows, 0, n_columns * width, "0.6", lw=0.25)
         for tile in range(n_columns):
@@ -372,10 +349,10 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
         axes.tick_params(length=0)
         return axes
 
-    def _check_parameters(self, image_shape):
+    def _check_parameters(self, image_shape: tuple[int, ...]) -> None:
         frequencies = self.frequencies
         if not frequencies or not all(
-            isinstance(number, Real) and 0 < number <= 0.5 for number in frequencies
+            isinstance(number, Real) and 0 < float(number) <= 0.5 for number in frequencies
         ):
             raise ValueError(
                 "frequencies must be numbers above 0 and at most 0.5 cycles per pixel, "
@@ -386,7 +363,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
         check_pair(self.cells, "cells", (6, 6))
         cell_edges(image_shape[:2], self.cells)
 
-    def _describe(self, images):
+    def _describe(self, images: NDArray[Any]) -> NDArray[Any]:
         return gabor(
             images,
             frequencies=self.frequencies,
@@ -396,6 +373,12 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
             cells=self.cells,
             pool=self.pool,
         )
+
+
+# real and imaginary part
+_Response = tuple[NDArray[Any], NDArray[Any]]
+# outputs, the inputs that they need, and the block of the matrix between them
+_Blocks = list[tuple[slice, slice, NDArray[Any]]]
 
 
 class _Filter(NamedTuple):
@@ -414,7 +397,13 @@ class _Filter(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _bank(height, width, frequencies, orientations, bandwidth):
+def _bank(
+    height: int,
+    width: int,
+    frequencies: tuple[float, ...],
+    orientations: int,
+    bandwidth: float,
+) -> list[list[_Filter]]:
     """Return the filters of each frequency."""
     octaves = 2.0**bandwidth
     spread = math.sqrt(math.log(2) / 2) / math.pi * (octaves + 1) / (octaves - 1)
@@ -442,7 +431,7 @@ def _bank(height, width, frequencies, orientations, bandwidth):
     return bank
 
 
-def _wave(size, frequency, sigma, extent):
+def _wave(size: int, frequency: float, sigma: float, extent: int) -> NDArray[Any]:
     """Return the matrix that convolves a mirrored signal with a wave under a Gaussian."""
     offset = np.arange(-extent, extent + 1)
     wave = np.exp(-0.5 * (offset / sigma) ** 2 + 2j * np.pi * frequency * offset)
@@ -455,7 +444,7 @@ def _wave(size, frequency, sigma, extent):
     return matrix
 
 
-def _blocks(matrix):
+def _blocks(matrix: NDArray[Any]) -> _Blocks:
     """Cut a matrix along its band: outputs, the inputs that they need, the block."""
     edges = np.linspace(0, len(matrix), math.ceil(len(matrix) / _SIDE) + 1).astype(int)
     blocks = []
@@ -467,7 +456,9 @@ def _blocks(matrix):
     return blocks
 
 
-def _responses(images, bank):
+def _responses(
+    images: NDArray[Any], bank: list[list[_Filter]]
+) -> Iterator[tuple[slice, int, int, _Response]]:
     """Yield which images, frequency, orientation, and the real and imaginary response.
 
     Both parts have shape (h * n, w), rows of all these images together; what follows is
@@ -487,7 +478,7 @@ def _responses(images, bank):
                     yield some, frequency, orientation, response
 
 
-def _aligned(count, size):
+def _aligned(count: int, size: int) -> NDArray[Any]:
     """Return buffers that begin at multiples of 64 bytes.
 
     OpenCV rounds the last bit of a magnitude by where in memory it lies.
@@ -498,7 +489,9 @@ def _aligned(count, size):
     return memory[start : start + count * padded].reshape(count, padded)
 
 
-def _filter(gray, each, buffers):
+def _filter(
+    gray: NDArray[Any], each: _Filter, buffers: Sequence[NDArray[Any]]
+) -> Iterator[tuple[int, _Response]]:
     """Yield the orientations of a filter and the responses to it."""
     y_real, y_imaginary, a, b, c, d, e = buffers
     _filter_columns(gray, each.y_real, y_real)
@@ -519,19 +512,19 @@ def _filter(gray, each, buffers):
     yield other, (np.add(a, d, out=e), np.subtract(c, b, out=y_real))
 
 
-def _filter_columns(gray, blocks, out):
+def _filter_columns(gray: NDArray[Any], blocks: _Blocks, out: NDArray[Any]) -> None:
     pixels = gray.reshape(len(gray), -1)
     out = out.reshape(pixels.shape)
     for outputs, inputs, block in blocks:
         np.matmul(block, pixels[inputs], out=out[outputs])
 
 
-def _filter_rows(rows, blocks, out):
+def _filter_rows(rows: NDArray[Any], blocks: _Blocks, out: NDArray[Any]) -> None:
     for outputs, inputs, block in blocks:
         np.matmul(rows[:, inputs], block.T, out=out[:, outputs])
 
 
-def _part_of(response, part):
+def _part_of(response: _Response, part: str) -> NDArray[Any]:
     """Return a part of the response, perhaps in the response's own memory."""
     import cv2
 
@@ -539,6 +532,11 @@ def _part_of(response, part):
     if part == "magnitude":
         return cv2.magnitude(real, imaginary, real)
     return real if part == "real" else imaginary
+
+
+def _borders(image_size: Sequence[int], cells: tuple[int, int]) -> list[NDArray[Any]]:
+    """Return the first pixel of each row and column of cells, and the image's end."""
+    return [np.append(starts, ends[-1:]) for starts, ends in cell_edges(image_size, cells)]
 
 
 class _Grid(NamedTuple):
@@ -553,25 +551,25 @@ class _Grid(NamedTuple):
 # from values (h, n, w) to values (n_rows, n, n_columns)
 
 
-def _mean(values, grid):
+def _mean(values: NDArray[Any], grid: _Grid) -> NDArray[Any]:
     height, n, width = values.shape
     by_row = grid.row_weights @ values.reshape(height, n * width)
     mean = by_row.reshape(-1, width) @ grid.column_weights.T
     return mean.reshape(len(by_row), n, -1)
 
 
-def _max(values, grid):
+def _max(values: NDArray[Any], grid: _Grid) -> NDArray[Any]:
     by_row = np.maximum.reduceat(values, grid.rows[:-1], axis=0)
     return np.maximum.reduceat(by_row, grid.columns[:-1], axis=2)
 
 
-def _std(values, grid):
+def _std(values: NDArray[Any], grid: _Grid) -> NDArray[Any]:
     mean = _mean(values, grid).repeat(np.diff(grid.rows), axis=0)
     off = values - mean.repeat(np.diff(grid.columns), axis=2)
     return np.sqrt(_mean(off * off, grid))
 
 
-def _center(values, grid):
+def _center(values: NDArray[Any], grid: _Grid) -> NDArray[Any]:
     at_rows, at_columns = (
         (edges[:-1] + edges[1:]) // 2 for edges in (grid.rows, grid.columns)
     )
@@ -581,14 +579,14 @@ def _center(values, grid):
 _POOLS = {"mean": _mean, "max": _max, "std": _std, "center": _center}
 
 
-def _weights(edges):
+def _weights(edges: NDArray[Any]) -> NDArray[Any]:
     weights = np.zeros((len(edges) - 1, edges[-1]), np.float32)
     for row, (start, stop) in zip(weights, pairwise(edges), strict=True):
         row[start:stop] = 1 / (stop - start)
     return weights
 
 
-def _frequency_names(frequencies):
+def _frequency_names(frequencies: Sequence[float]) -> list[str]:
     """Write frequencies with as many decimals, two or more, as tell them apart."""
     for decimals in range(2, 18):
         names = [f"{frequency:.{decimals}f}" for frequency in frequencies]

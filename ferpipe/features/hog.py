@@ -2,14 +2,16 @@
 
 from functools import partial
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_images
+from ferpipe._checks import check_images, check_pair
 from ferpipe._compat import Interval, StrOptions
-from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_gray
+from ferpipe.features.extractor import ImageExtractor, in_chunks, to_gray
 
 __all__ = ["HOGFeatures", "block_grid", "hog"]
 
@@ -20,13 +22,13 @@ _MOST_IN_A_BIN = 0.2
 
 
 def hog(
-    images,
+    images: NDArray[Any],
     *,
-    orientations=9,
-    pixels_per_cell=(8, 8),
-    cells_per_block=(2, 2),
-    block_norm="L2-Hys",
-):
+    orientations: int = 9,
+    pixels_per_cell: tuple[int, int] = (8, 8),
+    cells_per_block: tuple[int, int] = (2, 2),
+    block_norm: str = "L2-Hys",
+) -> NDArray[Any]:
     """Histograms of oriented gradients of a batch of images.
 
     Parameters
@@ -70,7 +72,11 @@ def hog(
     return in_chunks(describe, images)
 
 
-def block_grid(image_size, pixels_per_cell, cells_per_block):
+def block_grid(
+    image_size: tuple[int, ...],
+    pixels_per_cell: tuple[int, int],
+    cells_per_block: tuple[int, int],
+) -> tuple[int, int]:
     """Count the rows and columns of blocks in an image.
 
     Parameters
@@ -103,13 +109,21 @@ def block_grid(image_size, pixels_per_cell, cells_per_block):
     return n_rows, n_columns
 
 
-def _describe(images, orientations, pixels_per_cell, cells_per_block, block_norm):
+def _describe(
+    images: NDArray[Any],
+    orientations: int,
+    pixels_per_cell: tuple[int, int],
+    cells_per_block: tuple[int, int],
+    block_norm: str,
+) -> NDArray[Any]:
     histograms = _cell_histograms(to_gray(images), orientations, pixels_per_cell)
     features = _normalized_blocks(histograms, cells_per_block, block_norm)
     return features.astype(np.float32)
 
 
-def _cell_histograms(gray, orientations, pixels_per_cell):
+def _cell_histograms(
+    gray: NDArray[Any], orientations: int, pixels_per_cell: tuple[int, int]
+) -> NDArray[Any]:
     """Mean magnitude of the gradients of each orientation in each cell."""
     n, height, width = gray.shape
     cell_height, cell_width = pixels_per_cell
@@ -140,7 +154,7 @@ def _cell_histograms(gray, orientations, pixels_per_cell):
     return histograms[..., :-1] / (cell_height * cell_width)
 
 
-def _gradients(gray):
+def _gradients(gray: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Differences of the pixels on both sides, along x and y; 0 at the border."""
     single = gray.dtype.kind == "f" and gray.dtype.itemsize <= 4
     # scikit-image subtracts in the images' own precision
@@ -154,7 +168,9 @@ def _gradients(gray):
     return dx, dy
 
 
-def _orientation_bins(dx, dy, orientations):
+def _orientation_bins(
+    dx: NDArray[Any], dy: NDArray[Any], orientations: int
+) -> NDArray[Any]:
     """Bin of each gradient; the last one, number ``orientations``, is 180 degrees."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         cotangent = dx / dy  # falls from inf to -inf between 0 and 180 degrees
@@ -169,7 +185,9 @@ def _orientation_bins(dx, dy, orientations):
     return bins
 
 
-def _normalized_blocks(histograms, cells_per_block, block_norm):
+def _normalized_blocks(
+    histograms: NDArray[Any], cells_per_block: tuple[int, int], block_norm: str
+) -> NDArray[Any]:
     """Put the cells of each block side by side and divide them by their norm."""
     n = len(histograms)
     windows = np.lib.stride_tricks.sliding_window_view(
@@ -189,7 +207,7 @@ def _normalized_blocks(histograms, cells_per_block, block_norm):
     return blocks.reshape(n, -1)
 
 
-def _euclidean_norms(blocks):
+def _euclidean_norms(blocks: NDArray[Any]) -> NDArray[Any]:
     squares = np.einsum("ij,ij->i", blocks, blocks)
     return np.sqrt(squares + _EPSILON**2)[:, None]
 
@@ -263,19 +281,19 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
     def __init__(
         self,
         *,
-        orientations=9,
-        pixels_per_cell=(8, 8),
-        cells_per_block=(2, 2),
-        block_norm="L2-Hys",
-        n_jobs=None,
-    ):
+        orientations: int = 9,
+        pixels_per_cell: tuple[int, int] = (8, 8),
+        cells_per_block: tuple[int, int] = (2, 2),
+        block_norm: str = "L2-Hys",
+        n_jobs: int | None = None,
+    ) -> None:
         self.orientations = orientations
         self.pixels_per_cell = pixels_per_cell
         self.cells_per_block = cells_per_block
         self.block_norm = block_norm
         self.n_jobs = n_jobs
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of the output, such as ``hog_r3c4_b0_o30``.
 
         ``r3c4`` is the row and column of the cell in the image; ``b0`` says which
@@ -309,7 +327,7 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
         ]
         return np.asarray(names, dtype=object)
 
-    def plot(self, image, axes=None):
+    def plot(self, image: NDArray[Any], axes: Any = None) -> Any:
         """Draw the histograms of an image's cells as stars.
 
         Each ray stands for an orientation bin and runs along the edges that were
@@ -365,12 +383,12 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
         axes.set(xticks=[], yticks=[])
         return axes
 
-    def _check_parameters(self, image_shape):
+    def _check_parameters(self, image_shape: tuple[int, ...]) -> None:
         check_pair(self.pixels_per_cell, "pixels_per_cell", (8, 8))
         check_pair(self.cells_per_block, "cells_per_block", (2, 2))
         block_grid(image_shape[:2], self.pixels_per_cell, self.cells_per_block)
 
-    def _describe(self, images):
+    def _describe(self, images: NDArray[Any]) -> NDArray[Any]:
         return _describe(
             images,
             self.orientations,

@@ -1,14 +1,18 @@
 """Local binary patterns (LBP): the texture round each pixel, counted in cells."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_images
+from ferpipe._checks import check_images, check_pair
 from ferpipe._compat import Interval, StrOptions
+from ferpipe.features.cells import cell_edges
 from ferpipe.features.extractor import ImageExtractor, to_gray
 
 __all__ = ["LBPFeatures", "lbp", "local_binary_pattern"]
@@ -24,7 +28,9 @@ _PIXELS = 1 << 17
 _BLOCK = 40_000
 
 
-def local_binary_pattern(images, n_points=8, radius=1, method="default"):
+def local_binary_pattern(
+    images: NDArray[Any], n_points: int = 8, radius: float = 1, method: str = "default"
+) -> NDArray[Any]:
     """Local binary patterns of a batch of gray images.
 
     Each pixel is compared with points on a circle round it, where the image is
@@ -68,7 +74,9 @@ def local_binary_pattern(images, n_points=8, radius=1, method="default"):
     margin = int(np.ceil(np.abs(offsets).max()))
     shape = (height + 2 * margin, width + 2 * margin)
     inside = np.s_[:, margin : margin + height, margin : margin + width]
-    codes = np.empty(images.shape, np.float64 if method == "var" else code_type(n_points))
+    codes: NDArray[Any] = np.empty(
+        images.shape, np.float64 if method == "var" else code_type(n_points)
+    )
     step = max(1, _PIXELS // (shape[0] * shape[1]))
     padded = np.zeros((min(step, n), *shape), exact_type(images.dtype))
     for start in range(0, n, step):
@@ -81,15 +89,15 @@ def local_binary_pattern(images, n_points=8, radius=1, method="default"):
 
 
 def lbp(
-    images,
+    images: NDArray[Any],
     *,
-    n_points=8,
-    radius=1,
-    method="nri_uniform",
-    cells=(6, 6),
-    overlap=0.0,
-    norm="L1",
-):
+    n_points: int | Sequence[int] = 8,
+    radius: float | Sequence[float] = 1,
+    method: str = "nri_uniform",
+    cells: tuple[int, int] = (6, 6),
+    overlap: float = 0.0,
+    norm: str | None = "L1",
+) -> NDArray[Any]:
     """Histograms of local binary patterns in the cells of a grid.
 
     Parameters
@@ -139,7 +147,7 @@ def lbp(
 # Geometry
 
 
-def circle(n_points, radius):
+def circle(n_points: int, radius: Any) -> NDArray[Any]:
     """Offsets (rows, columns) of the points on a circle or an ellipse, in pixels.
 
     ``radius`` is one number, or two for rows and columns. The points start at the right
@@ -152,53 +160,32 @@ def circle(n_points, radius):
     return np.round(offsets, 5)
 
 
-def scales(n_points, radius):
+def scales(n_points: Any, radius: Any) -> list[tuple[int, float]]:
     """Pair the numbers of points with the radii, as a list."""
-    radii = [radius] if isinstance(radius, Real) else list(radius)
-    points = [n_points] * len(radii) if isinstance(n_points, Integral) else list(n_points)
+    radii: list[Any] = [radius] if isinstance(radius, Real) else list(radius)
+    one = isinstance(n_points, Integral)
+    points: list[Any] = [n_points] * len(radii) if one else list(n_points)
     return list(zip(points, radii, strict=True))
-
-
-def cell_edges(size, cells, overlap):
-    """First and last-plus-one pixel of the cells: for rows and for columns, two arrays.
-
-    Raises
-    ------
-    ValueError
-        If a cell would have no pixel.
-    """
-    if any(length < n for length, n in zip(size, cells, strict=True)):
-        raise ValueError(
-            f"cells={tuple(cells)} needs at least that many rows and columns of pixels "
-            f"to count in, got {size[0]}x{size[1]}: use fewer cells, or larger images."
-        )
-    edges = []
-    for length, n in zip(size, cells, strict=True):
-        extent = length / (1 + (n - 1) * (1 - overlap))
-        starts = np.arange(n) * extent * (1 - overlap)
-        # the same edge comes out of two sums, which differ in their last bit
-        edges.append(
-            [np.floor(side + 1e-6).astype(int) for side in (starts, starts + extent)]
-        )
-    return edges
 
 
 # Patterns
 
 
-def exact_type(dtype):
+def exact_type(dtype: Any) -> type:
     """Smallest of uint8, float32 and float64 that holds what scikit-image computes on."""
     if dtype in (np.uint8, np.bool_):
         return np.uint8
     return np.float32 if np.can_cast(dtype, np.float32) else np.float64
 
 
-def code_type(n_points):
+def code_type(n_points: int) -> type:
     """Smallest whole-number type with a bit for each point."""
     return np.uint8 if n_points <= 8 else np.uint16 if n_points <= 16 else np.uint32
 
 
-def patterns(samples, axes, offsets, *, origin=0):
+def patterns(
+    samples: NDArray[Any], axes: tuple[int, int], offsets: NDArray[Any], *, origin: int = 0
+) -> NDArray[Any]:
     """Compare each pixel or voxel with points round it in one plane: one bit a point.
 
     Parameters
@@ -220,12 +207,12 @@ def patterns(samples, axes, offsets, *, origin=0):
     values = samples.reshape(-1)
     strides = _strides(samples, axes)
     reach = _reach(offsets, strides)
-    by_column = [
+    by_column: list[Any] = [
         (column, [(n, offsets[n, 0]) for n in np.flatnonzero(offsets[:, 1] == column)])
         for column in np.unique(offsets[:, 1])
     ]
     octets = np.zeros((-(-len(offsets) // 8), len(values)), np.uint8)
-    doubtful = [[] for _ in offsets]
+    doubtful: list[list[NDArray[Any]]] = [[] for _ in offsets]
     for start in range(reach, len(values) - reach, _BLOCK):
         stop = min(start + _BLOCK, len(values) - reach)
         around = values[start - reach : stop + reach]
@@ -239,13 +226,19 @@ def patterns(samples, axes, offsets, *, origin=0):
             octets[number // 8, places] |= np.uint8(1 << number % 8)
     if len(octets) == 1:
         return octets[0].reshape(samples.shape)
-    codes = np.zeros(len(values), code_type(len(offsets)))
+    codes: NDArray[Any] = np.zeros(len(values), code_type(len(offsets)))
     for number, octet in enumerate(octets):
         codes |= np.left_shift(octet, 8 * number, dtype=codes.dtype)
     return codes.reshape(samples.shape)
 
 
-def _compare_quickly(values, reach, by_column, strides, octets):
+def _compare_quickly(
+    values: NDArray[Any],
+    reach: int,
+    by_column: list[Any],
+    strides: list[int],
+    octets: NDArray[Any],
+) -> list[tuple[int, NDArray[Any]]]:
     """Set the bits that single precision can decide; return the places of the others.
 
     ``values`` are what ``octets`` belong to and ``reach`` more at both ends; ``by_column``
@@ -300,7 +293,7 @@ def _compare_quickly(values, reach, by_column, strides, octets):
     return [(number, places[~sure[places]]) for number, sure in certain.items()]
 
 
-def _flat_patches(values, single, strides):
+def _flat_patches(values: NDArray[Any], single: Any, strides: list[int]) -> NDArray[Any]:
     """Find the 2x2 patches of one value, by their first pixel.
 
     Interpolated in double precision they give that value exactly, however the weights
@@ -320,7 +313,9 @@ def _flat_patches(values, single, strides):
     return flat
 
 
-def variances(samples, axes, offsets, *, origin=0):
+def variances(
+    samples: NDArray[Any], axes: tuple[int, int], offsets: NDArray[Any], *, origin: int = 0
+) -> NDArray[Any]:
     """Variance of the points round each pixel; parameters as for :func:`patterns`.
 
     Where all points are equal it is 0, and the result NaN.
@@ -354,7 +349,13 @@ def variances(samples, axes, offsets, *, origin=0):
     return variance.reshape(samples.shape)
 
 
-def _between(first, second, share, out, spare):
+def _between(
+    first: NDArray[Any],
+    second: NDArray[Any],
+    share: float,
+    out: NDArray[Any],
+    spare: NDArray[Any],
+) -> NDArray[Any]:
     """Interpolate between two arrays, so that equal values give themselves exactly."""
     out, spare = out[: len(first)], spare[: len(first)]
     np.subtract(second, first, out=spare)
@@ -362,7 +363,13 @@ def _between(first, second, share, out, spare):
     return np.add(first, spare, out=out)
 
 
-def _compare_exactly(samples, places, axes, offset, origin):
+def _compare_exactly(
+    samples: NDArray[Any],
+    places: NDArray[Any],
+    axes: tuple[int, int],
+    offset: NDArray[Any],
+    origin: int,
+) -> NDArray[Any]:
     """Leave the places, flat indices, at which a point is not darker than the center.
 
     Every operation and its order are scikit-image's, in double precision.
@@ -383,7 +390,7 @@ def _compare_exactly(samples, places, axes, offset, origin):
     return places[above * top + below * bottom >= values[places]]
 
 
-def _weights(size, origin, offset):
+def _weights(size: int, origin: int, offset: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Weights of the pixels before and after a point, for each coordinate of its center."""
     # the sum first, as its rounding differs from place to place
     points = np.arange(size) - origin + offset
@@ -391,16 +398,16 @@ def _weights(size, origin, offset):
     return 1 - after, after
 
 
-def _strides(samples, axes):
+def _strides(samples: NDArray[Any], axes: tuple[int, int]) -> list[int]:
     return [samples.strides[1 + axis] // samples.itemsize for axis in axes]
 
 
-def _reach(offsets, strides):
+def _reach(offsets: NDArray[Any], strides: list[int]) -> int:
     """How far from a center its points can be in memory."""
     return int(np.ceil(np.abs(offsets)).max(axis=0) @ strides)
 
 
-def relabel(codes, n_points, method):
+def relabel(codes: NDArray[Any], n_points: int, method: str) -> NDArray[Any]:
     """Turn patterns of bits into the codes of "ror", "uniform" or "nri_uniform"."""
     if codes.dtype == np.uint8:
         import cv2
@@ -419,14 +426,14 @@ def relabel(codes, n_points, method):
 
 
 @lru_cache
-def _table(n_points, method):
+def _table(n_points: int, method: str) -> NDArray[Any]:
     every = np.arange(2**n_points, dtype=code_type(n_points))
     table = every if method == "default" else _relabel(every, n_points, method)
     table.flags.writeable = False
     return table
 
 
-def _relabel(codes, n_points, method):
+def _relabel(codes: NDArray[Any], n_points: int, method: str) -> NDArray[Any]:
     last = n_points - 1
     if method == "ror":
         smallest = turned = codes
@@ -452,7 +459,7 @@ def _relabel(codes, n_points, method):
 # Histograms
 
 
-def n_bins(n_points, method):
+def n_bins(n_points: int, method: str) -> int:
     """Count the bins of a histogram of patterns."""
     if method == "default":
         return 2**n_points
@@ -464,7 +471,7 @@ def n_bins(n_points, method):
 
 
 @lru_cache
-def bin_of_pattern(n_points, method):
+def bin_of_pattern(n_points: int, method: str) -> NDArray[Any]:
     """Make a table of the bin of each pattern of bits, for up to 16 points.
 
     The bin is the code; for "ror", the number of the code among those that occur.
@@ -476,14 +483,14 @@ def bin_of_pattern(n_points, method):
     return bins
 
 
-def bins_of(codes, n_points, method):
+def bins_of(codes: NDArray[Any], n_points: int, method: str) -> NDArray[Any]:
     """Turn patterns of bits into numbers of bins."""
     if n_points <= _MOST_POINTS_IN_TABLE:
         return bin_of_pattern(n_points, method).take(codes)
     return relabel(codes, n_points, method).astype(np.intp)
 
 
-def _variance_ranks(variance, images):
+def _variance_ranks(variance: NDArray[Any], images: NDArray[Any]) -> NDArray[Any]:
     """Find which sixteenth of its image's variances each variance is in."""
     axes = (1, 2)
     peak = np.abs(images.astype(np.float64)).max(axis=axes, keepdims=True)
@@ -497,7 +504,9 @@ def _variance_ranks(variance, images):
     return ranks
 
 
-def count_in_cells(labels, n_bins, edges):
+def count_in_cells(
+    labels: NDArray[Any], n_bins: int, edges: Sequence[tuple[NDArray[Any], NDArray[Any]]]
+) -> NDArray[Any]:
     """Count labels in each cell of a grid.
 
     Parameters
@@ -507,7 +516,7 @@ def count_in_cells(labels, n_bins, edges):
     n_bins : int
         Number of bins.
     edges : list of two (starts, ends)
-        As :func:`cell_edges` gives them for (h, w).
+        As :func:`ferpipe.features.cells.cell_edges` gives them for (h, w).
 
     Returns
     -------
@@ -537,7 +546,7 @@ def count_in_cells(labels, n_bins, edges):
     return counts
 
 
-def normalized(counts, norm):
+def normalized(counts: NDArray[Any], norm: str | None) -> NDArray[Any]:
     """Divide histograms, along the last axis, by their norm; in single precision."""
     histograms = counts.astype(np.float32)
     if norm is None:
@@ -632,14 +641,14 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
     def __init__(
         self,
         *,
-        n_points=8,
-        radius=1,
-        method="nri_uniform",
-        cells=(6, 6),
-        overlap=0.0,
-        norm="L1",
-        n_jobs=None,
-    ):
+        n_points: int | Sequence[int] = 8,
+        radius: float | Sequence[float] = 1,
+        method: str = "nri_uniform",
+        cells: tuple[int, int] = (6, 6),
+        overlap: float = 0.0,
+        norm: str | None = "L1",
+        n_jobs: int | None = None,
+    ) -> None:
         self.n_points = n_points
         self.radius = radius
         self.method = method
@@ -648,7 +657,7 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
         self.norm = norm
         self.n_jobs = n_jobs
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of the output, such as ``lbp_R1_r3c4_b12``.
 
         ``R1`` is the radius, ``r3c4`` the row and column of the cell, and ``b12`` the
@@ -674,7 +683,7 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
         ]
         return np.asarray(names, dtype=object)
 
-    def plot(self, image, axes=None):
+    def plot(self, image: NDArray[Any], axes: Any = None) -> Any:
         """Draw the codes of an image, one radius beside the other, and the cells.
 
         Parameters
@@ -699,12 +708,12 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
         titles = [f"R = {radius:g}" for _, radius in scales(self.n_points, self.radius)]
         return draw_codes(pictures, titles, [edges] * len(pictures), axes)
 
-    def _check_parameters(self, image_shape):
+    def _check_parameters(self, image_shape: tuple[int, ...]) -> None:
         check_scales(self.n_points, self.radius, self.method)
-        check_cells(self.cells)
+        check_pair(self.cells, "cells", (6, 6))
         cell_edges(image_shape[:2], self.cells, self.overlap)
 
-    def _describe(self, images):
+    def _describe(self, images: NDArray[Any]) -> NDArray[Any]:
         return lbp(
             images,
             n_points=self.n_points,
@@ -716,11 +725,11 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
         )
 
 
-def check_scales(n_points, radius, method):
+def check_scales(n_points: Any, radius: Any, method: str) -> None:
     """Refuse points and radii that do not pair up, repeat or have no histogram."""
     radii = [radius] if isinstance(radius, Real) else list(radius)
     points = [n_points] * len(radii) if isinstance(n_points, Integral) else list(n_points)
-    if not radii or not all(isinstance(r, Real) and r > 0 for r in radii):
+    if not radii or not all(isinstance(r, Real) and float(r) > 0 for r in radii):
         raise ValueError(f"radius must be positive, a number or several, got {radius!r}.")
     if len({f"{r:g}" for r in radii}) < len(radii):
         raise ValueError(f"radius must not name a scale twice, got {radius!r}.")
@@ -732,26 +741,22 @@ def check_scales(n_points, radius, method):
     check_points(points, method)
 
 
-def check_points(points, method):
+def check_points(points: Any, method: str) -> None:
     """Refuse numbers of points that a histogram of the method cannot have."""
     most = _MOST_POINTS_IN_TABLE if method in ("default", "ror") else 31
-    if not all(isinstance(p, Integral) and 1 <= p <= most for p in points):
+    if not all(isinstance(p, Integral) and 1 <= int(p) <= most for p in points):
         raise ValueError(
             f"n_points must be whole numbers from 1 to {most} for histograms of "
             f"method={method!r}, got {points!r}: use fewer, or method='uniform'."
         )
 
 
-def check_cells(cells):
-    """Refuse what is no pair of rows and columns."""
-    if len(cells) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in cells):
-        raise ValueError(
-            "cells must be two whole numbers of at least 1 (rows, columns), such as "
-            f"(6, 6), got {cells!r}."
-        )
-
-
-def draw_codes(pictures, titles, edges, axes=None):
+def draw_codes(
+    pictures: Sequence[NDArray[Any]],
+    titles: Sequence[str],
+    edges: Sequence[Sequence[tuple[NDArray[Any], NDArray[Any]]]],
+    axes: Any = None,
+) -> Any:
     """Draw pictures of codes side by side, each with the borders of its cells."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle

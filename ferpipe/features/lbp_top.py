@@ -1,21 +1,24 @@
 """Local binary patterns of sequences, from three orthogonal planes (LBP-TOP)."""
 
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, TransformerMixin
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._base import SequenceMixin
+from ferpipe._checks import check_pair, check_sequences
 from ferpipe._compat import Interval, StrOptions, fit_context, validate_parameters
+from ferpipe.features.cells import cell_edges
 from ferpipe.features.extractor import to_gray
 from ferpipe.features.lbp import (
     METHODS,
     NORMS,
     bins_of,
-    cell_edges,
-    check_cells,
     check_points,
     circle,
     count_in_cells,
@@ -37,16 +40,16 @@ _VOXELS = 1 << 17
 
 
 def lbp_top(
-    sequences,
+    sequences: list[NDArray[Any]],
     *,
-    n_points=8,
-    radius=1,
-    method="nri_uniform",
-    cells=(4, 4),
-    overlap=0.0,
-    norm="L1",
-    n_jobs=None,
-):
+    n_points: int | Sequence[int] = 8,
+    radius: float | Sequence[float] = 1,
+    method: str = "nri_uniform",
+    cells: tuple[int, int] = (4, 4),
+    overlap: float = 0.0,
+    norm: str | None = "L1",
+    n_jobs: int | None = None,
+) -> NDArray[Any]:
     """Histograms of local binary patterns in three planes of sequences of images.
 
     Parameters
@@ -88,7 +91,7 @@ def lbp_top(
     widths = [cells[0] * cells[1] * n_bins(p, method) for p in points]
     features = np.empty((len(sequences), sum(widths)), np.float32)
 
-    def work(chosen):
+    def work(chosen: list[int]) -> None:
         volumes = np.stack([to_gray(sequences[i]) for i in chosen])
         volumes = volumes.astype(exact_type(volumes.dtype), copy=False)
         rows = []
@@ -104,9 +107,9 @@ def lbp_top(
     return features
 
 
-def _alike(sequences):
+def _alike(sequences: list[NDArray[Any]]) -> Iterator[list[int]]:
     """Put sequences of one length and type together, as many as are worked on at once."""
-    groups = {}
+    groups: dict[Any, list[int]] = {}
     for index, sequence in enumerate(sequences):
         groups.setdefault((sequence.shape, sequence.dtype), []).append(index)
     for (shape, _), group in groups.items():
@@ -114,7 +117,13 @@ def _alike(sequences):
         yield from (group[start : start + step] for start in range(0, len(group), step))
 
 
-def _inner_codes(volumes, plane, n_points, radii, margins):
+def _inner_codes(
+    volumes: NDArray[Any],
+    plane: str,
+    n_points: int,
+    radii: Sequence[float],
+    margins: list[int],
+) -> NDArray[Any]:
     """Patterns of bits of the voxels that all three planes' points lie round."""
     axes = _PLANES[plane]
     # radii are along x, y, t, axes are of (t, y, x)
@@ -123,16 +132,21 @@ def _inner_codes(volumes, plane, n_points, radii, margins):
     return codes[(slice(None), *inner)]
 
 
-def _three(value):
+def _three(value: Any) -> tuple[Any, ...]:
     return (value,) * 3 if isinstance(value, Real) else tuple(value)
 
 
-def _margins(radii):
+def _margins(radii: Sequence[float]) -> list[int]:
     """Frames, rows and columns at either end whose points can lie outside."""
     return [int(np.ceil(radius)) for radius in reversed(radii)]
 
 
-def _edges(frame_size, radii, cells, overlap):
+def _edges(
+    frame_size: tuple[int, ...],
+    radii: Sequence[float],
+    cells: tuple[int, int],
+    overlap: float,
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Edges of the cells within the inner part of a frame."""
     inner = [
         size - 2 * margin
@@ -146,7 +160,7 @@ def _edges(frame_size, radii, cells, overlap):
     return cell_edges(inner, cells, overlap)
 
 
-def _check_lengths(sequences, radii):
+def _check_lengths(sequences: list[NDArray[Any]], radii: Sequence[float]) -> None:
     least = 2 * _margins(radii)[0] + 1
     for index, sequence in enumerate(sequences):
         if len(sequence) < least:
@@ -158,7 +172,7 @@ def _check_lengths(sequences, radii):
             )
 
 
-class LBPTopFeatures(TransformerMixin, BaseEstimator):
+class LBPTopFeatures(SequenceMixin, BaseEstimator):
     """Local binary patterns from three orthogonal planes: texture and how it moves.
 
     A sequence of images is a block of voxels. Patterns are taken in its XY planes, which
@@ -223,8 +237,6 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
     'lbp_xt_r0c0_b56'
     """
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {
         "n_points": [Interval(Integral, 1, 31, closed="both"), tuple, list],
         "radius": [Interval(Real, 0, None, closed="neither"), tuple, list],
@@ -238,14 +250,14 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        n_points=8,
-        radius=1,
-        method="nri_uniform",
-        cells=(4, 4),
-        overlap=0.0,
-        norm="L1",
-        n_jobs=None,
-    ):
+        n_points: int | Sequence[int] = 8,
+        radius: float | Sequence[float] = 1,
+        method: str = "nri_uniform",
+        cells: tuple[int, int] = (4, 4),
+        overlap: float = 0.0,
+        norm: str | None = "L1",
+        n_jobs: int | None = None,
+    ) -> None:
         self.n_points = n_points
         self.radius = radius
         self.method = method
@@ -255,7 +267,7 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Check the sequences and remember the shape of a frame; nothing else is learned.
 
         Parameters
@@ -275,14 +287,12 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
             If a sequence has too few frames for the radius along time, or the frames too
             few pixels for the radius and the cells.
         """
-        sequences = check_sequences(X)
-        frame_shape = sequences[0].shape[1:]
-        self._check_parameters(frame_shape)
+        sequences = self._check_sequences(X, reset=True)
+        self._check_parameters(self.frame_shape_)
         _check_lengths(sequences, _three(self.radius))
-        self.frame_shape_ = frame_shape
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> NDArray[Any]:
         """Describe each sequence by one row.
 
         Parameters
@@ -301,8 +311,7 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         validate_parameters(self)
-        sequences = check_sequences(X)
-        check_frame_shape(sequences[0].shape[1:], self.frame_shape_, self, kind="frames")
+        sequences = self._check_sequences(X, reset=False)
         self._check_parameters(self.frame_shape_)
         return lbp_top(
             sequences,
@@ -315,7 +324,7 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
             n_jobs=self.n_jobs,
         )
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of the output, such as ``lbp_xt_r3c2_b12``.
 
         ``xt`` is the plane, ``r3c2`` the row and column of the cell, ``b12`` the bin.
@@ -339,7 +348,7 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
         ]
         return np.asarray(names, dtype=object)
 
-    def plot(self, sequence, axes=None):
+    def plot(self, sequence: NDArray[Any], axes: Any = None) -> Any:
         """Draw the codes of the middle frame in the three planes, and the cells.
 
         Parameters
@@ -368,7 +377,7 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
         edges = _edges(volumes.shape[2:], radii, self.cells, self.overlap)
         return draw_codes(pictures, [p.upper() for p in _PLANES], [edges] * 3, axes)
 
-    def _check_parameters(self, frame_shape):
+    def _check_parameters(self, frame_shape: tuple[int, ...]) -> None:
         if len(frame_shape) < 2:
             raise ValueError(
                 f"LBPTopFeatures takes sequences of images (T, h, w) or (T, h, w, 3), got "
@@ -379,17 +388,11 @@ class LBPTopFeatures(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"n_points must be one number or three (XY, XT, YT), got {self.n_points!r}."
             )
-        if len(radii) != 3 or not all(isinstance(r, Real) and r > 0 for r in radii):
+        if len(radii) != 3 or not all(isinstance(r, Real) and float(r) > 0 for r in radii):
             raise ValueError(
                 "radius must be positive, one number or three (x, y, t), got "
                 f"{self.radius!r}."
             )
         check_points(points, self.method)
-        check_cells(self.cells)
+        check_pair(self.cells, "cells", (4, 4))
         _edges(frame_shape[:2], radii, self.cells, self.overlap)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        return tags

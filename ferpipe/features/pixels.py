@@ -2,18 +2,20 @@
 
 from functools import partial
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_images
-from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_gray
+from ferpipe._checks import check_images, check_pair
+from ferpipe.features.extractor import ImageExtractor, in_chunks, to_gray
 
 __all__ = ["PixelFeatures", "pixels"]
 
 
-def pixels(images, *, size=None):
+def pixels(images: NDArray[Any], *, size: tuple[int, int] | None = None) -> NDArray[Any]:
     """Lay the pixels of each image of a batch in a row.
 
     Parameters
@@ -38,7 +40,7 @@ def pixels(images, *, size=None):
     return in_chunks(partial(_describe, size=size), images)
 
 
-def _describe(images, size):
+def _describe(images: NDArray[Any], size: tuple[int, int] | None) -> NDArray[Any]:
     gray = to_gray(images)
     if size is not None:
         down = _area_means(gray.shape[1], size[0])
@@ -47,7 +49,7 @@ def _describe(images, size):
     return gray.reshape(len(gray), -1).astype(np.float32)
 
 
-def _area_means(old, new):
+def _area_means(old: int, new: int) -> NDArray[Any]:
     """Weights of ``old`` pixels in ``new`` larger ones, of shape (new, old)."""
     borders = np.arange(new + 1) * (old / new)
     first, last = borders[:-1, None], borders[1:, None]
@@ -56,7 +58,7 @@ def _area_means(old, new):
     return np.maximum(covered, 0) * (new / old)
 
 
-def _check_size(image_size, size):
+def _check_size(image_size: tuple[int, ...], size: tuple[int, int] | None) -> None:
     if size is not None and (image_size[0] < size[0] or image_size[1] < size[1]):
         raise ValueError(
             f"Images of {image_size[0]}x{image_size[1]} pixels are smaller than size="
@@ -110,11 +112,13 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
         "n_jobs": [None, Integral],
     }
 
-    def __init__(self, *, size=None, n_jobs=None):
+    def __init__(
+        self, *, size: tuple[int, int] | None = None, n_jobs: int | None = None
+    ) -> None:
         self.size = size
         self.n_jobs = n_jobs
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of the output, such as ``pixel_r3c4``: its row and column.
 
         Parameters
@@ -131,7 +135,7 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
         names = [f"pixel_r{row}c{col}" for row in range(n_rows) for col in range(n_columns)]
         return np.asarray(names, dtype=object)
 
-    def plot(self, image, axes=None):
+    def plot(self, image: NDArray[Any], axes: Any = None) -> Any:
         """Draw an image in the size that is used.
 
         Parameters
@@ -161,10 +165,10 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
         axes.set(xticks=[], yticks=[])
         return axes
 
-    def _check_parameters(self, image_shape):
+    def _check_parameters(self, image_shape: tuple[int, ...]) -> None:
         if self.size is not None:
             check_pair(self.size, "size", (24, 24))
         _check_size(image_shape[:2], self.size)
 
-    def _describe(self, images):
+    def _describe(self, images: NDArray[Any]) -> NDArray[Any]:
         return _describe(images, self.size)

@@ -2,19 +2,23 @@
 
 from functools import lru_cache, partial
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._checks import check_images
+from ferpipe._checks import check_images, check_pair
 from ferpipe._compat import Interval
-from ferpipe.features.extractor import ImageExtractor, check_pair, in_chunks, to_gray
+from ferpipe.features.extractor import ImageExtractor, in_chunks, to_gray
 
 __all__ = ["ZernikeFeatures", "zernike"]
 
 
-def zernike(images, *, order=8, grid=(1, 1)):
+def zernike(
+    images: NDArray[Any], *, order: int = 8, grid: tuple[int, int] = (1, 1)
+) -> NDArray[Any]:
     """Magnitudes of the Zernike moments of a batch of images.
 
     Parameters
@@ -43,12 +47,12 @@ def zernike(images, *, order=8, grid=(1, 1)):
     return in_chunks(partial(_describe, order=order, grid=grid), images)
 
 
-def _describe(images, order, grid):
+def _describe(images: NDArray[Any], order: int, grid: tuple[int, int]) -> NDArray[Any]:
     moments = _moments(to_gray(images), order, grid)
     return np.abs(moments).reshape(len(images), -1).astype(np.float32)
 
 
-def _moments(gray, order, grid):
+def _moments(gray: NDArray[Any], order: int, grid: tuple[int, int]) -> NDArray[Any]:
     """Complex moments of each cell, of shape (n, rows, columns, n_moments)."""
     n = len(gray)
     n_rows, n_columns = grid
@@ -67,7 +71,7 @@ def _moments(gray, order, grid):
 
 
 @lru_cache(maxsize=8)
-def _polynomials(height, width, order):
+def _polynomials(height: int, width: int, order: int) -> NDArray[Any]:
     """Zernike polynomials at the pixels of a cell, (h * w, n_moments); 0 off the disc."""
     from scipy.special import eval_jacobi
 
@@ -85,13 +89,13 @@ def _polynomials(height, width, order):
     return polynomials
 
 
-def _indices(order):
+def _indices(order: int) -> NDArray[Any]:
     """List the orders n and the repetitions m >= 0 of the moments."""
     pairs = [(n, m) for n in range(order + 1) for m in range(n % 2, n + 1, 2)]
     return np.array(pairs).T
 
 
-def _cell_shape(image_size, grid):
+def _cell_shape(image_size: tuple[int, ...], grid: tuple[int, int]) -> tuple[int, int]:
     height, width = image_size
     if height < grid[0] or width < grid[1]:
         raise ValueError(
@@ -172,12 +176,14 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
         "n_jobs": [None, Integral],
     }
 
-    def __init__(self, *, order=8, grid=(1, 1), n_jobs=None):
+    def __init__(
+        self, *, order: int = 8, grid: tuple[int, int] = (1, 1), n_jobs: int | None = None
+    ) -> None:
         self.order = order
         self.grid = grid
         self.n_jobs = n_jobs
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of the output, such as ``zernike_n4_m2``.
 
         ``n`` is the order, ``m`` the repetition: how often the polynomial repeats in
@@ -204,7 +210,7 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
         ]
         return np.asarray(names, dtype=object)
 
-    def plot(self, image, axes=None):
+    def plot(self, image: NDArray[Any], axes: Any = None) -> Any:
         """Draw an image as its moments describe it: their polynomials added up.
 
         The complex moments are used; the features, which are their magnitudes, know
@@ -246,9 +252,9 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
         axes.set(xticks=[], yticks=[])
         return axes
 
-    def _check_parameters(self, image_shape):
+    def _check_parameters(self, image_shape: tuple[int, ...]) -> None:
         check_pair(self.grid, "grid", (1, 1))
         _cell_shape(image_shape[:2], self.grid)
 
-    def _describe(self, images):
+    def _describe(self, images: NDArray[Any]) -> NDArray[Any]:
         return _describe(images, self.order, self.grid)

@@ -37,7 +37,8 @@ CLASSES = _names(
         "ferpipe.networks.cnn_features": "CNNFeatures",
         "ferpipe.networks.image": "ImageNetwork",
         "ferpipe.networks.sequence": "SequenceNetwork",
-        "ferpipe.networks.training.settings": "Training",
+        "ferpipe.networks.training.settings": "Distillation EarlyStopping Training "
+        "WeightAveraging",
         "ferpipe.faces.lighting": "CLAHE HistogramEqualizer "
         "LocalContrastNormalizer LocalMeanNormalizer PixelNormalizer",
         "ferpipe.sequences": "FrameDeltas PerFrame PoolFrames",

@@ -36,12 +36,12 @@ _CONTROL = re.compile(
 )
 
 
-def card_path(path) -> Path:
+def card_path(path: Path | str) -> Path:
     """Return where the card of a model file stands."""
     return Path(path).with_suffix(".json")
 
 
-def read_card(path) -> dict[str, Any]:
+def read_card(path: Path | str) -> dict[str, Any]:
     """Read the card of a model.
 
     Parameters
@@ -88,7 +88,7 @@ def read_card(path) -> dict[str, Any]:
     return card
 
 
-def is_card(content) -> bool:
+def is_card(content: Any) -> bool:
     """Tell whether JSON is the card of a model, of whatever format.
 
     Parameters
@@ -99,7 +99,7 @@ def is_card(content) -> bool:
     return isinstance(content, dict) and {"format", "sha256", "versions"} <= set(content)
 
 
-def check_card(card):
+def check_card(card: Any) -> None:
     """Refuse a card of which a field is not what it should be.
 
     Parameters
@@ -145,14 +145,14 @@ def package_versions() -> dict[str, str]:
 
 
 @cache
-def _version(name):
+def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def plain_text(text) -> str:
+def plain_text(text: str) -> str:
     """Replace what a terminal or a page would obey by the sign for an unknown character.
 
     Parameters
@@ -163,7 +163,7 @@ def plain_text(text) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _check_plain(value, place, depth=0):
+def _check_plain(value: Any, place: str, depth: int = 0) -> None:
     if depth > _DEEPEST:
         raise ValueError(f"{place} is nested too deep.")
     if isinstance(value, dict):
@@ -189,23 +189,23 @@ def _check_plain(value, place, depth=0):
         raise ValueError(f"{place} holds a number that is NaN, infinite or too large.")
 
 
-def _is_text(value):
+def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _are_texts(value):
+def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def _are_names(value):
+def _are_names(value: Any) -> bool:
     return _are_texts(value) and not any(set(one) & set("\t\n") for one in value)
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _is_input(value):
+def _is_input(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     shape = value.get("shape", [])
@@ -217,7 +217,7 @@ def _is_input(value):
     )
 
 
-def _is_template(value):
+def _is_template(value: Any) -> bool:
     if value is None:
         return True
     if isinstance(value, dict):
@@ -232,17 +232,17 @@ def _is_template(value):
     ) and (value[0][0] < value[1][0])
 
 
-def _are_scores(value):
+def _are_scores(value: Any) -> bool:
     return isinstance(value, dict) and all(
         score is None or _is_number(score) for score in value.values()
     )
 
 
-def _are_versions(value):
+def _are_versions(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
 
 
-def _is_hash(value):
+def _is_hash(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 

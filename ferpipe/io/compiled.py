@@ -8,9 +8,12 @@ for granted.
 """
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from scipy import sparse
+
+from ferpipe._compat import histogram_boosting_types
 
 __all__ = ["FILL", "Broken", "check_learned", "check_random", "full_name"]
 
@@ -19,12 +22,12 @@ class Broken(ValueError):
     """A state that compiled code cannot take."""
 
 
-def full_name(kind) -> str:
+def full_name(kind: Any) -> str:
     """Return ``module.name`` of a class."""
     return f"{getattr(kind, '__module__', '')}.{getattr(kind, '__qualname__', '')}"
 
 
-def _need(fulfilled, what):
+def _need(fulfilled: Any, what: str) -> None:
     if not fulfilled:
         raise Broken(f"{what} in it is broken.")
 
@@ -32,7 +35,7 @@ def _need(fulfilled, what):
 # Compiled objects, filled once
 
 
-def _fill_tree(tree, state):
+def _fill_tree(tree: Any, state: Any) -> None:
     what = "a decision tree"
     _need(isinstance(state, dict), what)
     nodes, values = state.get("nodes"), state.get("values")
@@ -53,7 +56,7 @@ def _fill_tree(tree, state):
     _need(((columns >= 0) & (columns < tree.n_features)).all(), what)
 
 
-def _fill_search_tree(tree, state):
+def _fill_search_tree(tree: Any, state: Any) -> None:
     """Build the tree anew from its data; its nodes are not read."""
     what = "a search tree"
     _need(isinstance(state, tuple) and len(state) == 13, what)
@@ -70,7 +73,7 @@ def _fill_search_tree(tree, state):
     tree.__setstate__(again.__getstate__())
 
 
-def _fill_metric(metric, state):
+def _fill_metric(metric: Any, state: Any) -> None:
     what = "a metric"
     _need(isinstance(state, tuple) and len(state) >= 3, what)
     power, weights, matrix = state[:3]
@@ -96,7 +99,7 @@ FILL = {
 }
 
 
-def check_random(source):
+def check_random(source: Any) -> None:
     """Refuse a source of random numbers that would read beyond its own.
 
     Parameters
@@ -110,7 +113,7 @@ def check_random(source):
         If it would.
     """
     if isinstance(source, np.random.RandomState):
-        state = source.get_state(legacy=False)
+        state: Any = source.get_state(legacy=False)
     elif isinstance(source, np.random.BitGenerator):
         state = source.state
     else:
@@ -122,7 +125,7 @@ def check_random(source):
 # What estimators have learned
 
 
-def check_learned(made):
+def check_learned(made: Any) -> None:
     """Refuse what an estimator has learned, if compiled code would go astray in it.
 
     Parameters
@@ -149,7 +152,9 @@ def check_learned(made):
         ) from error
 
 
-def _is_array(value, n_dimensions, kinds, shape=None):
+def _is_array(
+    value: Any, n_dimensions: int, kinds: str, shape: tuple[int, ...] | None = None
+) -> bool:
     return (
         type(value) is np.ndarray
         and value.ndim == n_dimensions
@@ -158,13 +163,13 @@ def _is_array(value, n_dimensions, kinds, shape=None):
     )
 
 
-def _width(made, what):
+def _width(made: Any, what: str) -> int:
     width = made.n_features_in_
     _need(isinstance(width, Integral) and not isinstance(width, bool), what)
     return width
 
 
-def _check_sparse(matrix):
+def _check_sparse(matrix: Any) -> None:
     state = vars(matrix)
     arrays = [state.get(name) for name in ("data", "indices", "indptr")]
     shape = state.get("_shape")
@@ -182,19 +187,19 @@ def _check_sparse(matrix):
         raise Broken("a sparse matrix in it is broken.") from error
 
 
-def _is_tree(one, width):
+def _is_tree(one: Any, width: int) -> bool:
     tree = vars(one).get("tree_")
     if tree is None:
         return False
     return tree.n_features == width and full_name(type(tree)) == "sklearn.tree._tree.Tree"
 
 
-def _check_tree_of(made, what):
+def _check_tree_of(made: Any, what: str) -> None:
     if "tree_" in vars(made):
         _need(_is_tree(made, _width(made, what)), what)
 
 
-def _check_boosting(made, what):
+def _check_boosting(made: Any, what: str) -> None:
     if "estimators_" not in vars(made):
         return
     from sklearn.tree import DecisionTreeRegressor
@@ -222,21 +227,19 @@ def _check_boosting(made, what):
     _need(made.n_trees_per_iteration_ == trees.shape[1], what)
 
 
-def _check_histogram_boosting(made, what):
+def _check_histogram_boosting(made: Any, what: str) -> None:
     if "_predictors" not in vars(made):
         return
-    from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
-    from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
-
+    record_type, tree_class = histogram_boosting_types()
     width = _width(made, what)
     if vars(made).get("_preprocessor") is not None:
         raise Broken(f"{what} in it has categorical features, which are not read.")
     _need(isinstance(made._predictors, list), what)
     for one in [one for row in made._predictors for one in row]:
-        _need(type(one) is TreePredictor, what)
+        _need(type(one) is tree_class, what)
         nodes = one.nodes
         _need(type(nodes) is np.ndarray and nodes.ndim == 1 and len(nodes), what)
-        _need(nodes.dtype == PREDICTOR_RECORD_DTYPE, what)
+        _need(nodes.dtype == record_type, what)
         inner = np.flatnonzero(nodes["is_leaf"] == 0)
         _need(not nodes["is_categorical"].any(), what)
         for child in (nodes["left"][inner], nodes["right"][inner]):
@@ -246,7 +249,7 @@ def _check_histogram_boosting(made, what):
         _need(((columns >= 0) & (columns < width)).all(), what)
 
 
-def _check_support_vectors(made, what):
+def _check_support_vectors(made: Any, what: str) -> None:
     if "support_" not in vars(made) and "support_vectors_" not in vars(made):
         return
     width = _width(made, what)
@@ -277,7 +280,7 @@ def _check_support_vectors(made, what):
         _need(vectors.shape == (n_vectors, width), what)
 
 
-def _check_neighbors(made, what):
+def _check_neighbors(made: Any, what: str) -> None:
     if "_fit_X" not in vars(made):
         return
     width = _width(made, what)
@@ -297,7 +300,7 @@ def _check_neighbors(made, what):
     _need(_is_array(made.classes_, 1, "OSUifub"), what)
     _need(((target >= 0) & (target < len(made.classes_))).all(), what)
     n_neighbors = made.n_neighbors
-    _need(isinstance(n_neighbors, Integral) and 1 <= n_neighbors <= n_samples, what)
+    _need(isinstance(n_neighbors, Integral) and 1 <= int(n_neighbors) <= n_samples, what)
     tree = made._tree
     if tree is not None:
         _need(full_name(type(tree)).startswith("sklearn.neighbors."), what)

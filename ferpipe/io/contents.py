@@ -1,6 +1,6 @@
 """What a model that comes from a file holds, gone through before it is handed out."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from os import PathLike, fspath
 from typing import Any
 
@@ -28,7 +28,7 @@ _OPENS = {
 _LEFT_OUT = ("n_jobs", "memory", "checkpoint")
 
 
-def objects_of(model) -> Iterator[Any]:
+def objects_of(model: Any) -> Iterator[Any]:
     """Yield each object in a model once: estimators, and what else has attributes.
 
     Parameters
@@ -54,7 +54,7 @@ def objects_of(model) -> Iterator[Any]:
             left += vars(one).values()
 
 
-def settle(model, trusted=frozenset()):
+def settle(model: Any, trusted: Collection[str] = frozenset()) -> None:
     """Check what a model holds, and take out what is not the file's to say.
 
     ``n_jobs``, ``memory`` of pipelines and ``checkpoint`` of trainings become None.
@@ -87,7 +87,7 @@ def settle(model, trusted=frozenset()):
             _check_parameters(one)
 
 
-def _check_files(one, trusted):
+def _check_files(one: Any, trusted: Collection[str]) -> None:
     for name, known in _FILES.items():
         value = vars(one).get(name)
         if isinstance(value, PathLike):
@@ -101,7 +101,7 @@ def _check_files(one, trusted):
             )
 
 
-def _check_parameters(one):
+def _check_parameters(one: Any) -> None:
     try:
         validate_parameters(one)
     except InvalidParameterError as error:

@@ -5,10 +5,13 @@ fingerprint holds the signs of the 64 lowest frequencies of these in one 64-bit 
 """
 
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = [
     "are_known",
@@ -30,11 +33,11 @@ _PAIRS = 200_000
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def _lowest_frequencies():
+def _lowest_frequencies() -> NDArray[np.float32]:
     """Return a cosine basis (64, 256), orthonormal, from low to high frequency."""
     places = np.arange(_SIDE)
     waves = np.cos(np.pi * np.outer(places, places + 0.5) / _SIDE)
-    waves *= np.where(places == 0, np.sqrt(1 / _SIDE), np.sqrt(2 / _SIDE))[:, None]
+    waves *= np.sqrt(np.where(places == 0, 1.0, 2.0) / _SIDE)[:, None]
     pairs = [(row, column) for row in places for column in places if row + column]
     pairs.sort(key=lambda pair: (pair[0] ** 2 + pair[1] ** 2, pair))
     basis = [np.outer(waves[row], waves[column]).ravel() for row, column in pairs[:64]]
@@ -44,7 +47,7 @@ def _lowest_frequencies():
 _BASIS = _lowest_frequencies()
 
 
-def fingerprints(images) -> np.ndarray:
+def fingerprints(images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.uint64]:
     """Compute the fingerprint of each image.
 
     Parameters
@@ -61,7 +64,9 @@ def fingerprints(images) -> np.ndarray:
     return _signs(_thumbnails(images))
 
 
-def are_known(images, known) -> np.ndarray:
+def are_known(
+    images: NDArray[Any] | Sequence[NDArray[Any]], known: NDArray[np.uint64]
+) -> NDArray[np.bool_]:
     """Find the images, or the mirror images of those, that have a known fingerprint.
 
     Parameters
@@ -92,7 +97,7 @@ def are_known(images, known) -> np.ndarray:
     return found
 
 
-def copies(images) -> np.ndarray:
+def copies(images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.intp]:
     """Find pairs of images that show the same at any size, mirrored or not.
 
     Parameters
@@ -120,7 +125,12 @@ def copies(images) -> np.ndarray:
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def _correlated(rows, others, numbers, other_numbers):
+def _correlated(
+    rows: NDArray[Any],
+    others: NDArray[Any],
+    numbers: NDArray[np.uint64],
+    other_numbers: NDArray[np.uint64],
+) -> NDArray[np.intp]:
     """Return the pairs i < j of which rows[i] and others[j] have a high dot product."""
     pairs = [np.zeros((0, 2), int)]
     for first, second in _near(numbers, other_numbers, _FAR):
@@ -131,7 +141,9 @@ def _correlated(rows, others, numbers, other_numbers):
     return np.concatenate(pairs)
 
 
-def _near(numbers, others, most):
+def _near(
+    numbers: NDArray[np.uint64], others: NDArray[np.uint64], most: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Yield places of fingerprints that differ in at most some bits, pairs at a time.
 
     Those that share one of four parts are compared: all that differ in at most three bits
@@ -158,7 +170,7 @@ def _near(numbers, others, most):
             yield first[near], second[near]
 
 
-def write_fingerprints(path, numbers) -> Path:
+def write_fingerprints(path: Path | str, numbers: NDArray[np.uint64]) -> Path:
     """Write fingerprints, each once, in about 7 bytes each.
 
     Parameters
@@ -179,7 +191,7 @@ def write_fingerprints(path, numbers) -> Path:
     return Path(path)
 
 
-def read_fingerprints(path) -> np.ndarray:
+def read_fingerprints(path: Path | str) -> NDArray[np.uint64]:
     """Read what :func:`write_fingerprints` wrote.
 
     Parameters
@@ -215,14 +227,14 @@ def read_fingerprints(path) -> np.ndarray:
     return np.cumsum(steps, dtype=np.uint64)
 
 
-def _signs(small):
+def _signs(small: NDArray[np.float32]) -> NDArray[np.uint64]:
     """Return the fingerprints of standardized images (n, 16, 16)."""
     flat = np.ascontiguousarray(small).reshape(len(small), _SIDE**2)
     bits = np.packbits(flat @ _BASIS.T > 0, axis=1)
     return np.ascontiguousarray(bits).view("<u8").ravel().astype(np.uint64)
 
 
-def _thumbnails(images):
+def _thumbnails(images: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     """Return (n, 16, 16) gray values of mean 0 and standard deviation 1, or all 0."""
     import cv2
 

@@ -5,6 +5,8 @@ files, files of network weights and the cards of shipped weights of that format 
 translated here while they are read. A name that is not in these tables is refused.
 """
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 __all__ = [
@@ -49,6 +51,28 @@ _VALUES: dict[tuple[str, str], str | None] = {
     ("pool", "centre"): "center",
 }
 
+_SETTINGS = "ferpipe.networks.training.settings"
+# parameter of Training -> its class, and the parameters of Training in format 1 that are
+# parameters of that class now, with their defaults of that time
+_GROUPS: dict[str, tuple[str, dict[str, tuple[str, Any]]]] = {
+    "early_stopping": (
+        "EarlyStopping",
+        {"patience": ("patience", None), "best_epoch": ("restore_best_weights", False)},
+    ),
+    "averaging": (
+        "WeightAveraging",
+        {"average_from": ("start", None), "average_with": ("blend_with", None)},
+    ),
+    "distillation": (
+        "Distillation",
+        {
+            "teacher": ("teacher", None),
+            "teacher_share": ("weight", 0.5),
+            "teacher_folds": ("folds", 3),
+        },
+    ),
+}
+
 
 def current_state(name: str, state: dict[str, Any]) -> dict[str, Any]:
     """Translate the attributes of an estimator of format 1.
@@ -65,6 +89,11 @@ def current_state(name: str, state: dict[str, Any]) -> dict[str, Any]:
     state : dict of str to object
         The same by their names now.
     """
+    return _grouped(name, _renamed(name, state), _make_settings)
+
+
+def _renamed(name: str, state: dict[str, Any]) -> dict[str, Any]:
+    """Translate the names of parameters and attributes, and their values."""
     names = _ATTRIBUTES.get(name, {})
     renamed = {names.get(key, key): value for key, value in state.items()}
     for key, value in renamed.items():
@@ -73,6 +102,30 @@ def current_state(name: str, state: dict[str, Any]) -> dict[str, Any]:
     if names is _NETWORK and isinstance(renamed.get("weights_"), dict):
         renamed["weights_"] = current_tensors(renamed["weights_"])
     return renamed
+
+
+def _grouped(
+    name: str, state: dict[str, Any], make: Callable[[str, dict[str, Any]], Any]
+) -> dict[str, Any]:
+    """Replace flat parameters of Training by the objects that hold them now."""
+    if name != "Training":
+        return state
+    flat = {old for _, names in _GROUPS.values() for old in names}
+    grouped = {key: value for key, value in state.items() if key not in flat}
+    for parameter, (kind, names) in _GROUPS.items():
+        if not names.keys() & state.keys():
+            continue
+        values = {new: state.get(old, unset) for old, (new, unset) in names.items()}
+        # the first of them turned the group on, or best_epoch
+        first, *_ = values.values()
+        is_on = first is not None or values.get("restore_best_weights", False)
+        grouped[parameter] = make(kind, values) if is_on else None
+    return grouped
+
+
+def _make_settings(kind: str, values: dict[str, Any]) -> Any:
+    # by name: networks stand above this package
+    return getattr(import_module(_SETTINGS), kind)(**values)
 
 
 def current_tensors(weights: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +173,9 @@ def current_recipe(recipe: Any) -> Any:
         return recipe
     return {
         name: current_recipe(
-            current_state(name, value) if isinstance(value, dict) else value
+            _grouped(name, _renamed(name, value), lambda kind, values: {kind: values})
+            if isinstance(value, dict)
+            else value
         )
         for name, value in recipe.items()
     }

@@ -1,21 +1,35 @@
-"""Read any image, and the frames of a video one at a time."""
+"""Read any image, and check raw images and sequences of them."""
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+from ferpipe._checks import as_list
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "LARGEST_IMAGE",
     "as_uint8",
     "check_raw_images",
     "check_raw_sequences",
-    "read_frames",
     "read_image",
 ]
 
+# endings of file names that loaders search folders for
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"),
+        *(".webp", ".jp2", ".avif"),
+    }
+)
 # 50 million pixels: most photos of phones; 150 MB as RGB, 500 MB while a file is decoded
 LARGEST_IMAGE = 50_000_000
 # OpenCV warps no image with a longer side
@@ -29,7 +43,9 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _PILLOW_LIMIT = threading.Lock()
 
 
-def read_image(source, *, gray=True, max_pixels=LARGEST_IMAGE):
+def read_image(
+    source: Any, *, gray: bool = True, max_pixels: int = LARGEST_IMAGE
+) -> NDArray[np.uint8]:
     """Read one image from a file, a file object or an array.
 
     The image comes as a viewer shows it: turned upright by its EXIF orientation, palettes
@@ -78,7 +94,7 @@ def read_image(source, *, gray=True, max_pixels=LARGEST_IMAGE):
     return _in_colors(as_uint8(source), gray)
 
 
-def as_uint8(image, *, name="image"):
+def as_uint8(image: Any, *, name: str = "image") -> NDArray[np.uint8]:
     """Check one raw image and return it in uint8, gray or RGB.
 
     Parameters
@@ -123,7 +139,7 @@ def as_uint8(image, *, name="image"):
     return _on_white(image) if image.ndim == 3 and image.shape[2] == 4 else image
 
 
-def check_raw_images(X, *, name="X") -> list[np.ndarray]:
+def check_raw_images(X: Any, *, name: str = "X") -> list[NDArray[np.uint8]]:
     """Check images of any sizes and return them in uint8.
 
     Parameters
@@ -144,7 +160,8 @@ def check_raw_images(X, *, name="X") -> list[np.ndarray]:
     ValueError
         If there is no image, or one is none.
     """
-    if not isinstance(X, list | tuple):
+    X = as_list(X)
+    if not isinstance(X, list):
         X = np.asarray(X)
         if X.ndim == 0:
             raise TypeError(
@@ -164,7 +181,7 @@ def check_raw_images(X, *, name="X") -> list[np.ndarray]:
     return [as_uint8(image, name=f"{name}[{index}]") for index, image in enumerate(X)]
 
 
-def check_raw_sequences(X, *, name="X") -> list[list[np.ndarray]]:
+def check_raw_sequences(X: Any, *, name: str = "X") -> list[list[NDArray[np.uint8]]]:
     """Check sequences of images of any sizes and return them in uint8.
 
     Parameters
@@ -185,7 +202,8 @@ def check_raw_sequences(X, *, name="X") -> list[list[np.ndarray]]:
     ValueError
         If there is no sequence, one has no frame, or a frame is no image.
     """
-    if not isinstance(X, list | tuple):
+    X = as_list(X)
+    if not isinstance(X, list):
         X = np.asarray(X)
         if X.dtype != object and X.ndim < 4:
             raise ValueError(
@@ -201,51 +219,7 @@ def check_raw_sequences(X, *, name="X") -> list[list[np.ndarray]]:
     ]
 
 
-def read_frames(path, *, gray=True) -> Iterator[tuple[float, np.ndarray]]:
-    """Read the frames of a video file, one at a time.
-
-    Parameters
-    ----------
-    path : str or path
-        A file in any format that OpenCV reads (MP4, AVI, MOV, …).
-    gray : bool, default=True
-        Turn colors into gray.
-
-    Yields
-    ------
-    time : float
-        When the frame is shown, in seconds from the beginning, as the file says it; frames
-        of a video with a variable rate keep their own times.
-    frame : ndarray of shape (h, w) or (h, w, 3), uint8
-        Gray values or RGB, in the order of the video, upright.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If no frame can be read.
-    """
-    import cv2
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: there is no such video file.")
-    code = cv2.COLOR_BGR2GRAY if gray else cv2.COLOR_BGR2RGB
-    video = cv2.VideoCapture(str(path))
-    try:
-        found, frame = video.read()
-        if not found:
-            raise ValueError(
-                f"{path}: no frame can be read; a video (MP4, AVI, …) was expected."
-            )
-        while found:
-            yield video.get(cv2.CAP_PROP_POS_MSEC) / 1000, cv2.cvtColor(frame, code)
-            found, frame = video.read()
-    finally:
-        video.release()
-
-
-def _read_file(file, name, gray, max_pixels):
+def _read_file(file: BinaryIO, name: str, gray: bool, max_pixels: int) -> NDArray[np.uint8]:
     from PIL import ImageOps
 
     # a decoder of WebP takes memory for all pixels as soon as it is made
@@ -269,7 +243,7 @@ def _read_file(file, name, gray, max_pixels):
     return _in_colors(image, gray)
 
 
-def _check_size(name, size, max_pixels):
+def _check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise ValueError(
@@ -280,14 +254,14 @@ def _check_size(name, size, max_pixels):
         raise _too_long(name, width, height)
 
 
-def _too_long(name, width, height):
+def _too_long(name: str, width: int, height: int) -> ValueError:
     return ValueError(
         f"{name}: the image has {width} x {height} pixels, but no side may have more than "
         f"{_LONGEST_SIDE:,}; make it smaller, or cut it into parts."
     )
 
 
-def _size_of_webp(file):
+def _size_of_webp(file: BinaryIO) -> tuple[int, int]:
     """Return width and height as the header of a WebP file has them; else zeros."""
     start = file.read(30)
     file.seek(0)
@@ -295,16 +269,19 @@ def _size_of_webp(file):
         return 0, 0
     kind = start[12:16]
     if kind == b"VP8X":
-        sides = start[24:27], start[27:30]
-        return tuple(1 + int.from_bytes(side, "little") for side in sides)
+        width, height = start[24:27], start[27:30]
+        return 1 + int.from_bytes(width, "little"), 1 + int.from_bytes(height, "little")
     if kind == b"VP8L":
         bits = int.from_bytes(start[21:25], "little")
         return 1 + bits % 2**14, 1 + (bits >> 14) % 2**14
-    sides = start[26:28], start[28:30]
-    return tuple(int.from_bytes(side, "little") % 2**14 for side in sides)
+    width, height = start[26:28], start[28:30]
+    return (
+        int.from_bytes(width, "little") % 2**14,
+        int.from_bytes(height, "little") % 2**14,
+    )
 
 
-def _open(file):
+def _open(file: BinaryIO) -> "Image.Image":
     """Read the header only; the pixel limit is ours, so Pillow's own is switched off."""
     from PIL import Image
 
@@ -316,7 +293,7 @@ def _open(file):
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode(picture):
+def _decode(picture: "Image.Image") -> NDArray[np.uint8]:
     """Return the pixels of an open file, gray or RGB, uint8."""
     if picture.mode.startswith("I;16"):
         return _to_8_bits(np.asarray(picture).astype(np.uint16, copy=False), "image")
@@ -327,7 +304,7 @@ def _decode(picture):
     return np.asarray(picture.convert("RGB"))
 
 
-def _broken(file, name, error):
+def _broken(file: BinaryIO, name: str, error: Exception) -> ValueError:
     if isinstance(error, MemoryError):
         return ValueError(
             f"{name}: there is not enough memory to decode the image; make it smaller."
@@ -342,7 +319,7 @@ def _broken(file, name, error):
     )
 
 
-def _to_8_bits(image, name):
+def _to_8_bits(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if image.dtype == np.uint8:
         return image
     if image.dtype == bool:
@@ -363,15 +340,15 @@ def _to_8_bits(image, name):
     return np.rint(image * scale).astype(np.uint8)
 
 
-def _on_white(rgba):
-    def mix(strip):
+def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def mix(strip: NDArray[np.uint8]) -> NDArray[np.uint32]:
         alpha = strip[:, :, 3:].astype(np.uint32)
         return (strip[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
 
     return _in_strips(rgba, mix, (*rgba.shape[:2], 3))
 
 
-def _in_colors(image, gray):
+def _in_colors(image: NDArray[np.uint8], gray: bool) -> NDArray[np.uint8]:
     if gray and image.ndim == 3:
         return _in_strips(image, _luma, image.shape[:2])
     if not gray and image.ndim == 2:
@@ -379,13 +356,17 @@ def _in_colors(image, gray):
     return image
 
 
-def _luma(strip):
+def _luma(strip: NDArray[np.uint8]) -> NDArray[np.float64]:
     # one long product takes a quarter of the time of one a row
     flat = strip.reshape(-1, 3).astype(float)
     return np.rint(flat @ _LUMA).reshape(strip.shape[:2])
 
 
-def _in_strips(image, function, shape):
+def _in_strips(
+    image: NDArray[Any],
+    function: Callable[[NDArray[Any]], NDArray[Any]],
+    shape: tuple[int, ...],
+) -> NDArray[np.uint8]:
     """Compute uint8 values of some rows at a time."""
     values = np.empty(shape, np.uint8)
     n_rows = max(1, _STRIP // image.shape[1])

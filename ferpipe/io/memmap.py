@@ -8,15 +8,20 @@ import os
 from collections.abc import Callable
 from hashlib import blake2b, file_digest
 from pathlib import Path
+from typing import Any, BinaryIO, Self
 
 import joblib
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 import ferpipe
 from ferpipe.caching.store import cache_folder, own_folder, warn_of_damage
 
 __all__ = ["ArrayWriter", "map_images"]
+
+# is given ArrayWriter.append, returns the arrays that are kept beside the images
+Writer = Callable[[Callable[..., None]], dict[str, NDArray[Any]]]
 
 # beside what the caller keeps, the checksum of the images
 _CHECKSUM = "checksum of the images"
@@ -45,21 +50,26 @@ class ArrayWriter:
     (3, 48, 48)
     """
 
-    def __init__(self, path):
+    _file: BinaryIO
+    _n: int
+    # shape and dtype that all arrays have
+    _kind: tuple[tuple[int, ...], np.dtype[Any]] | None
+
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._file = self.path.open("wb")
-        self._n, self._shape, self._dtype = 0, None, None
+        self._n, self._kind = 0, None
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         with self._file:
-            if self._shape is not None:
+            if self._kind is not None:
                 self._file.seek(0)
-                self._write_header()
+                self._write_header(*self._kind)
 
-    def append(self, array, name="the array"):
+    def append(self, array: NDArray[Any], name: str = "the array") -> None:
         """Write one more array.
 
         Parameters
@@ -74,33 +84,34 @@ class ArrayWriter:
         ValueError
             If its shape or dtype is another one.
         """
-        if self._shape is None:
-            self._shape, self._dtype = array.shape, array.dtype
-            self._write_header()
-        if (array.shape, array.dtype) != (self._shape, self._dtype):
+        if self._kind is None:
+            self._kind = array.shape, array.dtype
+            self._write_header(*self._kind)
+        if (array.shape, array.dtype) != self._kind:
+            shape, dtype = self._kind
             raise ValueError(
                 f"{name}: it has the shape {array.shape} ({array.dtype}), the first one "
-                f"{self._shape} ({self._dtype}): one file holds images of one size; the "
+                f"{shape} ({dtype}): one file holds images of one size; the "
                 "parameter size scales them"
             )
         self._file.write(np.ascontiguousarray(array).data)
         self._n += 1
 
-    def _write_header(self):
+    def _write_header(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         # numpy leaves room for the number of arrays to grow
         np.lib.format.write_array_header_1_0(
             self._file,
             {
-                "descr": np.lib.format.dtype_to_descr(self._dtype),
+                "descr": np.lib.format.dtype_to_descr(dtype),
                 "fortran_order": False,
-                "shape": (self._n, *self._shape),
+                "shape": (self._n, *shape),
             },
         )
 
 
 def map_images(
-    parts: tuple, write: Callable[[Callable], dict]
-) -> tuple[np.memmap, dict[str, np.ndarray]]:
+    parts: tuple[Any, ...], write: Writer
+) -> tuple[np.memmap, dict[str, NDArray[Any]]]:
     """Return images from a file in the cache, writing it if it is not there.
 
     Parameters
@@ -148,7 +159,7 @@ def map_images(
     return np.load(path, mmap_mode="r", allow_pickle=False), notes
 
 
-def _write_files(folder, name, write):
+def _write_files(folder: Path, name: str, write: Writer) -> None:
     # named by the key: what a killed process leaves is written over by the next
     part, part_beside = folder / f"{name}.part", folder / f"{name}.notes"
     try:
@@ -157,7 +168,9 @@ def _write_files(folder, name, write):
         if not part.stat().st_size:
             raise ValueError("There is no image to keep.")
         with part_beside.open("wb") as file:
-            np.savez(file, **found, **{_CHECKSUM: np.frombuffer(_digest(part), np.uint8)})
+            checksum = np.frombuffer(_digest(part), np.uint8)
+            notes: dict[str, Any] = {**found, _CHECKSUM: checksum}
+            np.savez(file, **notes)
         for old in folder.glob(f"{name}-*.npz"):
             old.unlink()
         os.replace(part, folder / f"{name}.npy")
@@ -169,7 +182,7 @@ def _write_files(folder, name, write):
         part_beside.unlink(missing_ok=True)
 
 
-def _read_notes(folder, name):
+def _read_notes(folder: Path, name: str) -> dict[str, NDArray[Any]] | None:
     """Return what lies beside the images, None if there is nothing intact."""
     for path in folder.glob(f"{name}-*.npz"):
         if path.stem == f"{name}-{_digest(path).hex()}":
@@ -180,7 +193,7 @@ def _read_notes(folder, name):
     return None
 
 
-def _is_whole(path, notes):
+def _is_whole(path: Path, notes: dict[str, NDArray[Any]]) -> bool:
     """Whether the images are there as they were written."""
     if not path.is_file():
         return False
@@ -190,6 +203,6 @@ def _is_whole(path, notes):
     return False
 
 
-def _digest(path):
+def _digest(path: Path) -> bytes:
     with path.open("rb") as file:
         return file_digest(file, lambda: blake2b(digest_size=16)).digest()

@@ -10,16 +10,15 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from joblib.numpy_pickle import NumpyPickler
-from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils.validation import check_is_fitted
 
-from ferpipe._base import first_steps
+from ferpipe._base import first_steps, input_kind
+from ferpipe._compat import BaseSearchCV, NumpyPickler
 from ferpipe.io.card import (
     FORMAT,
     card_path,
@@ -43,12 +42,20 @@ __all__ = [
 ]
 
 _LONGEST_REASON = 200
-# seconds until a pair of files that is being replaced is looked at again
-_PAUSES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.13, 0.21)
+# seconds: a pair of files that is being replaced is read again after each pause, for as
+# long as one of the two is younger than _SETTLED, and at most _PATIENCE
+_PAUSE, _SETTLED, _PATIENCE = 0.02, 0.5, 5.0
 
 
 def save(
-    model, path, *, data="", protocol="", scores=None, crop_template=None, trusted=()
+    model: Any,
+    path: Path | str,
+    *,
+    data: str = "",
+    protocol: str = "",
+    scores: Mapping[str, float | None] | None = None,
+    crop_template: dict[str, Any] | None = None,
+    trusted: Iterable[str] = (),
 ) -> Path:
     """Save a fitted model and its card.
 
@@ -139,7 +146,7 @@ def save(
     return path
 
 
-def load(path, *, trusted: Iterable[str] = ()) -> Any:
+def load(path: Path | str, *, trusted: Iterable[str] = ()) -> Any:
     """Load a model that ``save`` wrote, without running code from the file.
 
     Parameters
@@ -172,15 +179,17 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
     """
     path = Path(path).expanduser()
     names = _names(trusted)
-    for pause in _PAUSES:
-        # a pair that is replaced meanwhile is read again
-        time.sleep(pause)
+    begun = time.monotonic()
+    while True:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such model file.")
         # one after the other, so that a pair is rarely replaced between
         with path.open("rb") as file:
             card = read_card(path)
             if card["sha256"] != file_digest(file, "sha256").hexdigest():
+                if _is_settled(path) or time.monotonic() - begun > _PATIENCE:
+                    break
+                time.sleep(_PAUSE)
                 continue
             _warn_of_versions(path, card["versions"])
             try:
@@ -193,7 +202,13 @@ def load(path, *, trusted: Iterable[str] = ()) -> Any:
     )
 
 
-def describe_input(model) -> dict[str, Any]:
+def _is_settled(path: Path) -> bool:
+    """Whether neither a model file nor its card was replaced a moment ago."""
+    newest = max(file.stat().st_mtime for file in (path, card_path(path)))
+    return time.time() - newest > _SETTLED
+
+
+def describe_input(model: Any) -> dict[str, Any]:
     """Return what a fitted model takes: the record of its first step that knows.
 
     Parameters
@@ -212,11 +227,11 @@ def describe_input(model) -> dict[str, Any]:
         for attribute in ("image_shape_", "frame_shape_"):
             if hasattr(step, attribute):
                 shape = [int(n) for n in getattr(step, attribute)]
-                return {"kind": step.input_kind, "shape": shape}
+                return {"kind": input_kind(step) or "unknown", "shape": shape}
         if hasattr(step, "n_features_in_"):
             return {"kind": "features", "shape": [int(step.n_features_in_)]}
-        if hasattr(step, "input_kind"):
-            return {"kind": step.input_kind, "shape": []}
+        if input_kind(step) is not None:
+            return {"kind": input_kind(step), "shape": []}
         if getattr(step, "estimator", None) is not None:
             return describe_input(step.estimator)
     return {"kind": "unknown", "shape": []}
@@ -225,11 +240,11 @@ def describe_input(model) -> dict[str, Any]:
 class _Pickler(NumpyPickler):
     """Pickles as joblib does, with best estimators in the place of searches."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self.notes = []
+        self.notes: list[str] = []
 
-    def save(self, obj):
+    def save(self, obj: Any) -> Any:
         """Write an object."""
         if isinstance(obj, BaseSearchCV):
             search, obj = obj, _best(obj)
@@ -242,7 +257,7 @@ class _Pickler(NumpyPickler):
         return super().save(obj)
 
 
-def _best(search):
+def _best(search: Any) -> Any:
     if hasattr(search, "best_estimator_"):
         return search.best_estimator_
     if hasattr(search, "cv_results_"):
@@ -253,7 +268,7 @@ def _best(search):
     return search.estimator
 
 
-def _unpickle(file, trusted):
+def _unpickle(file: BinaryIO, trusted: frozenset[str]) -> Any:
     file.seek(0)
     try:
         model = unpickle(file, trusted)
@@ -268,13 +283,13 @@ def _unpickle(file, trusted):
     return model
 
 
-def _names(trusted):
+def _names(trusted: Iterable[str]) -> frozenset[str]:
     if isinstance(trusted, str):
         raise TypeError(f"trusted must be a list of names, got the text {trusted!r}.")
     return frozenset(map(str, trusted))
 
 
-def _check_place(path):
+def _check_place(path: Path) -> None:
     """Refuse to write over a file that is no card."""
     card = card_path(path)
     if card == path:
@@ -292,11 +307,11 @@ def _check_place(path):
         )
 
 
-def _or_null(score):
+def _or_null(score: float | None) -> float | None:
     return None if score is None or score != score else float(score)
 
 
-def _warn_of_versions(path, saved):
+def _warn_of_versions(path: Path, saved: dict[str, str]) -> None:
     now = package_versions()
     other = [
         f"{name} {saved[name]} (now {now[name]})"

@@ -6,10 +6,15 @@ used.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from re import _constants as kinds  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
+from typing import Any
 
 __all__ = ["safe_pattern"]
+
+# kind and content, as the parser of re has them
+_Node = tuple[Any, Any]
 
 _LONGEST = 200
 # ways in which a pattern may be tried at one place of a path of 100 characters
@@ -76,7 +81,7 @@ class _RefusedError(Exception):
     pass
 
 
-def _ways(nodes, at_end=True):
+def _ways(nodes: Iterable[_Node], at_end: bool = True) -> int:
     """Bound in how many ways the nodes of a pattern may match at one place of a text.
 
     ``at_end``: nothing follows these nodes, so that the first match of the last is taken.
@@ -104,7 +109,7 @@ def _ways(nodes, at_end=True):
     return ways
 
 
-def _flat(nodes):
+def _flat(nodes: Iterable[_Node]) -> Iterator[_Node]:
     """Take groups away."""
     for kind, content in nodes:
         if kind is kinds.SUBPATTERN:
@@ -115,7 +120,7 @@ def _flat(nodes):
             yield kind, content
 
 
-def _ends(repeated, following):
+def _ends(repeated: _Node, following: _Node) -> bool:
     """Whether a repetition stops for certain where the next character begins."""
     kind, content = following
     if kind is kinds.AT:
@@ -129,7 +134,7 @@ def _ends(repeated, following):
     return not _holds(repeated, content)
 
 
-def _holds(repeated, code):
+def _holds(repeated: _Node, code: int) -> bool:
     """Whether a set of characters holds one."""
     kind, content = repeated
     if kind is kinds.ANY:
@@ -142,7 +147,7 @@ def _holds(repeated, code):
     return any(_is_in(item, chr(code)) for item in content) != negated
 
 
-def _is_in(item, character):
+def _is_in(item: _Node, character: str) -> bool:
     kind, content = item
     if kind is kinds.LITERAL:
         return content == ord(character)

@@ -1,8 +1,9 @@
 """The names that a model file holds, read by a pickle machine that makes nothing."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -13,7 +14,7 @@ _MOST = 10_000
 _LONGEST_REASON = 120
 
 
-def names_in(path) -> tuple[list[str], str | None]:
+def names_in(path: Path | str) -> tuple[list[str], str | None]:
     """List what a model file names; nothing of it is imported, made or called.
 
     Parameters
@@ -43,14 +44,14 @@ def names_in(path) -> tuple[list[str], str | None]:
 class _Named:
     """Stands for what the file names."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
 
 
 class _Made:
     """Stands for what came of a call."""
 
-    def __init__(self, of, arguments):
+    def __init__(self, of: Any, arguments: Any) -> None:
         self.of, self.arguments, self.state = of, arguments, None
 
 
@@ -58,43 +59,48 @@ class _Reader(pickle._Unpickler):
     """Goes through a pickle; the arrays that joblib puts between are left out."""
 
     dispatch: ClassVar[Any] = pickle._Unpickler.dispatch.copy()
+    # the parts of pickle's machine that its type stubs leave out
+    stack: list[Any]
+    append: Callable[[Any], None]
+    readline: Callable[[], bytes]
+    pop_mark: Callable[[], list[Any]]
 
-    def __init__(self, file, names):
+    def __init__(self, file: BinaryIO, names: dict[str, None]) -> None:
         super().__init__(file)
         self._source = file
         self._names = names
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> _Named:
         self._names[f"{module}.{name}"] = None
         if len(self._names) > _MOST:
             raise ValueError("it names more than a model does.")
         return _Named(f"{module}.{name}")
 
-    def persistent_load(self, key):
+    def persistent_load(self, key: Any) -> None:
         return None
 
-    def get_extension(self, code):
+    def get_extension(self, code: int) -> None:
         self.append(self.find_class("copyreg", f"extension {code}"))
 
-    def load_reduce(self):
+    def load_reduce(self) -> None:
         arguments = self.stack.pop()
         self.stack[-1] = _Made(self.stack[-1], arguments)
 
-    def load_newobj_ex(self):
+    def load_newobj_ex(self) -> None:
         self.stack.pop()
         self.load_reduce()
 
-    def load_inst(self):
+    def load_inst(self) -> None:
         module = self.readline()[:-1].decode("ascii")
         name = self.readline()[:-1].decode("ascii")
         arguments = self.pop_mark()
         self.append(_Made(self.find_class(module, name), arguments))
 
-    def load_obj(self):
+    def load_obj(self) -> None:
         arguments = self.pop_mark()
         self.append(_Made(arguments.pop(0), arguments))
 
-    def load_build(self):
+    def load_build(self) -> None:
         state = self.stack.pop()
         made = self.stack[-1]
         if not isinstance(made, _Made):
@@ -106,7 +112,7 @@ class _Reader(pickle._Unpickler):
         if name == "joblib.numpy_pickle.NumpyArrayWrapper":
             self._leave_out(state)
 
-    def _leave_out(self, state):
+    def _leave_out(self, state: Any) -> None:
         size, holds_objects = _size_of(state["dtype"])
         if holds_objects:
             type(self)(self._source, self._names).load()
@@ -115,29 +121,29 @@ class _Reader(pickle._Unpickler):
             self._skip(self._source.read(1)[0])
         self._skip(int(np.prod(state["shape"], dtype=object)) * size)
 
-    def _skip(self, n_bytes):
+    def _skip(self, n_bytes: int) -> None:
         start = self._source.tell()
         end = self._source.seek(0, 2)
         if not 0 <= n_bytes <= end - start:
             raise EOFError("an array is cut short.")
         self._source.seek(start + n_bytes)
 
-    def load_append(self):
+    def load_append(self) -> None:
         self.stack.pop()
 
-    def load_appends(self):
+    def load_appends(self) -> None:
         self.pop_mark()
 
-    def load_setitem(self):
+    def load_setitem(self) -> None:
         key, value = self.stack[-2:]
         del self.stack[-2:]
         self._put(self.stack[-1], [key, value])
 
-    def load_setitems(self):
+    def load_setitems(self) -> None:
         items = self.pop_mark()
         self._put(self.stack[-1], items)
 
-    def _put(self, container, items):
+    def _put(self, container: Any, items: list[Any]) -> None:
         # the description of an array is a dict with keys of text
         if type(container) is dict:
             pairs = zip(items[::2], items[1::2], strict=True)
@@ -154,7 +160,7 @@ class _Reader(pickle._Unpickler):
         dispatch[_opcode[0]] = _function
 
 
-def _size_of(dtype):
+def _size_of(dtype: Any) -> tuple[int, bool]:
     """Return the bytes of one value, and whether values are objects."""
     name = dtype.arguments[0]
     if not isinstance(name, str):

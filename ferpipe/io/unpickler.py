@@ -12,10 +12,12 @@ from functools import cached_property
 from importlib import import_module
 from inspect import getattr_static
 from types import BuiltinFunctionType, FunctionType
+from typing import Any, BinaryIO, Self
 
 import numpy as np
-from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
+from numpy.typing import NDArray
 
+from ferpipe._compat import OUTPUT_KEYS, NumpyArrayWrapper, NumpyUnpickler, tree_type
 from ferpipe.io.admitted import CALLED, CLASSES, NAMED
 from ferpipe.io.compiled import FILL, Broken, check_random, full_name
 from ferpipe.io.format1 import MOVED, current_state
@@ -29,7 +31,7 @@ class Refused(pickle.UnpicklingError):
     """The file names or does something that a model may not."""
 
 
-def refusal(name):
+def refusal(name: str) -> str | None:
     """Return why a name is refused, or None.
 
     Parameters
@@ -46,7 +48,7 @@ def refusal(name):
     return "not on the list of what a model may contain"
 
 
-def unpickle(file, trusted=frozenset()):
+def unpickle(file: BinaryIO, trusted: frozenset[str] = frozenset()) -> Any:
     """Unpickle what the list admits.
 
     Parameters
@@ -73,18 +75,20 @@ class _Unpickler(NumpyUnpickler):
 
     dispatch = NumpyUnpickler.dispatch.copy()
 
-    def __init__(self, file, trusted, outer=None):
+    def __init__(
+        self, file: BinaryIO, trusted: frozenset[str], outer: Self | None = None
+    ) -> None:
         super().__init__(str(file.name), file, ensure_native_byte_order=True)
         self._trusted = trusted
         # by id, with the values, so that no other object gets the id of one
-        self._named = {} if outer is None else outer._named
-        self._called = {} if outer is None else outer._called
-        self._made = {} if outer is None else outer._made
-        self._unfilled = {} if outer is None else outer._unfilled
-        self._filled = {}
+        self._named: dict[int, Any] = {} if outer is None else outer._named
+        self._called: dict[int, Any] = {} if outer is None else outer._called
+        self._made: dict[int, Any] = {} if outer is None else outer._made
+        self._unfilled: dict[int, Any] = {} if outer is None else outer._unfilled
+        self._filled: dict[int, Any] = {}
         self._outer = outer
 
-    def load(self):
+    def load(self) -> Any:
         """Read what follows in the file."""
         value = super().load()
         if self._outer is None and self._unfilled:
@@ -92,11 +96,11 @@ class _Unpickler(NumpyUnpickler):
             raise Refused(f"a {kind} in it is empty.")
         return value
 
-    def nested(self):
+    def nested(self) -> Self:
         """Return an unpickler of the same rules for what follows in the file."""
         return type(self)(self.file_handle, self._trusted, self)
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         value = self._find(full, module, name)
         self._named[id(value)] = value
@@ -108,7 +112,7 @@ class _Unpickler(NumpyUnpickler):
             self._made[id(value)] = value
         return value
 
-    def _find(self, full, module, name):
+    def _find(self, full: str, module: str, name: str) -> Any:
         if full in GUARDED:
             return GUARDED[full]
         if full in self._trusted:
@@ -132,26 +136,26 @@ class _Unpickler(NumpyUnpickler):
             )
         return value
 
-    def _check(self, function, allowed):
+    def _check(self, function: Any, allowed: dict[int, Any]) -> None:
         if id(function) not in allowed:
             raise Refused(f"it calls {_shown(function)}, which a model has no need of.")
 
-    def load_reduce(self):
+    def load_reduce(self) -> None:
         self._check(self.stack[-2], self._called)
         super().load_reduce()
         made = self.stack[-1]
         if full_name(type(made)) in FILL:
             self._unfilled[id(made)] = made
 
-    def load_newobj(self):
+    def load_newobj(self) -> None:
         self._check(self.stack[-2], self._made)
         super().load_newobj()
 
-    def load_newobj_ex(self):
+    def load_newobj_ex(self) -> None:
         self._check(self.stack[-3], self._made)
         super().load_newobj_ex()
 
-    def load_build(self):
+    def load_build(self) -> None:
         changed, state = self.stack[-2:]
         if id(changed) in self._named:
             raise Refused(f"it changes {_shown(changed)} itself.")
@@ -180,32 +184,32 @@ class _Unpickler(NumpyUnpickler):
         except Broken as error:
             raise Refused(str(error)) from error
 
-    def load_append(self):
+    def load_append(self) -> None:
         self._check_container(self.stack[-2])
         super().load_append()
 
-    def load_appends(self):
+    def load_appends(self) -> None:
         self._check_container(self.metastack[-1][-1])
         super().load_appends()
 
-    def load_additems(self):
+    def load_additems(self) -> None:
         self._check_container(self.metastack[-1][-1])
         super().load_additems()
 
-    def load_setitem(self):
+    def load_setitem(self) -> None:
         self._check_container(self.stack[-3])
         super().load_setitem()
 
-    def load_setitems(self):
+    def load_setitems(self) -> None:
         self._check_container(self.metastack[-1][-1])
         super().load_setitems()
 
-    def _check_container(self, container):
+    def _check_container(self, container: Any) -> None:
         # of another object the methods append, extend, add are called
         if not isinstance(container, list | dict | set) or id(container) in self._named:
             raise Refused(f"it puts something into {_shown(container)}.")
 
-    def load_refused(self):
+    def load_refused(self) -> None:
         raise Refused("it uses a kind of pickle that ferpipe.save does not write.")
 
     dispatch[pickle.REDUCE[0]] = load_reduce
@@ -224,7 +228,7 @@ class _Unpickler(NumpyUnpickler):
         dispatch[_opcode[0]] = load_refused
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     """Show what is named; the repr of what is made would run on a broken state."""
     if isinstance(value, type | FunctionType | BuiltinFunctionType):
         return f"{value!r:.80}"
@@ -232,12 +236,12 @@ def _shown(value):
 
 
 # attributes of instances that stand in for one of the class
-_STAND_IN = {"_sklearn_auto_wrap_output_keys"}
+_STAND_IN = {OUTPUT_KEYS}
 # what networks build from their weights when they are first used
 _REBUILT = {"_net", "_folded", "_layers"}
 
 
-def _check_attributes(made, state):
+def _check_attributes(made: Any, state: Any) -> None:
     """Refuse attributes that stand in for methods and constants of the class."""
     kind = type(made)
     if state is None:
@@ -260,10 +264,10 @@ def _check_attributes(made, state):
 class _ArrayPlace(NumpyArrayWrapper):
     """What joblib writes before the bytes of an array, checked before they are read."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Take nothing: what describes the array comes by __setstate__."""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         shape, dtype = state.get("shape"), state.get("dtype")
         if (
             not set(state) <= _ARRAY_STATE
@@ -274,9 +278,9 @@ class _ArrayPlace(NumpyArrayWrapper):
             or state.get("order") not in ("C", "F")
         ):
             raise Refused("the description of an array in it is broken.")
-        vars(self).update(state)
+        self.__dict__.update(state)
 
-    def read(self, unpickler, ensure_native_byte_order):
+    def read(self, unpickler: Any, ensure_native_byte_order: bool) -> Any:
         """Read the array, unless the file is too short for it."""
         if self.dtype.hasobject:
             # joblib below 1.6 would read it without the rules
@@ -295,20 +299,20 @@ _ARRAY_STATE = {
 }
 
 
-def _latin_1(text, encoding):
+def _latin_1(text: str, encoding: str) -> bytes:
     """Turn text into bytes, as pickles of the oldest protocols write bytes."""
     if encoding not in ("latin1", "latin-1"):
         raise Refused(f"it encodes text as {encoding!r:.80}.")
     return text.encode("latin-1")
 
 
-def _bytearray(content=b""):
+def _bytearray(content: Any = b"") -> bytearray:
     if not isinstance(content, bytes):
         raise Refused("a bytearray in it is broken.")
     return bytearray(content)
 
 
-def _range(*limits):
+def _range(*limits: Any) -> range:
     found = range(*limits)
     # len() fails for the longest ones
     if not -_LONGEST_RANGE <= (found.stop - found.start) // found.step <= _LONGEST_RANGE:
@@ -316,7 +320,7 @@ def _range(*limits):
     return found
 
 
-def _plain_object(cls, base, state):
+def _plain_object(cls: Any, base: Any, state: Any) -> Any:
     """Make an object as pickles of the oldest protocols do."""
     known = cls is _ArrayPlace or full_name(cls) in CLASSES
     if base is not object or state is not None or not known:
@@ -324,21 +328,21 @@ def _plain_object(cls, base, state):
     return object.__new__(cls)
 
 
-def _empty_array(subclass, shape, dtype):
+def _empty_array(subclass: Any, shape: Any, dtype: Any) -> Any:
     """Make the array that gets its shape and values by __setstate__."""
     if subclass not in (np.ndarray, np.matrix) or shape != (0,):
         raise Refused("an array in it is broken.")
     return subclass.__new__(subclass, shape, dtype)
 
 
-def _dtype(name, *_):
+def _dtype(name: Any, *_: Any) -> np.dtype[Any]:
     """Make a dtype of its own, as those that numpy knows by name belong to all."""
     if not isinstance(name, str):
         raise Refused("a dtype in it is broken.")
     return np.dtype(name, copy=True)
 
 
-def _check_dtype(dtype, state):
+def _check_dtype(dtype: np.dtype[Any], state: Any) -> None:
     """Refuse a state that numpy does not write: it takes flags and sizes as they come."""
     if not isinstance(state, tuple) or len(state) != 8:
         raise Refused("a dtype in it is broken.")
@@ -347,7 +351,12 @@ def _check_dtype(dtype, state):
         plain = dtype.newbyteorder(order)
     else:
         formats, offsets = zip(*(fields[name] for name in names), strict=True)
-        layout = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
+        layout: Any = {
+            "names": names,
+            "formats": formats,
+            "offsets": offsets,
+            "itemsize": size,
+        }
         plain = np.dtype(layout, align=bool(flags & _ALIGNED))
     if (
         # bytes that were read already would become places in memory
@@ -362,7 +371,7 @@ def _check_dtype(dtype, state):
 _ALIGNED = 0x80
 
 
-def _check_array(state):
+def _check_array(state: Any) -> None:
     """Refuse a list that is too short for the array: numpy reads on behind its end."""
     _, shape, dtype, _, content = state
     if isinstance(content, list) and (
@@ -371,14 +380,16 @@ def _check_array(state):
         raise Refused("an array in it is broken.")
 
 
-def _scalar(dtype, content=b""):
+def _scalar(dtype: Any, content: Any = b"") -> Any:
     """Make a number or text; the bytes of an object would be a place in memory."""
     if not isinstance(dtype, np.dtype) or dtype.hasobject or type(content) is not bytes:
         raise Refused("a number in it is broken.")
     return np.frombuffer(content, dtype, 1)[0] if dtype.itemsize else dtype.type()
 
 
-def _from_buffer(content, dtype, shape, order, axes=None):
+def _from_buffer(
+    content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
+) -> NDArray[Any]:
     """Make an array of bytes that nothing in the file can change or move."""
     if type(content) not in (bytes, bytearray):
         raise Refused("an array in it is broken.")
@@ -388,7 +399,7 @@ def _from_buffer(content, dtype, shape, order, axes=None):
     return flat.reshape(shape).transpose(axes)
 
 
-def _bit_generator(kind="MT19937"):
+def _bit_generator(kind: Any = "MT19937") -> np.random.BitGenerator:
     kinds = {"MT19937": np.random.MT19937, "PCG64": np.random.PCG64}
     kind = kinds.get(kind, kind) if isinstance(kind, str) else kind
     if kind not in kinds.values():
@@ -396,15 +407,15 @@ def _bit_generator(kind="MT19937"):
     return kind()
 
 
-def _random_state(generator="MT19937", *_):
+def _random_state(generator: Any = "MT19937", *_: Any) -> np.random.RandomState:
     return np.random.RandomState(_as_generator(generator))
 
 
-def _generator(generator="MT19937", *_):
+def _generator(generator: Any = "MT19937", *_: Any) -> np.random.Generator:
     return np.random.Generator(_as_generator(generator))
 
 
-def _as_generator(generator):
+def _as_generator(generator: Any) -> np.random.BitGenerator:
     if isinstance(generator, str):
         return _bit_generator(generator)
     if not isinstance(generator, np.random.BitGenerator):
@@ -412,7 +423,7 @@ def _as_generator(generator):
     return generator
 
 
-def _seed_sequence(kind, checksum, state):
+def _seed_sequence(kind: Any, checksum: Any, state: Any) -> Any:
     if kind is not np.random.SeedSequence:
         raise Refused("a source of random numbers in it is broken.")
     from numpy.random import bit_generator
@@ -421,23 +432,21 @@ def _seed_sequence(kind, checksum, state):
     return unpickle(kind, checksum, state)
 
 
-def _new_tree(n_features, n_classes, n_outputs):
+def _new_tree(n_features: Any, n_classes: Any, n_outputs: Any) -> Any:
     """Make a tree; compiled code would read beyond the end of a shorter array."""
     if not isinstance(n_classes, np.ndarray) or n_classes.shape != (n_outputs,):
         raise Refused("a decision tree in it is broken.")
-    from sklearn.tree._tree import Tree
-
-    return Tree(n_features, n_classes, n_outputs)
+    return tree_type()(n_features, n_classes, n_outputs)
 
 
-def _new_compiled(kind):
+def _new_compiled(kind: Any) -> Any:
     """Make an empty search tree or metric."""
     if full_name(kind) not in FILL:
         raise Refused("a search tree in it is broken.")
     return kind.__new__(kind)
 
 
-def _new_multinomial(kind, checksum, state):
+def _new_multinomial(kind: Any, checksum: Any, state: Any) -> Any:
     """Make a loss; the class is not the file's to choose."""
     if full_name(kind) != "sklearn._loss._loss.CyHalfMultinomialLoss":
         raise Refused("a loss in it is broken.")

@@ -4,6 +4,20 @@ from ferpipe.networks.cnn_features import CNNFeatures
 from ferpipe.networks.image import ImageNetwork
 from ferpipe.networks.sequence import SequenceNetwork
 from ferpipe.networks.training.augment import Augment
-from ferpipe.networks.training.settings import Training
+from ferpipe.networks.training.settings import (
+    Distillation,
+    EarlyStopping,
+    Training,
+    WeightAveraging,
+)
 
-__all__ = ["Augment", "CNNFeatures", "ImageNetwork", "SequenceNetwork", "Training"]
+__all__ = [
+    "Augment",
+    "CNNFeatures",
+    "Distillation",
+    "EarlyStopping",
+    "ImageNetwork",
+    "SequenceNetwork",
+    "Training",
+    "WeightAveraging",
+]

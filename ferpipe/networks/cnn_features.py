@@ -9,7 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ferpipe._compat import Interval, StrOptions
 from ferpipe._system.threads import at_most, guard_forks
-from ferpipe.features.extractor import ImageExtractor, to_gray
+from ferpipe.features.extractor import ImageExtractor, in_chunks, to_gray
+from ferpipe.networks.backbones.registry import find_backbone
 from ferpipe.networks.weights import read_weights
 
 __all__ = ["CNNFeatures"]
@@ -83,9 +84,6 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
     'cnn_f0_r0c0'
     """
 
-    # torch has threads of its own
-    n_jobs = 1
-
     _parameter_constraints: dict = {
         "weights": [str, PathLike],
         "block": [Interval(Integral, 1, 5, closed="both")],
@@ -124,7 +122,7 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
             dtype=object,
         )
 
-    def _learn(self):
+    def _learn(self, images):
         facts, arrays = read_weights(self.weights)
         frames = facts["parameters"]["backbone"]
         if frames not in ("residual", "wide_residual"):
@@ -149,19 +147,19 @@ class CNNFeatures(ImageExtractor, BaseEstimator):
 
     def _maps_shape(self):
         """Return how many maps the block has, and their rows and columns."""
-        from ferpipe.networks.backbones.general import BACKBONES
-
-        return BACKBONES[self.backbone_].maps_shape(self.block, self.network_shape_[:2])
+        return find_backbone(self.backbone_).maps_shape(self.block, self.network_shape_[:2])
 
     def _layers_without_weights(self):
         import torch
 
-        from ferpipe.networks.backbones.general import BACKBONES
-
         n_channels = 1 if len(self.network_shape_) == 2 else 3
         with torch.device("meta"):
-            network = BACKBONES[self.backbone_](n_channels, self.activation_)
+            network = find_backbone(self.backbone_)(n_channels, self.activation_)
             return network.up_to_block(self.block)
+
+    def _transform(self, images):
+        # torch has threads of its own
+        return in_chunks(self._describe, images)
 
     def _describe(self, images):
         import torch

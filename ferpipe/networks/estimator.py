@@ -4,26 +4,27 @@ import os
 import threading
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin
+from sklearn.utils import (
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    column_or_1d,
+    compute_class_weight,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from ferpipe._base import SampleMixin
 from ferpipe._compat import fit_context, validate_parameters
 from ferpipe.networks.training.augment import Augment
 from ferpipe.networks.training.settings import Training, check_training, split_validation
 
-__all__ = ["BACKBONE_NAMES", "NetworkMixin"]
-
-# keys of networks.frames.BACKBONES, which loads torch
-BACKBONE_NAMES = (
-    *("small_cnn", "hog_cnn", "residual", "wide_residual", "paper_000", "paper_002"),
-    *("paper_002_vgg", "paper_003", "paper_004", "paper_004_unsteered"),
-)
+__all__ = ["NetworkMixin"]
 
 
 def _has_probabilities(network):
@@ -44,20 +45,49 @@ def _has_margins(network):
     return True
 
 
-class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin):
+class NetworkMixin(ClassNamePrefixFeaturesOutMixin, SampleMixin, ClassifierMixin):
     """Fit, predict, encode and pickle a network.
 
-    An estimator gives three methods of its own: ``_check_frames(X, reset)`` checks the
-    data and learns or compares the frame's shape, ``_make_module()`` builds the torch
-    module for that shape and ``classes_``, ``_check_settings()`` refuses parameters that
-    do not go together. The skorch net is ``net_``; pickles hold its weights as numpy
-    arrays and it is built again when it is first used.
+    A subclass implements ``_check_frames``, ``_check_settings``, ``_n_channels`` and
+    ``_make_module``, and may extend ``backbone_``, ``_views`` and ``_learn_scale``. The
+    skorch net is ``net_``; pickles hold its weights as numpy arrays, from which it is built
+    again when it is first used.
     """
+
+    # parameters that every subclass has
+    backbone: str | None
+    activation: str
+    loss: str
+    output_l2: float
+    weights: str | PathLike[str] | None
+    freeze: bool
+    training: Training | None
+    augment: Augment | None
+    random_state: Any
 
     __metadata_request__fit = {"groups": True}
 
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``training__lr`` and the like also where ``training`` is None.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters. ``training__…`` and ``augment__…`` reach into ``Training()`` and
+            ``Augment()`` where these are None.
+
+        Returns
+        -------
+        self : object
+        """
+        for name, settings in (("training", Training), ("augment", Augment)):
+            is_unset = params.get(name, getattr(self, name)) is None
+            if is_unset and any(key.startswith(f"{name}__") for key in params):
+                params[name] = settings()
+        return super().set_params(**params)
+
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None, sample_weight=None):
         """Train the network.
 
         Parameters
@@ -68,6 +98,10 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
             Class labels; at least 2 classes.
         groups : array-like of shape (n,) or None, default=None
             Subject of each sample: a validation share is held out by subject.
+        sample_weight : array-like of shape (n,), float or None, default=None
+            Factors of the samples' losses, relative to their mean; 2 has the effect of a
+            sample that stands twice in a batch. A validation share is weighted too; a
+            teacher that is fitted (:class:`Distillation`) is not.
 
         Returns
         -------
@@ -84,44 +118,53 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         Warns
         -----
         sklearn.exceptions.ConvergenceWarning
-            If the loss stops being finite and ``Training(best_epoch=True)`` has the weights
-            of an earlier epoch: they are kept.
+            If the loss stops being finite and ``EarlyStopping(restore_best_weights=True)``
+            has the weights of an earlier epoch: they are kept.
         """
         import torch
 
         from ferpipe.networks.modules import initialize
         from ferpipe.networks.training import loop
         from ferpipe.networks.training_images import images_seen
-        from ferpipe.networks.weights import read_partner
+        from ferpipe.networks.weights import read_blend
 
         training = Training() if self.training is None else self.training
         check_training(training, loss=self.loss)
         if self.augment is not None:
-            self.augment._validate_params()
+            validate_parameters(self.augment)
         X = self._check_frames(X, reset=True)
         self._check_settings()
         self.classes_, target = _encode_labels(self, X, y)
         check_consistent_length(X, groups)
+        sample_weight = _relative_weights(sample_weight, len(target))
 
         random_state = check_random_state(self.random_state)
         seed = int(random_state.randint(np.iinfo(np.int32).max))
         dataset, valid, groups = self._training_and_validation(
-            X, target, groups, training, seed
+            X, target, groups, sample_weight, training, seed
         )
+        class_weight = None
+        if training.class_weight is not None:
+            class_weight = compute_class_weight(
+                training.class_weight,
+                classes=self.classes_,
+                y=self.classes_[dataset.y.numpy()],
+                sample_weight=None if dataset.weights is None else dataset.weights.numpy(),
+            )
         device = loop.find_device(training.device)
         with _drawing(device, seed) as draws:
             module = initialize(self._make_module())
         if self.weights is not None:
             self._start_from_weights(module)
-        partner = None
-        if training.average_with is not None:
-            partner = read_partner(
-                training.average_with, module, self.classes_, self.activation
+        blend = None
+        if training.averaging is not None and training.averaging.blend_with is not None:
+            blend = read_blend(
+                training.averaging.blend_with, module, self.classes_, self.activation
             )
-        # after all that may be refused: teachers take minutes or hours
-        answers = []
-        if training.teacher is not None:
-            answers = self._teach(dataset, groups, training, seed)
+        # after every check: fitting teachers takes minutes or hours
+        kept = []
+        if training.distillation is not None:
+            kept = self._set_soft_targets(dataset, groups, training, seed)
         self._learn_scale(module, dataset)
         vars(self).pop("_folded", None)
         with _drawing(device, seed, draws):
@@ -134,11 +177,13 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 loss={"kind": self.loss, "l2": self.output_l2},
                 device=device,
                 generator=torch.Generator().manual_seed(seed),
-                partner=partner,
+                blend=blend,
+                class_weight=class_weight,
             )
-        for path in answers:
+        for path in kept:
             path.unlink(missing_ok=True)
         self.history_ = loop.history(self._net)
+        self.n_iter_ = len(self.history_)
         self.weights_ = {
             name: value.cpu().numpy().copy() for name, value in module.state_dict().items()
         }
@@ -213,6 +258,11 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         )
 
     @property
+    def backbone_(self):
+        """Name of the convolutional network, or None if frames are features."""
+        return self.backbone
+
+    @property
     def net_(self):
         """The skorch net around the trained torch module."""
         check_is_fitted(self, "weights_")
@@ -237,8 +287,6 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
         tags.non_deterministic = False
         return tags
 
@@ -258,8 +306,24 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
 
         return self._apply(X, method)
 
+    def _check_frames(self, X, reset):
+        """Check the data, and learn the shape of a frame or compare it with that of fit."""
+        raise NotImplementedError
+
+    def _check_settings(self):
+        """Refuse parameters that do not suit each other or the shape of a frame."""
+        raise NotImplementedError
+
+    def _n_channels(self):
+        """Return 1 for gray frames and 3 for RGB."""
+        raise NotImplementedError
+
+    def _make_module(self):
+        """Build the torch module for the shape of a frame and ``classes_``."""
+        raise NotImplementedError
+
     def _views(self, frames):
-        """Return what the network looks at to decide, a list of frames."""
+        """Return the views of the frames that are averaged for a prediction, a list."""
         return [frames]
 
     def _of_views(self, function, frames, lengths):
@@ -310,11 +374,11 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         module.load_state_dict({name: torch.tensor(w) for name, w in self.weights_.items()})
         return loop.make_net(module, device)
 
-    def _training_and_validation(self, X, target, groups, training, seed):
+    def _training_and_validation(self, X, target, groups, sample_weight, training, seed):
         from ferpipe.networks.training.batches import FrameDataset
 
         if training.validation is None:
-            return FrameDataset(X, target), None, groups
+            return FrameDataset(X, target, weights=sample_weight), None, groups
         if isinstance(training.validation, tuple | list):
             X_valid, y_valid = training.validation
             X_valid = self._check_frames(X_valid, reset=False)
@@ -326,10 +390,13 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                     f"Training(validation=(X, y)) has the class {str(unknown[0])!r}, which "
                     f"y in fit has not: {[str(c) for c in self.classes_]}."
                 )
-            embeddings = np.searchsorted(self.classes_, y_valid)
-            return FrameDataset(X, target), FrameDataset(X_valid, embeddings), groups
+            known = np.searchsorted(self.classes_, y_valid)
+            train = FrameDataset(X, target, weights=sample_weight)
+            return train, FrameDataset(X_valid, known), groups
         inside, outside = split_validation(target, groups, training.validation, seed)
-        train, valid = (FrameDataset(X, target, part) for part in (inside, outside))
+        train, valid = (
+            FrameDataset(X, target, part, sample_weight) for part in (inside, outside)
+        )
         return train, valid, None if groups is None else np.asarray(groups)[inside]
 
     def _start_from_weights(self, module):
@@ -338,7 +405,7 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
         load_backbone(
             module.backbone,
             self.weights,
-            backbone=self.backbone,
+            backbone=self.backbone_,
             activation=self.activation,
             n_channels=self._n_channels(),
         )
@@ -352,36 +419,37 @@ class NetworkMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classifier
                 "is nothing to keep; set weights='fer2013' or a file."
             )
 
-    def _teach(self, dataset, groups, training, seed):
-        """Give the samples what a teacher makes of them; return files to remove."""
+    def _set_soft_targets(self, dataset, groups, training, seed):
+        """Set a teacher's probabilities in a dataset; return files to remove later."""
         import torch
 
         from ferpipe.networks.training.distillation import (
-            ask_trained,
             at_best_temperature,
             cross_fit,
             is_trained,
+            predict_trained,
         )
 
+        teacher = training.distillation.teacher
         kept = []
-        if is_trained(training.teacher):
-            taught = ask_trained(training.teacher, dataset, self.classes_, type(self))
+        if is_trained(teacher):
+            soft = predict_trained(teacher, dataset, self.classes_, type(self))
         else:
-            taught, kept = cross_fit(
-                training.teacher,
+            soft, kept = cross_fit(
+                teacher,
                 dataset,
                 self.classes_,
                 groups=groups,
-                n_folds=training.teacher_folds,
+                n_folds=training.distillation.folds,
                 seed=seed,
                 folder=training.checkpoint,
             )
-            taught = at_best_temperature(taught, dataset.y.numpy())
-        dataset.taught = torch.from_numpy(taught)
+            soft = at_best_temperature(soft, dataset.y.numpy())
+        dataset.soft_targets = torch.from_numpy(soft)
         return kept
 
     def _learn_scale(self, module, dataset):
-        """Networks on images standardize each by itself and have nothing to learn."""
+        """Learn the scale of features; images are standardized each by itself."""
 
 
 NETWORK_CONSTRAINTS: dict = {
@@ -421,6 +489,28 @@ def check_large_enough(shape, augment):
             f"Augment(window={augment.window}) of images of {shape[:2]} pixels has less "
             "than the 8 pixels a side that networks need: set a larger window."
         )
+
+
+def _relative_weights(sample_weight, n_samples):
+    """Return weights with the mean 1, in float32, or None."""
+    if sample_weight is None:
+        return None
+    if np.ndim(sample_weight) == 0:
+        sample_weight = np.full(n_samples, sample_weight)
+    weights = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            "Sample weights must be 1D array or scalar: sample_weight has the shape "
+            f"{weights.shape}, expected ({n_samples},)."
+        )
+    if weights.min() < 0 or weights.max() == 0:
+        raise ValueError(
+            "sample_weight must hold values of at least 0, and one above 0; the lowest is "
+            f"{weights.min():g}, the highest {weights.max():g}."
+        )
+    return (weights / weights.mean()).astype(np.float32)
 
 
 def _encode_labels(network, X, y):

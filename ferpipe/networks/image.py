@@ -4,10 +4,10 @@ from numbers import Integral, Real
 
 from sklearn.base import BaseEstimator
 
-from ferpipe._checks import check_frame_shape, check_images
+from ferpipe._base import ImageMixin
 from ferpipe._compat import Interval, StrOptions
+from ferpipe.networks.backbones.registry import BACKBONES, find_backbone
 from ferpipe.networks.estimator import (
-    BACKBONE_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
     check_large_enough,
@@ -19,7 +19,7 @@ from ferpipe.networks.test_time_augmentation import TTA, augmented_views
 __all__ = ["ImageNetwork"]
 
 
-class ImageNetwork(NetworkMixin, BaseEstimator):
+class ImageNetwork(ImageMixin, NetworkMixin, BaseEstimator):
     """Classify or encode face images with a convolutional network.
 
     ``predict`` and ``predict_proba`` classify; ``transform`` gives the activations before
@@ -79,6 +79,8 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         One dict an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (under dropout
         and augmentation), ``valid_loss`` and ``valid_accuracy`` (with validation), ``lr``,
         ``seconds``.
+    n_iter_ : int
+        Epochs of the training.
     temperature_ : float
         By which scores are divided; 1 without ``Training(calibrate=True)``.
     training_images_ : ndarray of shape (m,), uint64
@@ -115,10 +117,8 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
     (8, 128)
     """
 
-    input_kind = "images"
-
     _parameter_constraints: dict = {
-        "backbone": [StrOptions(set(BACKBONE_NAMES))],
+        "backbone": [StrOptions(set(BACKBONES))],
         "dense": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "activation": [StrOptions({"elu", "relu"})],
@@ -158,11 +158,7 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         self.random_state = random_state
 
     def _check_frames(self, X, reset):
-        X = check_images(X)
-        if reset:
-            self.image_shape_ = X.shape[1:]
-        check_frame_shape(X.shape[1:], self.image_shape_, self)
-        return X
+        return self._check_images(X, reset=reset)
 
     def _check_settings(self):
         check_widths("dense", self.dense)
@@ -176,11 +172,10 @@ class ImageNetwork(NetworkMixin, BaseEstimator):
         return 1 if len(self.image_shape_) == 2 else 3
 
     def _make_module(self):
-        from ferpipe.networks.backbones.general import BACKBONES
         from ferpipe.networks.modules import FrameClassifier
 
         return FrameClassifier(
-            BACKBONES[self.backbone](self._n_channels(), self.activation),
+            find_backbone(self.backbone)(self._n_channels(), self.activation),
             len(self.classes_),
             dense=widths(self.dense),
             dropout=self.dropout,

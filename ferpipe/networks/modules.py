@@ -170,7 +170,7 @@ class SequenceClassifier(_Freezable):
         return self.output(self._rows(frames, lengths))
 
     def embeddings(self, frames, lengths):
-        """Input of the output layer (n, n_embeddings), a mean over frames if it has many."""
+        """Input of the output layer (n, n_embeddings), a mean if there are many rows."""
         return mean_of_rows(self._rows(frames, lengths), self.rows_per_sample(lengths))
 
     def rows_per_sample(self, lengths):
@@ -222,22 +222,23 @@ class TrainingLoss(nn.Module):
         Factor of a sample's loss by its class.
     l2 : float
         Factor of the sum of squared weights (no biases) of the output layer.
-    teacher_share : float
-        Share of the target that a teacher's probabilities take where they are given; the
-        labels keep the rest.
+    soft_weight : float
+        Weight of soft targets, where they are given, in the target; the label has the rest.
     """
 
     def __init__(
-        self, kind, *, label_smoothing=0.0, class_weight=None, l2=0.0, teacher_share=0.0
+        self, kind, *, label_smoothing=0.0, class_weight=None, l2=0.0, soft_weight=0.0
     ):
         super().__init__()
         self.kind = kind
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weight", class_weight)
         self.l2 = l2
-        self.teacher_share = teacher_share
+        self.soft_weight = soft_weight
 
-    def forward(self, scores, target, rows=None, output=None, taught=None):
+    def forward(
+        self, scores, target, rows=None, output=None, soft_targets=None, weights=None
+    ):
         """Mean loss over samples.
 
         Parameters
@@ -250,8 +251,10 @@ class TrainingLoss(nn.Module):
             Rows of each sample; None for one each.
         output : nn.Linear or None, default=None
             Output layer, for its L2 term.
-        taught : Tensor of shape (n, n_classes) or None, default=None
+        soft_targets : Tensor of shape (n, n_classes) or None, default=None
             A teacher's probabilities of each sample, for the cross-entropy.
+        weights : Tensor of shape (n,) or None, default=None
+            Factor of each sample's loss.
 
         Returns
         -------
@@ -267,14 +270,17 @@ class TrainingLoss(nn.Module):
         else:
             signs = 2 * one_hot(per_row, scores.shape[1]) - 1
             losses = relu(1 - signs * scores).square().mean(dim=1)
-        if taught is not None:
+        if soft_targets is not None:
             if rows is not None:
-                taught = taught.repeat_interleave(rows.to(taught.device), dim=0)
-            lesson = cross_entropy(scores, taught, reduction="none")
-            losses = torch.lerp(losses, lesson, self.teacher_share)
+                repeats = rows.to(soft_targets.device)
+                soft_targets = soft_targets.repeat_interleave(repeats, dim=0)
+            soft_losses = cross_entropy(scores, soft_targets, reduction="none")
+            losses = torch.lerp(losses, soft_losses, self.soft_weight)
         losses = mean_of_rows(losses[:, None], rows)[:, 0]
         if self.class_weight is not None:
             losses = losses * self.class_weight[target]
+        if weights is not None:
+            losses = losses * weights
         loss = losses.mean()
         if self.l2:
             loss = loss + self.l2 * output.weight.square().sum()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ferpipe.io.fingerprints import write_fingerprints
+from ferpipe.io.format1 import current_recipe
 from ferpipe.networks.image import ImageNetwork
 from ferpipe.networks.weights import FILE, OWN, build_network, fingerprints_beside
 
@@ -49,7 +50,7 @@ def pretrained(name=None):
     ['anger', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise']
     """
     cards = {
-        path.parent.name: json.loads((path.parent / "card.json").read_text("utf-8"))
+        path.parent.name: _read_card(path.parent / "card.json")
         for path in sorted(OWN.glob(f"*/{FILE}"))
     }
     if name is None:
@@ -59,6 +60,11 @@ def pretrained(name=None):
     network = load_network(OWN / name / FILE)
     network.card_ = cards[name]
     return network
+
+
+def _read_card(path):
+    card = json.loads(path.read_text("utf-8"))
+    return {**card, "recipe": current_recipe(card["recipe"])}
 
 
 def save_network(network, path):

@@ -5,10 +5,10 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from ferpipe._checks import check_frame_shape, check_sequences
+from ferpipe._base import SequenceMixin
 from ferpipe._compat import Interval, StrOptions
+from ferpipe.networks.backbones.registry import BACKBONES, find_backbone
 from ferpipe.networks.estimator import (
-    BACKBONE_NAMES,
     NETWORK_CONSTRAINTS,
     NetworkMixin,
     check_large_enough,
@@ -19,7 +19,7 @@ from ferpipe.networks.estimator import (
 __all__ = ["SequenceNetwork"]
 
 
-class SequenceNetwork(NetworkMixin, BaseEstimator):
+class SequenceNetwork(SequenceMixin, NetworkMixin, BaseEstimator):
     """Classify or encode sequences of face images, or of features a frame.
 
     A convolutional network sees each frame, recurrent layers read the frames in order,
@@ -29,10 +29,11 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone : str or None, default="small_cnn"
-        Convolutional network that sees each frame, as in ImageNetwork. None when the
-        frames are features already: sequences of shape (T_i, d), each feature being
-        brought to mean 0 and standard deviation 1 of the training frames.
+    backbone : str or None, default="auto"
+        Convolutional network that is applied to each frame, as in ImageNetwork. None for
+        frames that are features already: sequences of shape (T_i, d); each feature is
+        standardized to mean 0 and standard deviation 1 over the training frames. "auto" is
+        "small_cnn" for images and None for features.
     rnn_type : {"rnn", "gru", "lstm"}, default="lstm"
         Kind of the recurrent layers.
     hidden_size : int or list of int, default=(64, 32)
@@ -77,6 +78,8 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
 
     Attributes
     ----------
+    backbone_ : str or None
+        ``backbone``, with "auto" replaced by what it stands for.
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     frame_shape_ : tuple of int
@@ -87,6 +90,8 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         One dict an epoch: ``epoch``, ``train_loss``, ``train_accuracy`` (under dropout
         and augmentation), ``valid_loss`` and ``valid_accuracy`` (with validation), ``lr``,
         ``seconds``.
+    n_iter_ : int
+        Epochs of the training.
     temperature_ : float
         By which scores are divided; 1 without ``Training(calibrate=True)``.
     training_images_ : ndarray of shape (m,), uint64
@@ -128,15 +133,13 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> X = [rng.normal(size=(length, 6)) for length in (3, 5, 4, 2)]
     >>> y = ["anger", "fear", "anger", "fear"]
-    >>> network = SequenceNetwork(backbone=None, training=Training(max_epochs=1))
+    >>> network = SequenceNetwork(training=Training(max_epochs=1))
     >>> network.fit(X, y).transform(X).shape
     (4, 64)
     """
 
-    input_kind = "sequences"
-
     _parameter_constraints: dict = {
-        "backbone": [StrOptions(set(BACKBONE_NAMES)), None],
+        "backbone": [StrOptions({"auto", *BACKBONES}), None],
         "rnn_type": [StrOptions({"rnn", "gru", "lstm"})],
         "hidden_size": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "bidirectional": ["boolean"],
@@ -152,7 +155,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        backbone="small_cnn",
+        backbone="auto",
         rnn_type="lstm",
         hidden_size=(64, 32),
         bidirectional=True,
@@ -184,6 +187,13 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         self.augment = augment
         self.random_state = random_state
 
+    @property
+    def backbone_(self):
+        """Name of the convolutional network, or None if frames are features."""
+        if self.backbone != "auto":
+            return self.backbone
+        return None if len(self.frame_shape_) == 1 else "small_cnn"
+
     def stream(self):
         """Begin a sequence that is read one frame at a time; several may be open.
 
@@ -204,12 +214,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         return SequenceStream(self)
 
     def _check_frames(self, X, reset):
-        X = check_sequences(X)
-        shape = X[0].shape[1:]
-        if reset:
-            self.frame_shape_ = shape
-        check_frame_shape(shape, self.frame_shape_, self, kind="frames")
-        return X
+        return self._check_sequences(X, reset=reset)
 
     def _check_settings(self):
         check_widths("hidden_size", self.hidden_size)
@@ -219,7 +224,7 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
                 "hidden_size=() reads frames in no order and has no last state: set "
                 "pooling='mean' or 'per_frame', or name a recurrent layer."
             )
-        if self.backbone is None:
+        if self.backbone_ is None:
             if len(self.frame_shape_) != 1:
                 raise ValueError(
                     f"backbone=None reads features, sequences of shape (T_i, d), but X has "
@@ -228,20 +233,20 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
                 )
             if self.augment is not None:
                 raise ValueError(
-                    "augment changes images, but backbone=None reads features: set "
-                    "augment=None."
+                    "augment changes images, but the frames are features: set augment=None."
                 )
             if self.weights is not None:
                 raise ValueError(
-                    f"weights={str(self.weights)!r} belong to a frame network, but "
-                    "backbone=None reads features: set weights=None."
+                    f"weights={str(self.weights)!r} belong to a backbone for images, but "
+                    "the frames are features: set weights=None."
                 )
             return
         is_image = len(self.frame_shape_) == 2 or self.frame_shape_[2:] == (3,)
         if not is_image:
             raise ValueError(
-                f"backbone={self.backbone!r} reads images of shape (h, w) or (h, w, 3), but "
-                f"X has frames of shape {self.frame_shape_}: for features set backbone=None."
+                f"backbone={self.backbone_!r} reads images of shape (h, w) or (h, w, 3), "
+                f"but X has frames of shape {self.frame_shape_}: for features set "
+                "backbone=None."
             )
         check_large_enough(self.frame_shape_, self.augment)
         self._check_weights()
@@ -250,17 +255,16 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         return 1 if len(self.frame_shape_) == 2 else 3
 
     def _make_module(self):
-        from ferpipe.networks.backbones.general import BACKBONES
         from ferpipe.networks.modules import FeatureScaler, SequenceClassifier
 
-        if self.backbone is None:
+        if self.backbone_ is None:
             frames = FeatureScaler(self.frame_shape_[0])
         else:
-            frames = BACKBONES[self.backbone](self._n_channels(), self.activation)
+            frames = find_backbone(self.backbone_)(self._n_channels(), self.activation)
         return SequenceClassifier(
             frames,
             len(self.classes_),
-            images=self.backbone is not None,
+            images=self.backbone_ is not None,
             rnn_type=self.rnn_type,
             hidden_size=widths(self.hidden_size),
             bidirectional=self.bidirectional,
@@ -271,12 +275,17 @@ class SequenceNetwork(NetworkMixin, BaseEstimator):
         )
 
     def _learn_scale(self, module, dataset):
-        if self.backbone is not None:
+        if self.backbone_ is not None:
             return
         import torch
 
         features = np.concatenate(dataset.X).astype(np.float64)
-        scale = features.std(axis=0)
+        if dataset.weights is None:
+            mean, scale = features.mean(axis=0), features.std(axis=0)
+        else:
+            weights = np.repeat(dataset.weights.numpy(), [len(x) for x in dataset.X])
+            mean = np.average(features, axis=0, weights=weights)
+            scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
         scale[scale <= 1e-7 * np.abs(features).max(axis=0)] = 1.0
-        module.backbone.mean.copy_(torch.from_numpy(features.mean(axis=0)))
+        module.backbone.mean.copy_(torch.from_numpy(mean))
         module.backbone.scale.copy_(torch.from_numpy(scale))

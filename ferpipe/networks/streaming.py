@@ -6,8 +6,10 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ferpipe._base import input_kind
 from ferpipe._compat import validate_parameters
 from ferpipe._system.threads import at_most
+from ferpipe.networks.estimator import NetworkMixin
 from ferpipe.sequences import FrameDeltas, PerFrame
 
 __all__ = ["SequenceStream", "read_next", "why_not_streamed"]
@@ -65,11 +67,11 @@ def why_not_streamed(model) -> str:
                 f"{type(step).__name__} before the SequenceNetwork may need the whole "
                 "sequence: only PerFrame and FrameDeltas make each frame from the past."
             )
-    if network.backbone is not None:
+    if network.backbone_ is not None:
         return (
-            f"SequenceNetwork(backbone={network.backbone!r}) brings the images of a "
-            "sequence to mean 0 and deviation 1 as a whole, which later frames change: make "
-            "features of images first, with PerFrame, and set backbone=None."
+            f"SequenceNetwork(backbone={network.backbone_!r}) brings the images of a "
+            "sequence to mean 0 and deviation 1 as a whole, which later frames change: "
+            "make features of images first, with PerFrame, and set backbone=None."
         )
     if network.bidirectional and np.size(network.hidden_size):
         return (
@@ -111,7 +113,7 @@ class SequenceStream:
     >>> from ferpipe import SequenceNetwork, Training
     >>> X = np.random.default_rng(0).normal(size=(4, 5, 6))
     >>> network = SequenceNetwork(
-    ...     backbone=None, bidirectional=False, training=Training(max_epochs=1)
+    ...     bidirectional=False, training=Training(max_epochs=1)
     ... ).fit(X, ["anger", "fear"] * 2)
     >>> stream = network.stream()
     >>> answers = [stream.step(frame) for frame in X[0]]
@@ -197,8 +199,11 @@ def _parts(model):
     steps = [model]
     if isinstance(model, Pipeline):
         steps = [step for _, step in model.steps if step not in (None, "passthrough")]
-    # SequenceNetwork, which this module cannot import, for it imports this one
-    places = [index for index, step in enumerate(steps) if hasattr(step, "stream")]
+    places = [
+        index
+        for index, step in enumerate(steps)
+        if isinstance(step, NetworkMixin) and input_kind(step) == "sequences"
+    ]
     if not places:
         return steps, None, []
     return steps[: places[0]], steps[places[0]], steps[places[0] + 1 :]

@@ -5,13 +5,14 @@ from os import PathLike
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
+from ferpipe._base import input_kind
 from ferpipe.io.fingerprints import fingerprints, read_fingerprints
 from ferpipe.networks.weights import OWN, fingerprints_beside, weights_file
 
 __all__ = ["images_seen", "known_training_images"]
 
 # parameters whose value names trained weights
-_NAMING = ("weights", "teacher", "average_with")
+_NAMING = ("weights", "teacher", "blend_with")
 
 
 def known_training_images(pipeline, grid=()) -> dict[str, np.ndarray | None]:
@@ -69,7 +70,7 @@ def images_seen(network, X) -> np.ndarray:
         # they chose the epoch and the temperature
         samples += list(validation[0])
     frames = samples
-    if network.input_kind == "sequences":
+    if input_kind(network) == "sequences":
         frames = [frame for sequence in samples for frame in sequence]
     if not frames or np.ndim(frames[0]) < 2:
         frames = []

@@ -18,7 +18,7 @@ __all__ = [
     "check_classes",
     "fingerprints_beside",
     "load_backbone",
-    "read_partner",
+    "read_blend",
     "read_weights",
     "weights_file",
 ]
@@ -151,11 +151,11 @@ def check_classes(setting, theirs, ours):
         If they differ.
     """
     if theirs != ours:
-        raise ValueError(f"Training({setting}) tells the classes {theirs}; y has {ours}.")
+        raise ValueError(f"{setting} predicts the classes {theirs}; y has {ours}.")
 
 
-def read_partner(path, module, classes, activation):
-    """Read all weights of a network that is to be averaged with another.
+def read_blend(path, module, classes, activation):
+    """Read all weights of a network that another one is averaged with.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def read_partner(path, module, classes, activation):
         As :func:`read_weights`, and if the two are not of one kind or tell other classes.
     """
     facts, weights = read_weights(path)
-    setting = f"average_with={str(path)!r}"
+    setting = f"WeightAveraging(blend_with={str(path)!r})"
     check_classes(setting, facts["classes"], [str(label) for label in classes])
     theirs = {name: value.shape for name, value in weights.items()}
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
@@ -188,13 +188,13 @@ def read_partner(path, module, classes, activation):
         )
         name = differing[0]
         raise ValueError(
-            f"Training({setting}) is a network of another kind: {name} has the shape "
+            f"{setting} is a network of another kind: {name} has the shape "
             f"{theirs.get(name)} there and {ours.get(name)} here. Name one with the same "
             "layers."
         )
     if facts["parameters"]["activation"] != activation:
         raise ValueError(
-            f"Training({setting}) is a network of another kind: its activation is "
+            f"{setting} is a network of another kind: its activation is "
             f"{facts['parameters']['activation']!r}, here it is {activation!r}."
         )
     return weights

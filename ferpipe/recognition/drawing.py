@@ -1,25 +1,33 @@
-"""Draw what was seen: boxes, wireframe and labels on frames, and curves over time."""
+"""Drawings of predictions: boxes, wireframe and labels on frames, curves over time."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import project
 from ferpipe.candide.fit_quality import LEAST_QUALITY
 from ferpipe.recognition.stream import FacePrediction
 
+if TYPE_CHECKING:  # matplotlib is slow to import
+    from matplotlib.figure import Figure
+
 __all__ = ["Curves", "draw_predictions", "plot_scores"]
 
 _MESH, _BOX, _INK = (55, 224, 200), (255, 255, 255), (20, 24, 28)
 _UNITS_SHOWN = 6
-# about the pixels of a plot, from left to right
+# about the width of a plot in pixels
 _BINS = 1000
 _FACES_KEPT = 50
 
+# bin -> number of frames, sums of time, index, scores and action units
+_Bins: TypeAlias = dict[int, tuple[int, NDArray]]
 
-def draw_predictions(frame, predictions: Sequence[FacePrediction]):
+
+def draw_predictions(frame: NDArray, predictions: Sequence[FacePrediction]) -> NDArray:
     """Draw boxes, wireframes and labels of faces.
 
     Parameters
@@ -27,7 +35,7 @@ def draw_predictions(frame, predictions: Sequence[FacePrediction]):
     frame : ndarray of shape (h, w, 3), uint8
         RGB.
     predictions : sequence of FacePrediction
-        Of this frame.
+        Predictions of this frame.
 
     Returns
     -------
@@ -63,32 +71,32 @@ def draw_predictions(frame, predictions: Sequence[FacePrediction]):
 
 
 class Curves:
-    """Scores and action units of a video's faces, thinned out to what a plot can show.
+    """Scores and action units of the faces of a video, averaged for a plot.
 
-    Neighbouring frames are averaged, more of them the longer the video is, so that memory
-    does not grow with it. Of many faces those seen least are forgotten.
+    Each bin is the mean of neighboring frames, of more frames in a longer video, so that
+    memory does not grow with its length. Of many faces, those in the fewest frames are
+    dropped.
     """
 
     def __init__(self) -> None:
         self._n_frames = 0
         self._frames_a_bin = 1
         self._n_seen: dict[int, int] = {}
-        # face -> bin -> frames, sums of time, index, scores and action units
-        self._sums: dict[int, dict[int, tuple[int, np.ndarray]]] = {}
+        self._sums: dict[int, _Bins] = {}
         self._scores: list[str] = []
 
     @property
     def n_faces(self) -> int:
-        """Number of faces of which there are curves."""
+        """Number of faces with curves."""
         return len(self._n_seen)
 
-    def add(self, predictions: Sequence[FacePrediction]):
-        """Add what was seen in the next frame.
+    def add(self, predictions: Sequence[FacePrediction]) -> None:
+        """Add the predictions of the next frame.
 
         Parameters
         ----------
         predictions : sequence of FacePrediction
-            Of one frame; nothing is added if there are none.
+            Predictions of one frame; none for a skipped frame.
         """
         if not predictions:
             return
@@ -107,13 +115,13 @@ class Curves:
             _add_to(self._sums.setdefault(one.face, {}), place, 1, values)
         self._forget({one.face for one in predictions})
 
-    def draw(self, *, gives: str = "probabilities"):
-        """Draw the curves of the face that was seen most often.
+    def draw(self, *, gives: str = "probabilities") -> "Figure":
+        """Draw the curves of the face in most frames.
 
         Parameters
         ----------
         gives : {"probabilities", "scores"}, default="probabilities"
-            As the Recognizer's attribute.
+            As the attribute of the Recognizer.
 
         Returns
         -------
@@ -131,7 +139,7 @@ class Curves:
         most = max(sorted(self._n_seen), key=self._n_seen.__getitem__)
         bins = self._sums[most]
         empty = np.full(len(next(iter(bins.values()))[1]), np.nan)
-        # where the face is away the curves have a gap
+        # the curves have gaps where the face is absent
         means = np.stack(
             [
                 bins[place][1] / bins[place][0] if place in bins else empty
@@ -160,32 +168,34 @@ class Curves:
             )
         return figure
 
-    def _merge(self):
-        """Make one bin of each two."""
+    def _merge(self) -> None:
+        """Merge pairs of bins."""
         self._frames_a_bin *= 2
         for face, bins in self._sums.items():
-            merged = {}
+            merged: _Bins = {}
             for place, (count, values) in bins.items():
                 _add_to(merged, place // 2, count, values)
             self._sums[face] = merged
 
-    def _forget(self, present):
-        """Drop the faces seen least if there are too many; never one that is there."""
+    def _forget(self, present: set[int | None]) -> None:
+        """Drop the faces in the fewest frames if there are too many, but no present one."""
         gone = [face for face in self._n_seen if face not in present]
         n_excess = max(0, len(self._n_seen) - _FACES_KEPT)
         for face in sorted(gone, key=self._n_seen.__getitem__)[:n_excess]:
             del self._n_seen[face], self._sums[face]
 
 
-def plot_scores(predictions: Iterable[FacePrediction], *, gives: str = "probabilities"):
-    """Draw scores and the action units that change most over time.
+def plot_scores(
+    predictions: Iterable[FacePrediction], *, gives: str = "probabilities"
+) -> "Figure":
+    """Plot scores, and the action units that change most, over time.
 
     Parameters
     ----------
     predictions : iterable of FacePrediction
-        Of one video; the face that is seen most often is shown.
+        Predictions of one video; the face in most frames is shown.
     gives : {"probabilities", "scores"}, default="probabilities"
-        As the Recognizer's attribute.
+        As the attribute of the Recognizer.
 
     Returns
     -------
@@ -202,6 +212,6 @@ def plot_scores(predictions: Iterable[FacePrediction], *, gives: str = "probabil
     return curves.draw(gives=gives)
 
 
-def _add_to(bins, place, count, values):
-    before, total = bins.get(place, (0, 0.0))
+def _add_to(bins: _Bins, place: int, count: int, values: NDArray) -> None:
+    before, total = bins.get(place, (0, np.zeros_like(values)))
     bins[place] = (before + count, total + values)

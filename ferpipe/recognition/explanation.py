@@ -1,9 +1,11 @@
-"""What a classifier of images looks at: occlusion maps and Grad-CAM."""
+"""Explanations of a classifier of images: occlusion maps and Grad-CAM."""
 
 from copy import deepcopy
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
@@ -12,13 +14,23 @@ from ferpipe._checks import check_frame_shape, check_images
 from ferpipe.features.extractor import to_gray
 from ferpipe.networks.image import ImageNetwork
 
+if TYPE_CHECKING:  # matplotlib is slow to import
+    from matplotlib.axes import Axes
+
 __all__ = ["class_activation_map", "grad_cam", "occlusion_map", "plot_explanation"]
 
-_BATCH = 256  # covered images that are classified together
+_BATCH = 256  # number of occluded images that are classified together
 
 
-def occlusion_map(model, image, *, label=None, patch=8, stride=2):
-    """Find what matters by hiding it: slide a gray patch over the image.
+def occlusion_map(
+    model: Any,
+    image: ArrayLike,
+    *,
+    label: Any = None,
+    patch: int = 8,
+    stride: int = 2,
+) -> NDArray:
+    """Measure how much each pixel matters, by sliding a gray patch over the image.
 
     Parameters
     ----------
@@ -28,7 +40,7 @@ def occlusion_map(model, image, *, label=None, patch=8, stride=2):
     image : array-like of shape (h, w) or (h, w, 3)
         An image as the model takes it.
     label : object, default=None
-        Class to explain, one of ``model.classes_``; None takes the one predicted.
+        Class to explain, one of ``model.classes_``; None takes the predicted one.
     patch : int, default=8
         Side of the patch in pixels.
     stride : int, default=2
@@ -37,17 +49,17 @@ def occlusion_map(model, image, *, label=None, patch=8, stride=2):
     Returns
     -------
     values : ndarray of shape (h, w)
-        How much the probability of the class falls when a pixel is hidden: the mean over
-        the patches that hide it. Positive where the image speaks for the class, negative
-        where it speaks against it.
+        Decrease of the probability of the class when a pixel is hidden: the mean over the
+        patches that hide it. Positive where the image supports the class, negative where it
+        contradicts it.
 
     Raises
     ------
     TypeError
-        If the model is no classifier, takes something else than images or gives neither
-        probabilities nor scores.
+        If the model is not a classifier of images, or has neither ``predict_proba`` nor
+        ``decision_function``.
     ValueError
-        If the class is not known, or the patch is larger than the image or the stride
+        If the class is not known, the patch is larger than the image, or the stride is
         larger than the patch.
 
     See Also
@@ -56,11 +68,10 @@ def occlusion_map(model, image, *, label=None, patch=8, stride=2):
 
     Notes
     -----
-    The patch has the image's own mean, color by color, so that the scale of the pixels
-    does not matter. A model without probabilities is explained by its scores
-    (``decision_function``); of two classes the first has them with the other sign.
-    In [1]_ a value stands where the middle of the patch was; here it belongs to all the
-    pixels that the patch hides.
+    The patch has the mean of the image in each color channel, so that the scale of the
+    pixels does not matter. A model without probabilities is explained by its scores
+    (``decision_function``), which have the opposite sign for the first of two classes. In
+    [1]_ a value belongs to the center of the patch, here to all pixels of the patch.
 
     References
     ----------
@@ -75,28 +86,28 @@ def occlusion_map(model, image, *, label=None, patch=8, stride=2):
     >>> from ferpipe import PixelFeatures
     >>> from ferpipe.recognition.explanation import occlusion_map
     >>> faces = np.random.default_rng(0).random((20, 24, 24))
-    >>> faces[::2, :8, :8] += 1  # happiness is light in one corner
+    >>> faces[::2, :8, :8] += 1  # happiness has one bright corner
     >>> model = make_pipeline(PixelFeatures(), LogisticRegression())
     >>> values = occlusion_map(model.fit(faces, ["happiness", "anger"] * 10), faces[0])
     >>> bool(values[:8, :8].mean() > 5 * values[8:, 8:].mean())
     True
     """
-    image = check_images([image], name="image")[0]
-    # Whole numbers could not hold the gray of the patch.
-    image = image.astype(np.result_type(image, np.float32), copy=False)
+    pixels = check_images([image], name="image")[0]
+    # integers cannot hold the gray of the patch
+    pixels = pixels.astype(np.result_type(pixels, np.float32), copy=False)
     _check_classifier(model)
-    _check_patch(patch, stride, image.shape)
-    column = _column(model, label, image)
+    _check_patch(patch, stride, pixels.shape)
+    column = _column(model, label, pixels)
     corners = [
         (row, left)
-        for row in _starts(image.shape[0], patch, stride)
-        for left in _starts(image.shape[1], patch, stride)
+        for row in _starts(pixels.shape[0], patch, stride)
+        for left in _starts(pixels.shape[1], patch, stride)
     ]
-    whole = _scores(model, image[None])[0, column]
-    total, times = np.zeros(image.shape[:2]), np.zeros(image.shape[:2])
+    whole = _scores(model, pixels[None])[0, column]
+    total, times = np.zeros(pixels.shape[:2]), np.zeros(pixels.shape[:2])
     for start in range(0, len(corners), _BATCH):
         chunk = corners[start : start + _BATCH]
-        scores = _scores(model, _hide(image, chunk, patch))[:, column]
+        scores = _scores(model, _hide(pixels, chunk, patch))[:, column]
         for (row, left), score in zip(chunk, scores, strict=True):
             hidden = np.s_[row : row + patch, left : left + patch]
             total[hidden] += whole - score
@@ -104,30 +115,30 @@ def occlusion_map(model, image, *, label=None, patch=8, stride=2):
     return total / times
 
 
-def grad_cam(model, image, *, label=None):
-    """Find what speaks for a class in the last feature maps of a network (Grad-CAM).
+def grad_cam(model: ImageNetwork, image: ArrayLike, *, label: Any = None) -> NDArray:
+    """Find the image regions that support a class in a network's last feature maps.
 
     Parameters
     ----------
     model : ImageNetwork
         Fitted network.
     image : array-like of shape (h, w) or (h, w, 3)
-        An image of the size seen in fit.
+        An image of the size of fit.
     label : object, default=None
-        Class to explain, one of ``model.classes_``; None takes the one predicted.
+        Class to explain, one of ``model.classes_``; None takes the predicted one.
 
     Returns
     -------
     values : ndarray of shape (h, w)
-        0 or more; larger where the image speaks more for the class. The unit is that of
-        the class's score before the softmax: compare places, not images.
+        0 or more; larger where the image supports the class more. The unit is that of the
+        logit of the class: values of different images cannot be compared.
 
     Raises
     ------
     TypeError
-        If the model is no ImageNetwork.
+        If the model is not an ImageNetwork.
     ValueError
-        If the class is not known, the image is not of the size seen in fit or the network
+        If the class is not known, the image does not have the size of fit, or the network
         warps its images first (``backbone="paper_004"``).
 
     See Also
@@ -136,10 +147,10 @@ def grad_cam(model, image, *, label=None):
 
     Notes
     -----
-    The maps are the last in the frame network that have more than one place: 6×6 for
-    "small_cnn" on images of 48×48. They are enlarged to the image by bilinear
-    interpolation. ``tta`` of the network are left aside: the image alone is looked at.
-    It is worked out on the CPU on a copy of the network.
+    The maps are the last ones of the backbone with more than one pixel: 6×6 for "small_cnn"
+    on images of 48×48. Bilinear interpolation enlarges them to the image. Test-time
+    augmentation (``tta``) is not used. All is computed on the CPU with a copy of the
+    network.
 
     References
     ----------
@@ -166,8 +177,8 @@ def grad_cam(model, image, *, label=None):
     if not isinstance(model, ImageNetwork):
         raise TypeError(
             f"grad_cam explains an ImageNetwork, got {type(model).__name__}: use "
-            "occlusion_map, or give the network alone and the image as its earlier steps "
-            "make it."
+            "occlusion_map, or give the network alone and the image as the steps before it "
+            "transform it."
         )
     check_is_fitted(model)
     images = check_images([image], name="image")
@@ -177,11 +188,11 @@ def grad_cam(model, image, *, label=None):
     if any(isinstance(part, SpatialTransformer) for part in module.backbone.modules()):
         raise ValueError(
             f"backbone={model.backbone!r} warps each image before its feature maps, so "
-            "that places in the maps are not places in the image: use occlusion_map."
+            "that positions in the maps are not positions in the image: use occlusion_map."
         )
-    maps = []
+    maps: list[Any] = []
 
-    def keep(part, inputs, output):
+    def keep(part: Any, inputs: Any, output: Any) -> None:
         is_map = isinstance(output, torch.Tensor) and output.ndim == 4
         if is_map and output.shape[2] * output.shape[3] > 1:
             maps.append(output)
@@ -189,7 +200,7 @@ def grad_cam(model, image, *, label=None):
     for part in module.backbone.modules():
         part.register_forward_hook(keep)
     ((batch, _),) = Batches(FrameDataset(images), 1)
-    # Frozen layers give maps without gradients unless their input asks for them.
+    # frozen layers give maps with gradients only if their input requires gradients
     scores = module(batch.frames.requires_grad_())
     (gradients,) = torch.autograd.grad(scores[0, column], maps[-1])
     values = class_activation_map(maps[-1][0].detach().numpy(), gradients[0].numpy())
@@ -199,10 +210,10 @@ def grad_cam(model, image, *, label=None):
     return enlarged[0, 0].numpy()
 
 
-def class_activation_map(maps, gradients):
-    """Weigh feature maps by how much the score of a class grows with them.
+def class_activation_map(maps: NDArray, gradients: NDArray) -> NDArray:
+    """Weight feature maps by the derivative of the score of a class.
 
-    With the score y and the maps A_k of Z places, a_k is the mean over places of
+    With the score y and the maps A_k of Z pixels, a_k is the mean over the pixels of
     dy / dA_k (eq. 1), and the result max(0, sum over k of a_k A_k) (eq. 2).
 
     Parameters
@@ -225,17 +236,19 @@ def class_activation_map(maps, gradients):
     return np.maximum(0, np.tensordot(weights, maps, axes=1))
 
 
-def plot_explanation(image, values, axes=None):
-    """Draw a map over its image: red speaks for the class, blue against it.
+def plot_explanation(
+    image: ArrayLike, values: ArrayLike, axes: "Axes | None" = None
+) -> "Axes":
+    """Draw a map over its image: red supports the class, blue contradicts it.
 
     Parameters
     ----------
     image : array-like of shape (h, w) or (h, w, 3)
         The image.
     values : array-like of shape (h, w)
-        What :func:`occlusion_map` or :func:`grad_cam` gave for it.
+        Result of :func:`occlusion_map` or :func:`grad_cam` for the image.
     axes : matplotlib Axes, default=None
-        Where to draw; None makes a new figure.
+        Axes to draw in; None makes a new figure.
 
     Returns
     -------
@@ -244,7 +257,7 @@ def plot_explanation(image, values, axes=None):
     Raises
     ------
     ValueError
-        If the map is not of the size of the image.
+        If the map does not have the size of the image.
     """
     from matplotlib.figure import Figure
 
@@ -267,26 +280,26 @@ def plot_explanation(image, values, axes=None):
     return axes
 
 
-def _check_classifier(model):
+def _check_classifier(model: Any) -> None:
     if not hasattr(model, "predict") or not is_classifier(model):
         raise TypeError(
-            f"A fitted classifier of images is needed, got {type(model).__name__}."
+            f"Expected a fitted classifier of images, got {type(model).__name__}."
         )
     check_is_fitted(model)
     kind = input_kind(model)
     if kind not in (None, "images", "raw images", "raw"):
         raise TypeError(
-            f"A classifier of images is needed, got one of {kind}: fit a model of single "
+            f"Expected a classifier of images, got one of {kind}: fit a model of single "
             "images."
         )
     if not hasattr(model, "predict_proba") and not hasattr(model, "decision_function"):
         raise TypeError(
-            f"{type(model).__name__} gives neither probabilities nor scores: use a "
+            f"{type(model).__name__} has neither probabilities nor scores: use a "
             "classifier with predict_proba or decision_function."
         )
 
 
-def _check_patch(patch, stride, shape):
+def _check_patch(patch: int, stride: int, shape: tuple[int, ...]) -> None:
     for name, value in (("patch", patch), ("stride", stride)):
         if not isinstance(value, Integral) or value < 1:
             raise ValueError(
@@ -304,8 +317,8 @@ def _check_patch(patch, stride, shape):
         )
 
 
-def _column(model, label, image):
-    """Find the class's place among the scores; None stands for the class predicted."""
+def _column(model: Any, label: Any, image: NDArray) -> int:
+    """Return the column of a class in the scores; None stands for the predicted class."""
     if label is None:
         label = model.predict(image[None])[0]
     classes = list(model.classes_)
@@ -317,19 +330,19 @@ def _column(model, label, image):
     return classes.index(label)
 
 
-def _scores(model, images):
+def _scores(model: Any, images: NDArray) -> NDArray:
     if hasattr(model, "predict_proba"):
         return model.predict_proba(images)
     scores = model.decision_function(images)
     return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
 
 
-def _starts(side, patch, stride):
-    """First rows or columns of the patches, the last of them at the border."""
+def _starts(side: int, patch: int, stride: int) -> list[int]:
+    """Return the first rows or columns of the patches; the last one ends at the border."""
     return sorted({*range(0, side - patch + 1, stride), side - patch})
 
 
-def _hide(image, corners, patch):
+def _hide(image: NDArray, corners: list[tuple[int, int]], patch: int) -> NDArray:
     gray = image.mean(axis=(0, 1))
     images = np.repeat(image[None], len(corners), axis=0)
     for covered, (row, left) in zip(images, corners, strict=True):

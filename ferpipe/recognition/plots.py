@@ -1,19 +1,28 @@
-"""Pictures of fits: the mesh on a face, parameters over time, what each unit does.
+"""Figures of fits: the mesh on a face, parameters over time, the effect of each unit.
 
-Figures are made as objects and belong to whoever asked for them: pyplot and its global
-state are not used.
+Functions return new Figure objects; pyplot and its global state are not used.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.candide.camera import depths, project
+from ferpipe.candide.model import CandideModel
 from ferpipe.synthesis.render import Appearance, render
+
+if TYPE_CHECKING:  # matplotlib is slow to import
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_fit", "plot_parameters", "plot_units"]
 
 
-def plot_fit(image, parameters, *, model=None):
+def plot_fit(
+    image: NDArray, parameters: ArrayLike, *, model: CandideModel | None = None
+) -> "Figure":
     """Draw the mesh on a face.
 
     Parameters
@@ -21,9 +30,9 @@ def plot_fit(image, parameters, *, model=None):
     image : ndarray of shape (h, w) or (h, w, 3)
         Gray or RGB.
     parameters : ndarray of shape (n_parameters,)
-        As ``CandideFitter(output="parameters")`` gives them for this image.
+        Output of ``CandideFitter(output="parameters")`` for this image.
     model : CandideModel, default=None
-        The wireframe; None takes the one that ships.
+        The wireframe; None takes the calibrated one.
 
     Returns
     -------
@@ -42,19 +51,25 @@ def plot_fit(image, parameters, *, model=None):
     return figure
 
 
-def plot_parameters(sequence, names, *, times=None, most=8):
-    """Draw the parameters that change most over the frames of a sequence.
+def plot_parameters(
+    sequence: ArrayLike,
+    names: Sequence[str],
+    *,
+    times: ArrayLike | None = None,
+    most: int = 8,
+) -> "Figure":
+    """Plot the parameters that change most over the frames of a sequence.
 
     Parameters
     ----------
     sequence : ndarray of shape (T, d)
-        Parameters of the frames, of one output of CandideFitter.
+        Output of CandideFitter for the frames.
     names : sequence of str of length d
-        Their names, as its ``get_feature_names_out`` gives them.
+        Names of the columns, from ``get_feature_names_out``.
     times : array-like of shape (T,), default=None
         Seconds; None numbers the frames.
     most : int, default=8
-        Parameters shown.
+        Number of parameters in the plot.
 
     Returns
     -------
@@ -63,7 +78,7 @@ def plot_parameters(sequence, names, *, times=None, most=8):
     from matplotlib.figure import Figure
 
     sequence = np.asarray(sequence)
-    along = np.arange(len(sequence)) if times is None else times
+    along = np.arange(len(sequence)) if times is None else np.asarray(times)
     change = np.ptp(sequence, axis=0)
     shown = np.argsort(-change, kind="stable")[:most]
     figure = Figure(figsize=(7, 3.4), layout="constrained")
@@ -76,19 +91,25 @@ def plot_parameters(sequence, names, *, times=None, most=8):
     return figure
 
 
-def plot_units(model=None, *, names=None, amounts=(-1, 0, 1), columns=3):
-    """Draw the face with each unit at some amounts.
+def plot_units(
+    model: CandideModel | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    amounts: Sequence[float] = (-1, 0, 1),
+    columns: int = 3,
+) -> "Figure":
+    """Draw the face with several values of each shape and animation unit.
 
     Parameters
     ----------
     model : CandideModel, default=None
-        The wireframe; None takes the one that ships.
+        The wireframe; None takes the calibrated one.
     names : sequence of str, default=None
-        Units to show; None shows all shape and animation units.
+        Units; None for all shape and animation units.
     amounts : sequence of float, default=(-1, 0, 1)
-        Parameter of each drawing, from left to right.
+        Values of the parameter, from left to right.
     columns : int, default=3
-        Units side by side.
+        Number of units per row.
 
     Returns
     -------
@@ -128,7 +149,9 @@ def plot_units(model=None, *, names=None, amounts=(-1, 0, 1), columns=3):
     return figure
 
 
-def _draw_mesh(axes, model, parameters, color, width):
+def _draw_mesh(
+    axes: Any, model: CandideModel, parameters: NDArray, color: str, width: float
+) -> None:
     """Draw the edges of the triangles that face the camera."""
     from matplotlib.collections import LineCollection
 

@@ -1,31 +1,36 @@
-"""What is seen of the faces of one video while its frames come in."""
+"""Predictions for the faces of one video while its frames come in."""
 
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ferpipe._system.threads import at_most, n_cores
 from ferpipe.candide.calibrated import load_calibrated
+from ferpipe.candide.fit_cascade import WireframeCascade
 from ferpipe.candide.fit_quality import LEAST_QUALITY
 from ferpipe.candide.model import POSE_NAMES
-from ferpipe.faces.detection import detect_faces, find_face
+from ferpipe.faces.detection import Face, detect_faces, find_face
 from ferpipe.faces.landmark_points import N_POINTS
 from ferpipe.faces.landmarks import central_face
 from ferpipe.io.images import as_uint8, read_image
 from ferpipe.networks.streaming import SequenceStream
-from ferpipe.recognition.tracking import Tracker
+from ferpipe.recognition.model_input import ModelInput
+from ferpipe.recognition.tracking import Track, Tracker
 
-__all__ = ["FacePrediction", "Stream"]
+__all__ = ["FacePrediction", "Stream", "StreamConfig"]
 
 _N_POSE = len(POSE_NAMES)
-# frames that a model of whole sequences gets, unless it is said otherwise
+# default number of frames in the window of a model of whole sequences
 _WINDOW = 10
-# frames of a file that the model gets together: networks take half the time for each
+# frames of a file in one batch of the model: networks take half the time for each
 _AT_ONCE = 8
 # times are sums of rounded steps: a frame may be early by so many seconds
 _EARLY = 1e-4
@@ -33,7 +38,9 @@ _EARLY = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class FacePrediction:
-    """One face in one frame; or one frame without a face, in which numbers are NaN.
+    """The prediction for one face in one frame.
+
+    A frame without a face has one prediction too, in which all numbers are NaN.
 
     Attributes
     ----------
@@ -42,26 +49,28 @@ class FacePrediction:
     time : float
         In seconds; NaN for an image.
     face : int or None
-        Number of the face, the same in all frames of a video.
+        Number of the face, the same in all frames of a video; None without a face.
     box : tuple of float
         ``(x, y, width, height)`` in pixels.
     detector_score : float
-        Of the detector, when it last found the face.
+        Score that the detector gave the face when it last found it.
     scores : dict of str to float
-        A number a class: probabilities if the model gives them, else the values of its
-        ``decision_function``; those of two classes are each other's negatives.
+        One number per class: probabilities if the model has ``predict_proba``, the values
+        of its ``decision_function`` otherwise. With two classes the latter are each other's
+        negatives.
     label : str or None
-        The class with the highest score; None if that is too low, or there is no face.
+        The class with the highest score; None if that score is below ``abstain_below``, or
+        without a face.
     landmarks : ndarray of shape (68, 2)
         ``(x, y)`` in pixels.
     parameters : ndarray of shape (85,)
-        Of the wireframe, as ``CandideFitter("parameters")`` names them.
+        Parameters of the wireframe, in the order of ``CandideFitter("parameters")``.
     quality : float
-        Probability that the wireframe lies on a face: below 0.5 landmarks, pose and action
-        units had better be rejected.
+        Probability that the wireframe lies on a face. Below 0.5, reject landmarks, pose and
+        action units.
     neutral : ndarray of shape (65,) or None
-        What ``action_units`` leaves out: those of the face at rest, as far as they are
-        known. None for nothing.
+        Action units of the neutral face, which ``action_units`` subtracts. None subtracts
+        nothing.
     """
 
     frame: int
@@ -71,19 +80,19 @@ class FacePrediction:
     detector_score: float
     scores: dict[str, float]
     label: str | None
-    landmarks: np.ndarray
-    parameters: np.ndarray
+    landmarks: NDArray
+    parameters: NDArray
     quality: float
-    neutral: np.ndarray | None = None
+    neutral: NDArray | None = None
 
     @property
     def pose(self) -> dict[str, float]:
-        """Rotation in radians, scale and place of the wireframe, by name."""
+        """Head pose by name: rotation in radians, scale and translation in pixels."""
         return dict(zip(POSE_NAMES, map(float, self.parameters[:_N_POSE]), strict=True))
 
     @property
     def action_units(self) -> dict[str, float]:
-        """Animation units of the wireframe, by name; 0 is neutral, 1 is intensity D."""
+        """Action units by name; 0 is neutral, 1 is intensity D of FACS."""
         model, _ = load_calibrated()
         values = model.split(self.parameters)[2]
         if self.neutral is not None:
@@ -91,29 +100,67 @@ class FacePrediction:
         return dict(zip(model.animation_names, map(float, values), strict=True))
 
 
+@dataclass(frozen=True, eq=False)
+class StreamConfig:
+    """Settings of a stream, as a Recognizer gives them to each that it opens.
+
+    Attributes
+    ----------
+    model_input : ModelInput
+        The model, and how its input is computed from a tracked face.
+    cascade : WireframeCascade
+        Networks that fit landmarks and wireframe.
+    classes : tuple of str
+        Class names, in the order of the model's scores.
+    gives : {"probabilities", "scores"}
+        What the scores of a :class:`FacePrediction` are.
+    keeps_state : bool
+        Whether the model reads the frames of a face one by one and keeps its state.
+    detector, detect_every, every, faces, min_size
+        As the parameters of :class:`ferpipe.Recognizer`.
+    window, smoothing, abstain_below, neutral
+        As its parameters, too.
+    """
+
+    model_input: ModelInput
+    cascade: WireframeCascade
+    classes: tuple[str, ...]
+    gives: str
+    keeps_state: bool
+    detector: str | Path | None
+    detect_every: int
+    every: float | None
+    faces: str
+    min_size: float | None
+    window: int | None
+    smoothing: float | None
+    abstain_below: float | None
+    neutral: float | None
+
+
 class Stream:
-    """What is known of one video while its frames come in.
+    """Detects, tracks and classifies the faces of one video, frame by frame.
 
     Parameters
     ----------
-    recognizer : Recognizer
-        What it is looked at with.
+    config : StreamConfig
+        The settings.
     find_one : bool, default=False
-        Look for the face of one person as thoroughly as FaceAligner does.
+        Search for the face of one person as thoroughly as FaceAligner does.
     """
 
-    def __init__(self, recognizer, *, find_one: bool = False):
-        self.recognizer = recognizer
-        self._find = partial(_find_one if find_one else _find_all, recognizer)
-        self._finds: deque = deque()
+    def __init__(self, config: StreamConfig, *, find_one: bool = False) -> None:
+        self.config = config
+        self._find = partial(_find_one if find_one else _find_all, config)
+        self._detections: deque[Future[list[Face]]] = deque()
         self._tracker = Tracker(
-            self._detect, recognizer._cascade, detect_every=recognizer.detect_every
+            self._detect, config.cascade, detect_every=config.detect_every
         )
         self._n_frames = 0
         self._next_time = -np.inf
-        self._memories: dict[int, _Memory] = {}
+        self._histories: dict[int, _FaceHistory] = {}
 
-    def step(self, frame, time) -> list[FacePrediction]:
+    def step(self, frame: ArrayLike, time: float) -> list[FacePrediction]:
         """Recognize the faces in the next frame.
 
         Parameters
@@ -121,139 +168,159 @@ class Stream:
         frame : array-like of shape (h, w) or (h, w, 3)
             Gray or RGB.
         time : float
-            Seconds from the beginning of the video, more than those of the frame before.
+            Seconds from the beginning of the video, more than the time of the last frame.
 
         Returns
         -------
         predictions : list of FacePrediction
-            A face each, by its number; one of NaN if there is none. Empty for frames that
-            are left out because of ``every``.
+            One per face, ordered by face number; one with NaN if there is no face. Empty
+            for a frame that ``every`` skips.
 
         Raises
         ------
         TypeError, ValueError
-            If the frame is no image.
+            If the frame is not an image.
         """
         return self._classify([self._observe(frame, time)])[0]
 
-    def run(self, frames) -> Iterator[tuple[np.ndarray, list[FacePrediction]]]:
-        """Recognize the faces in frames that need not be answered one by one.
+    def run(
+        self, frames: Iterable[tuple[float, NDArray]]
+    ) -> Iterator[tuple[NDArray, list[FacePrediction]]]:
+        """Recognize the faces in frames that are all available, as those of a file.
 
-        The model works on some frames at once; where the detector looks at each frame, it
-        looks ahead in a thread of its own.
+        The model classifies the faces of several frames in one batch. With
+        ``detect_every=1`` a thread of its own runs the detector on the next frames.
 
         Parameters
         ----------
         frames : iterable of (float, ndarray)
-            Times and frames, as :meth:`step` takes them and :func:`ferpipe.read_frames`
-            yields them. Some are kept until they are answered: each is an array of its own.
+            Pairs of time and frame, as :meth:`step` takes them and
+            :func:`ferpipe.read_frames` yields them. Several are kept in memory: each must
+            be an array of its own.
 
         Yields
         ------
         frame : ndarray
-            As it came.
+            The unchanged frame.
         predictions : list of FacePrediction
             What :meth:`step` returns.
         """
-        looks_ahead = self.recognizer.detect_every == 1 and self.recognizer.every is None
+        detects_ahead = self.config.detect_every == 1 and self.config.every is None
         # threads that share a core with the detector's wait for it
-        n_threads = max(1, n_cores() - looks_ahead)
-        for some in _batches(self._detected_ahead(frames) if looks_ahead else frames):
+        n_threads = max(1, n_cores() - detects_ahead)
+        for batch in _batches(self._detected_ahead(frames) if detects_ahead else frames):
             with at_most(n_threads):
-                answers = self._classify(
-                    [self._observe(frame, time) for time, frame in some]
+                predictions = self._classify(
+                    [self._observe(frame, time) for time, frame in batch]
                 )
-            yield from zip([frame for _, frame in some], answers, strict=True)
+            yield from zip([frame for _, frame in batch], predictions, strict=True)
 
-    def _detected_ahead(self, frames):
-        """Yield the same, while the detector looks at the next frames already."""
-        waiting = deque()
+    def _detected_ahead(
+        self, frames: Iterable[tuple[float, NDArray]]
+    ) -> Iterator[tuple[float, NDArray]]:
+        """Yield the same frames while a thread runs the detector on the next ones."""
+        waiting: deque[tuple[float, NDArray]] = deque()
         with ThreadPoolExecutor(1) as pool:
             for time, frame in frames:
                 gray = _gray(as_uint8(frame, name="frame"))
-                self._finds.append(pool.submit(self._find, gray))
+                self._detections.append(pool.submit(self._find, gray))
                 waiting.append((time, frame))
                 if len(waiting) > 2 * _AT_ONCE:
                     yield waiting.popleft()
             yield from waiting
 
-    def _observe(self, frame, time):
-        """Find and follow the faces of the next frame; return what the model shall see."""
+    def _observe(self, frame: ArrayLike, time: float) -> "_Observation | None":
+        """Track the faces into the next frame; None for a frame that is skipped."""
         number = self._n_frames
         self._n_frames += 1
-        every = self.recognizer.every
+        every = self.config.every
         if every is not None and time < self._next_time - _EARLY:
             return None
         if every is not None:
             late = 0.0 if np.isinf(self._next_time) else time - self._next_time
-            # a pause does not make up for itself by more frames afterwards
+            # a pause is not made up for by more frames afterwards
             self._next_time = time + every - (late if late < every else 0.0)
         image = as_uint8(frame, name="frame")
         gray = _gray(image)
-        if self.recognizer.color:
+        in_color = self.config.model_input.color
+        if in_color:
             image = read_image(image, gray=False)
         tracks = self._tracker.step(gray, time)
-        if self.recognizer.faces == "largest" and tracks:
+        if self.config.faces == "largest" and tracks:
             largest = max(tracks, key=lambda track: track.box[2])
             self._tracker.keep_only(largest)
             tracks = [largest]
         known = {track.face for track in self._tracker.tracks}
-        for face in set(self._memories) - known:
-            del self._memories[face]
+        for face in set(self._histories) - known:
+            del self._histories[face]
         for track in tracks:
-            if track.face not in self._memories:
-                self._memories[track.face] = _Memory(self.recognizer)
-        memories = [self._memories[track.face] for track in tracks]
-        seen = image if self.recognizer._input.color else gray
-        pairs = zip(tracks, memories, strict=True)
-        samples = [memory.sample(seen, track) for track, memory in pairs]
-        return _Look(number, time, tracks, memories, samples)
+            if track.face not in self._histories:
+                self._histories[track.face] = _FaceHistory(self.config)
+        histories = [self._histories[track.face] for track in tracks]
+        pixels = image if in_color else gray
+        pairs = zip(tracks, histories, strict=True)
+        samples = [history.sample(pixels, track) for track, history in pairs]
+        return _Observation(number, time, tracks, histories, samples)
 
-    def _classify(self, looks):
-        """Return the predictions of some frames, in a list each."""
-        recognizer = self.recognizer
-        model_input = recognizer._input
-        samples = [sample for look in looks if look for sample in look.samples]
-        if recognizer.keeps_state:
-            readers = [memory for look in looks if look for memory in look.memories]
+    def _classify(
+        self, observations: list["_Observation | None"]
+    ) -> list[list[FacePrediction]]:
+        """Return one list of predictions per frame; an empty one for a skipped frame."""
+        model_input = self.config.model_input
+        present = [one for one in observations if one is not None]
+        samples = [sample for one in present for sample in one.samples]
+        scores: Any = []
+        if self.config.keeps_state:
+            readers = [history for one in present for history in one.histories]
             pairs = zip(readers, samples, strict=True)
-            scores = [memory.read(sample) for memory, sample in pairs]
+            scores = [history.read(sample) for history, sample in pairs]
         elif samples:
-            scores = _decide(model_input.model, model_input.batch(samples))
-        else:
-            scores = []
+            scores = _predict_scores(model_input.model, model_input.batch(samples))
         rows = iter(_in_columns(scores))
-        return [self._predictions(look, rows) if look else [] for look in looks]
+        return [[] if one is None else self._predictions(one, rows) for one in observations]
 
-    def _predictions(self, look, rows):
-        if not look.tracks:
-            return [_nobody(look.number, look.time, self.recognizer.classes)]
+    def _predictions(
+        self, observation: "_Observation", rows: Iterator[NDArray]
+    ) -> list[FacePrediction]:
+        number, time = observation.number, observation.time
+        if not observation.tracks:
+            return [_without_face(number, time, self.config.classes)]
+        pairs = zip(observation.tracks, observation.histories, strict=True)
         return [
-            self._prediction(look.number, look.time, track, memory, next(rows))
-            for track, memory in zip(look.tracks, look.memories, strict=True)
+            self._prediction(number, time, track, history, next(rows))
+            for track, history in pairs
         ]
 
-    def _detect(self, gray):
-        return self._finds.popleft().result() if self._finds else self._find(gray)
+    def _detect(self, gray: NDArray) -> list[Face]:
+        if self._detections:
+            return self._detections.popleft().result()
+        return self._find(gray)
 
-    def _prediction(self, number, time, track, memory, scores):
-        if self.recognizer.smoothing is not None:
-            scores = memory.smoothed(scores, time)
+    def _prediction(
+        self,
+        number: int,
+        time: float,
+        track: Track,
+        history: "_FaceHistory",
+        scores: NDArray,
+    ) -> FacePrediction:
+        config = self.config
+        if config.smoothing is not None:
+            scores = history.smoothed(scores, time, config.smoothing)
         best = int(scores.argmax())
-        least = self.recognizer.abstain_below
+        least = config.abstain_below
         sure = least is None or scores[best] >= least
-        classes = self.recognizer.classes
         neutral = None
-        if self.recognizer.neutral is not None and not np.isnan(time):
-            neutral = memory.neutral(track, time)
+        if config.neutral is not None and not np.isnan(time):
+            neutral = history.neutral(track, time, config.neutral)
         return FacePrediction(
             frame=number,
             time=float(time),
             face=track.face,
             box=track.box,
             detector_score=track.score,
-            scores=dict(zip(classes, map(float, scores), strict=True)),
-            label=classes[best] if sure else None,
+            scores=dict(zip(config.classes, map(float, scores), strict=True)),
+            label=config.classes[best] if sure else None,
             landmarks=track.landmarks,
             parameters=track.parameters,
             quality=track.quality,
@@ -261,83 +328,88 @@ class Stream:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """The faces of one frame, and what the model is given of each."""
+class _FaceHistory:
+    """The past of one tracked face: frames or network state, mean scores, neutral face."""
 
-    number: int
-    time: float
-    tracks: list
-    memories: list
-    samples: list
+    def __init__(self, config: StreamConfig) -> None:
+        self._input = config.model_input
+        self._keeps_state = config.keeps_state
+        self._frames: deque[NDArray] = deque(maxlen=config.window or _WINDOW)
+        if config.keeps_state:
+            self._prepare = self._input.begin()
+            self._stream = SequenceStream(self._input.model)
+        self._last_time = 0.0
+        self._mean_scores: NDArray | None = None
+        self._neutral_from: float | None = None
+        self._n_neutral = 0
+        self._sum_neutral: Any = 0.0
 
-
-class _Memory:
-    """What is known of one face while its frames come in."""
-
-    def __init__(self, recognizer):
-        self._recognizer = recognizer
-        self._frames = deque(maxlen=recognizer.window or _WINDOW)
-        if recognizer.keeps_state:
-            self._prepare = recognizer._input.begin()
-            self._stream = SequenceStream(recognizer._input.model)
-        self._last_time, self._smooth = 0.0, None
-        self._at_rest_from = None
-        self._at_rest = [0, 0.0]
-
-    def sample(self, image, track):
-        """Return what the model is given of the face in the next frame."""
-        model_input = self._recognizer._input
-        frame = model_input.look(image, track)
-        if self._recognizer.keeps_state or not model_input.sequences:
+    def sample(self, image: NDArray, track: Track) -> Any:
+        """Return the model's input for the face in the next frame."""
+        frame = self._input.extract(image, track)
+        if self._keeps_state or not self._input.sequences:
             return frame
         self._frames.append(frame)
-        return model_input.join(list(self._frames))
+        return self._input.join(list(self._frames))
 
-    def read(self, frame):
-        """Let the model read the next frame; return what it says of all so far."""
+    def read(self, frame: NDArray) -> Any:
+        """Give the model the next frame; return its scores for all frames so far."""
         return self._stream.step(self._prepare(frame))
 
-    def smoothed(self, scores, time):
+    def smoothed(self, scores: NDArray, time: float, seconds: float) -> NDArray:
         """Return the exponential mean of the face's scores."""
-        if self._smooth is not None:
-            weight = np.exp((self._last_time - time) / self._recognizer.smoothing)
-            scores = weight * self._smooth + (1 - weight) * scores
-        self._last_time, self._smooth = time, scores
+        if self._mean_scores is not None:
+            weight = np.exp((self._last_time - time) / seconds)
+            scores = weight * self._mean_scores + (1 - weight) * scores
+        self._last_time, self._mean_scores = time, scores
         return scores
 
-    def neutral(self, track, time):
+    def neutral(self, track: Track, time: float, seconds: float) -> NDArray:
         """Return the mean action units of the face's first seconds so far."""
         units = load_calibrated()[0].split(track.parameters)[2]
         if track.quality >= LEAST_QUALITY:
-            if self._at_rest_from is None:
-                self._at_rest_from = time
-            if time - self._at_rest_from < self._recognizer.neutral - _EARLY:
-                self._at_rest = [self._at_rest[0] + 1, self._at_rest[1] + units]
-        count, total = self._at_rest
-        return total / count if count else np.full_like(units, np.nan)
+            if self._neutral_from is None:
+                self._neutral_from = time
+            if time - self._neutral_from < seconds - _EARLY:
+                self._n_neutral += 1
+                self._sum_neutral = self._sum_neutral + units
+        if not self._n_neutral:
+            return np.full_like(units, np.nan)
+        return self._sum_neutral / self._n_neutral
 
 
-def _decide(model, X):
+@dataclass(frozen=True, eq=False)
+class _Observation:
+    """The tracked faces of one frame, and the model's input for each."""
+
+    number: int
+    time: float
+    tracks: list[Track]
+    histories: list[_FaceHistory]
+    samples: list[Any]
+
+
+def _predict_scores(model: Any, X: Any) -> NDArray:
     if hasattr(model, "predict_proba"):
         return model.predict_proba(X)
     return model.decision_function(X)
 
 
-def _batches(frames):
-    """Yield lists of some frames."""
+def _batches(
+    frames: Iterable[tuple[float, NDArray]],
+) -> Iterator[list[tuple[float, NDArray]]]:
     frames = iter(frames)
-    while some := list(islice(frames, _AT_ONCE)):
-        yield some
+    while batch := list(islice(frames, _AT_ONCE)):
+        yield batch
 
 
-def _in_columns(scores):
-    """Give each of two classes a column too if their scores came as one."""
+def _in_columns(scores: ArrayLike) -> NDArray:
+    """Return one column per class, also where two classes share one score."""
     scores = np.array(scores, np.float64)
     return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores
 
 
-def _nobody(number, time, classes):
+def _without_face(number: int, time: float, classes: Iterable[str]) -> FacePrediction:
     nan = float("nan")
     n_parameters = len(load_calibrated()[0].parameter_names)
     return FacePrediction(
@@ -354,32 +426,34 @@ def _nobody(number, time, classes):
     )
 
 
-def _find_all(recognizer, image):
-    if recognizer.detector is None:
+def _find_all(config: StreamConfig, image: NDArray) -> list[Face]:
+    if config.detector is None:
         return [central_face(image)]
     shorter_side = min(image.shape)
-    sizes = [recognizer.min_size or min(80, shorter_side / 6)]
-    if recognizer.faces == "largest":
+    sizes = [config.min_size or min(80, shorter_side / 6)]
+    if config.faces == "largest":
         # most often it is large, and large faces are found many times faster
         sizes.insert(0, max(sizes[0], shorter_side / 3))
     for min_size in sizes:
-        faces = detect_faces(image, detector=recognizer.detector, min_size=min_size)
+        faces = detect_faces(image, detector=config.detector, min_size=min_size)
         if faces:
             break
     return faces
 
 
-def _find_one(recognizer, image):
-    if recognizer.detector is None:
+def _find_one(config: StreamConfig, image: NDArray) -> list[Face]:
+    if config.detector is None:
         return [central_face(image)]
-    rescore = partial(recognizer._cascade.rescore, image, detector=recognizer.detector)
+    rescore: Callable[[Face], Any] = partial(
+        config.cascade.rescore, image, detector=config.detector
+    )
     face = find_face(
-        image, detector=recognizer.detector, min_size=recognizer.min_size, rescore=rescore
+        image, detector=config.detector, min_size=config.min_size, rescore=rescore
     )
     return [] if face is None else [face]
 
 
-def _gray(image):
+def _gray(image: NDArray) -> NDArray:
     import cv2
 
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

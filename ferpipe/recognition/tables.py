@@ -1,44 +1,49 @@
-"""Tables of what was seen: the columns of py-feat and of OpenFace, as CSV or JSON."""
+"""Tables of predictions with the columns of py-feat or OpenFace, as CSV or JSON."""
 
 import csv
 import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ferpipe.candide.camera import rotation_matrix
 from ferpipe.candide.fit_quality import LEAST_QUALITY
 from ferpipe.io.csv_cells import safe_cell
+from ferpipe.io.json_values import json_value
 from ferpipe.recognition.stream import FacePrediction
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["FORMATS", "RowWriter", "as_table", "fex_row", "kind_of", "openface_row"]
 
-# of py-feat and of OpenFace, in their order
+# action units of py-feat and of OpenFace, in their order
 _FEX_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 17, 20, 23, 24, 25, 26, 28, 43)
 _OPENFACE_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
-# a unit of the wireframe of 1 is intensity D, which OpenFace counts as 4 of 5
+# 1 in the wireframe is intensity D, which is 4 of 5 in OpenFace
 _STRONG, _STRONGEST = 4.0, 5.0
 _ALIASES = {45: 43}  # a blink closes the eyes
 
 
 def fex_row(prediction: FacePrediction, source: str = "") -> dict[str, Any]:
-    """Write a prediction with the column names of py-feat's Fex.
+    """Make a row with the column names of py-feat's Fex.
 
     Parameters
     ----------
     prediction : FacePrediction
         A face in a frame.
     source : str, default=""
-        The file that it is from.
+        The input file.
 
     Returns
     -------
     row : dict of str to number, str or None
         Box and landmarks in pixels; action units as the mean of both sides, 0 to 1,
-        which is intensity D; Pitch (positive: up), Roll (clockwise, as the picture is
-        looked at) and Yaw (to the subject's right) in degrees; a column a class;
-        ``input``; and, beyond py-feat's, time in seconds, Identity, label and quality.
+        which is intensity D; Pitch (positive: up), Roll (positive: clockwise in the image)
+        and Yaw (positive: to the subject's right) in degrees; one column per class;
+        ``input``; and, in addition to py-feat's, time in seconds, Identity, label and
+        quality.
 
     Notes
     -----
@@ -71,46 +76,47 @@ def fex_row(prediction: FacePrediction, source: str = "") -> dict[str, Any]:
 
 
 def openface_row(prediction: FacePrediction, source: str = "") -> dict[str, Any]:
-    """Write a prediction with the column names of OpenFace 2.
+    """Make a row with the column names of OpenFace 2.
 
     Parameters
     ----------
     prediction : FacePrediction
         A face in a frame.
     source : str, default=""
-        The file that it is from.
+        The input file.
 
     Returns
     -------
     row : dict of str to number, str or None
         ``confidence`` is the quality and ``success`` whether it is at least 0.5; frames
-        count from 1; pose_Rx (positive: down), pose_Ry (to the subject's right) and
-        pose_Rz (clockwise, as the picture is looked at) in radians; intensities ``_r`` 0
-        to 5 and whether they reach 1, ``_c``. After OpenFace's columns: a column a class,
-        label and input.
+        count from 1; pose_Rx (positive: down), pose_Ry (positive: to the subject's right)
+        and pose_Rz (positive: clockwise in the image) in radians; intensities ``_r`` from 0
+        to 5, and ``_c``, whether they are at least 1. After OpenFace's columns: one column
+        per class, label and input.
 
     Notes
     -----
     OpenFace turns the head by ``Rx Ry Rz`` about axes that point right, down and away from
-    the camera. Gaze, places in millimetres and OpenFace's own shape model are not
-    estimated: their columns are left out, as OpenFace leaves out what it is not asked for.
+    the camera. Gaze, positions in millimeters and OpenFace's own shape model are not
+    estimated: there are no columns for them.
     """
     units = _intensities(prediction)
     down, turned, tilted = _camera_angles(prediction.pose)
-    seen = prediction.face is not None
+    has_face = prediction.face is not None
     strength = {
         unit: _limited(_STRONG * units[_ALIASES.get(unit, unit)], _STRONGEST)
         for unit in (*_OPENFACE_UNITS, 28)
     }
     present = {
-        unit: float(strength[unit] >= 1) if seen else math.nan for unit in sorted(strength)
+        unit: float(strength[unit] >= 1) if has_face else math.nan
+        for unit in sorted(strength)
     }
     return {
         "frame": prediction.frame + 1,
         "face_id": math.nan if prediction.face is None else prediction.face,
         "timestamp": prediction.time,
-        "confidence": prediction.quality if seen else 0.0,
-        "success": int(seen and prediction.quality >= LEAST_QUALITY),
+        "confidence": prediction.quality if has_face else 0.0,
+        "success": int(has_face and prediction.quality >= LEAST_QUALITY),
         "pose_Rx": down,
         "pose_Ry": turned,
         "pose_Rz": tilted,
@@ -131,7 +137,7 @@ FORMATS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def as_table(
     predictions: Iterable[FacePrediction], *, format: str = "fex", source: str = ""
-):
+) -> "DataFrame":
     """Make a data frame of predictions.
 
     Parameters
@@ -139,14 +145,14 @@ def as_table(
     predictions : iterable of FacePrediction
         As ``Recognizer.predict_video`` yields them.
     format : {"fex", "openface"}, default="fex"
-        Whose columns.
+        Columns of py-feat or of OpenFace.
     source : str, default=""
-        The file that they are from.
+        The input file.
 
     Returns
     -------
     table : pandas DataFrame
-        A row a prediction.
+        One row per prediction.
     """
     import pandas as pd
 
@@ -154,18 +160,18 @@ def as_table(
 
 
 class RowWriter:
-    """Write rows to a file that is whole whenever it is closed, even between two writes.
+    """Write rows to a file, which :meth:`close` completes after any row.
 
     Parameters
     ----------
     file : text file
-        Where to; it is not closed.
+        The file; it is not closed.
     kind : {"csv", "json"}
-        A table with a header, in which NaN and None are empty, or a list of objects, in
-        which they are null.
+        "csv" is a table with a header, in which NaN and None are empty; "json" is a list of
+        objects, in which they are null.
     """
 
-    def __init__(self, file: IO[str], kind: str):
+    def __init__(self, file: IO[str], kind: str) -> None:
         self._file = file
         self._kind = kind
         self._n_rows = 0
@@ -176,9 +182,9 @@ class RowWriter:
     def write(self, row: dict[str, Any]) -> None:
         """Write one row; all have the same columns."""
         if self._kind == "json":
-            shown = {name: _plain(value) for name, value in row.items()}
+            values = json_value(row, digits=8)
             before = ",\n" if self._n_rows else "\n"
-            self._file.write(before + json.dumps(shown, ensure_ascii=False))
+            self._file.write(before + json.dumps(values, ensure_ascii=False))
         else:
             table = csv.writer(self._file, lineterminator="\n")
             if not self._n_rows:
@@ -188,19 +194,19 @@ class RowWriter:
         self._n_rows += 1
 
     def close(self) -> None:
-        """Write what makes the file whole."""
+        """Complete the file."""
         if self._kind == "json":
             self._file.write("\n]\n")
         self._file.flush()
 
 
-def kind_of(path) -> str:
-    """Tell by the ending of a file's name what it is to hold.
+def kind_of(path: str | Path) -> str:
+    """Return the kind of a table file, from the suffix of its name.
 
     Raises
     ------
     ValueError
-        If the ending is neither ``.csv`` nor ``.json``.
+        If the suffix is neither ``.csv`` nor ``.json``.
     """
     ending = Path(path).suffix.lower().removeprefix(".")
     if ending not in ("csv", "json"):
@@ -208,21 +214,21 @@ def kind_of(path) -> str:
     return ending
 
 
-def _intensities(prediction):
-    """Return the animation units by FACS number, both sides' mean."""
-    sides = {}
+def _intensities(prediction: FacePrediction) -> dict[int, float]:
+    """Return the animation units by FACS number, as the mean of both sides."""
+    sides: dict[int, list[float]] = {}
     for name, value in prediction.action_units.items():
         if name.startswith("AU"):
             sides.setdefault(int(name[2:4]), []).append(value)
     return {unit: sum(values) / len(values) for unit, values in sides.items()}
 
 
-def _camera_angles(pose):
+def _camera_angles(pose: dict[str, float]) -> tuple[float, float, float]:
     """Return the angles a, b, c by which ``Rx(a) Ry(b) Rz(c)`` turns a head.
 
     The axes point right, down and away from the camera, as OpenFace and py-feat have them.
     """
-    # half a turn about x leads from the wireframe's axes to these
+    # half a turn about x leads from the axes of the wireframe to these
     angles = pose["rx"], -pose["ry"], -pose["rz"]
     turn = rotation_matrix(angles)
     a = math.atan2(-turn[1, 2], turn[2, 2])
@@ -231,11 +237,11 @@ def _camera_angles(pose):
     return a, b, c
 
 
-def _limited(value, highest):
+def _limited(value: float, highest: float) -> float:
     return value if math.isnan(value) else min(max(value, 0.0), highest)
 
 
-def _points(prediction):
+def _points(prediction: FacePrediction) -> dict[str, float]:
     points = prediction.landmarks.tolist()
     return {
         **{f"x_{index}": x for index, (x, _) in enumerate(points)},
@@ -243,14 +249,8 @@ def _points(prediction):
     }
 
 
-def _plain(value):
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value
-
-
-def _short(value):
-    """Write numbers short, and NaN as an empty cell."""
+def _short(value: Any) -> Any:
+    """Write floats with 8 significant digits, and NaN as an empty cell."""
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.8g}"
     return value

@@ -1,37 +1,38 @@
-"""Follow faces from frame to frame of a video, each under a number of its own."""
+"""Track faces from frame to frame of a video; each keeps its number."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
+from ferpipe.candide.fit_cascade import WireframeCascade
 from ferpipe.candide.fit_quality import LEAST_QUALITY
 from ferpipe.faces.detection import Face
 
 __all__ = ["Track", "Tracker", "expected_box", "match_boxes", "overlaps"]
 
-# boxes of one face in two frames overlap at least so much, those of two faces less
+# least overlap of boxes of one face in two frames, and of two tracks on one face
 _SAME, _DOUBLE = 0.3, 0.5
-# least share of the newest movement in the velocity: noise of some frames averages out
+# least weight of the newest movement in the velocity, a mean that reduces noise
 _NEWEST = 0.2
 
 
-def overlaps(boxes, others):
-    """Return how much boxes overlap: area of the intersection over that of the union.
+def overlaps(boxes: ArrayLike, others: ArrayLike) -> NDArray:
+    """Compute the overlap (intersection over union) of boxes.
 
     Parameters
     ----------
     boxes : array-like of shape (n, 4)
         ``(x, y, width, height)``.
     others : array-like of shape (m, 4)
-        The same.
+        As ``boxes``.
 
     Returns
     -------
     overlaps : ndarray of shape (n, m)
-        0, apart, to 1, equal.
+        From 0 (disjoint) to 1 (equal).
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 1, 4)
     others = np.asarray(others, np.float64).reshape(1, -1, 4)
@@ -41,22 +42,24 @@ def overlaps(boxes, others):
     return common / (boxes[..., 2:].prod(-1) + others[..., 2:].prod(-1) - common)
 
 
-def match_boxes(boxes, others, *, least=_SAME) -> list[tuple[int, int]]:
-    """Pair boxes so that the sum of their overlaps is the largest.
+def match_boxes(
+    boxes: ArrayLike, others: ArrayLike, *, least: float = _SAME
+) -> list[tuple[int, int]]:
+    """Pair boxes with the largest sum of overlaps.
 
     Parameters
     ----------
     boxes : array-like of shape (n, 4)
         ``(x, y, width, height)``.
     others : array-like of shape (m, 4)
-        The same.
+        As ``boxes``.
     least : float, default=0.3
-        Overlap from which on two boxes may be a pair.
+        Least overlap of a pair.
 
     Returns
     -------
     pairs : list of (int, int)
-        Indices of both; each occurs once at most.
+        Indices of both; each occurs at most once.
     """
     shares = overlaps(boxes, others)
     shares[shares < least] = 0
@@ -70,43 +73,43 @@ def match_boxes(boxes, others, *, least=_SAME) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """A face in the frame in which it was last seen.
+    """A face in the last frame in which it was tracked.
 
     Attributes
     ----------
     face : int
-        Its number.
+        Number of the face.
     time : float
-        Of the frame, in seconds.
+        Time of the frame, in seconds.
     box : tuple of float
         ``(x, y, width, height)`` in pixels.
     score : float
-        Of the detector, when it last found the face.
+        Score of the detector when it last found the face.
     landmarks : ndarray of shape (68, 2)
         ``(x, y)`` in pixels.
     parameters : ndarray of shape (85,)
-        Of the wireframe.
+        Parameters of the wireframe.
     quality : float
         Probability that the wireframe lies on a face.
     velocity : ndarray of shape (2,)
-        Of the middle of the box, in pixels a second.
+        Velocity of the center of the box, in pixels per second.
     n_moves : int
-        Movements from frame to frame that the velocity is a mean of.
+        Number of movements in the mean velocity.
     """
 
     face: int
     time: float
     box: tuple[float, float, float, float]
     score: float
-    landmarks: np.ndarray
-    parameters: np.ndarray
+    landmarks: NDArray
+    parameters: NDArray
     quality: float
-    velocity: np.ndarray
+    velocity: NDArray
     n_moves: int
 
 
-def expected_box(track, time):
-    """Return the box that a face has at a time, if it goes on as it went.
+def expected_box(track: Track, time: float) -> tuple[float, float, float, float]:
+    """Extrapolate the box of a face to a time, at constant velocity.
 
     Parameters
     ----------
@@ -126,36 +129,35 @@ def expected_box(track, time):
 
 
 class Tracker:
-    """Find the faces of each frame of one video and tell which is which.
+    """Track the faces of one video and number them.
 
-    A detector looks every few frames, and whenever a face was lost or there is none.
-    Between, landmarks and wireframe of the last frame are fitted again; a face whose fit
-    is no good is lost. A find belongs to the face that is expected there, by the largest
-    sum of overlaps; faces of the frame before come first. A lost face goes on in its
-    direction, unseen, and gets its number back if it is found there in time. Of two tracks
-    that came to lie on one face, the one that is farther from where it was expected is
-    lost.
+    The detector runs on every few frames, and whenever a face is lost or there is none. In
+    between, the landmarks and the wireframe of the last frame are refined; a face with a
+    bad fit is lost. A detection belongs to the face that is expected there, by the largest
+    sum of overlaps; faces of the last frame come first. A lost face is extrapolated at
+    constant velocity and gets its number back if it is detected there in time. If two
+    tracks are on one face, the one that is farther from its expected place is lost.
 
     Parameters
     ----------
     detect : callable
-        From a gray image to a list of Face.
+        Takes a gray image and returns a list of Face.
     cascade : WireframeCascade
         Fits landmarks and wireframe.
     detect_every : int, default=10
-        Frames from one look of the detector to the next; 1 does without following.
+        The detector runs on every such frame; 1 detects faces in each frame.
     patience : float, default=1.0
-        Seconds after which a lost face is given up.
+        Seconds after which a lost face is forgotten.
     """
 
     def __init__(
         self,
-        detect: Callable[[np.ndarray], Sequence[Face]],
-        cascade: Any,
+        detect: Callable[[NDArray], Sequence[Face]],
+        cascade: WireframeCascade,
         *,
         detect_every: int = 10,
         patience: float = 1.0,
-    ):
+    ) -> None:
         self.detect = detect
         self.cascade = cascade
         self.detect_every = detect_every
@@ -167,37 +169,37 @@ class Tracker:
 
     @property
     def tracks(self) -> list[Track]:
-        """Faces that are seen or waited for, as they were last seen."""
+        """Faces that are tracked or only recently lost, as they were last tracked."""
         return [*self._present, *self._missing]
 
-    def step(self, image, time) -> list[Track]:
-        """Find the faces of the next frame.
+    def step(self, image: NDArray, time: float) -> list[Track]:
+        """Track and detect the faces of the next frame.
 
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
             Gray.
         time : float
-            In seconds, later than that of the frame before.
+            In seconds, more than the time of the last frame.
 
         Returns
         -------
         tracks : list of Track
-            The faces that are seen, by their numbers.
+            The faces in the frame, ordered by number.
         """
         before = {track.face: track for track in self._present}
         self._missing = [old for old in self._missing if time - old.time <= self.patience]
         self._since_detection += 1
         due = not before or self._since_detection >= self.detect_every
         seen = {} if due else self._follow(before.values(), image, time)
-        seen = self._one_track_a_face(seen, time)
+        seen = self._one_track_per_face(seen, time)
         if due or len(seen) < len(before):
             self._since_detection = 0
             found = self._find(seen, image, time)
-            # what the detector overlooks may be there nevertheless
+            # the detector may have missed a face that is still there
             overlooked = [before[face] for face in before if due and face not in found]
             seen = {**self._follow(overlooked, image, time), **found}
-        seen = self._one_track_a_face(seen, time)
+        seen = self._one_track_per_face(seen, time)
         self._missing = [
             *(before[face] for face in before if face not in seen),
             *(old for old in self._missing if old.face not in seen),
@@ -205,7 +207,7 @@ class Tracker:
         self._present = [seen[face] for face in sorted(seen)]
         return self._present
 
-    def keep_only(self, track):
+    def keep_only(self, track: Track) -> None:
         """Forget all faces but one.
 
         Parameters
@@ -215,8 +217,10 @@ class Tracker:
         """
         self._present, self._missing = [track], []
 
-    def _follow(self, tracks, image, time):
-        """Fit the wireframe again to faces of the last frame; those it does not fit go."""
+    def _follow(
+        self, tracks: Iterable[Track], image: NDArray, time: float
+    ) -> dict[int, Track]:
+        """Fit the wireframe of the last frame again; drop faces with a bad fit."""
         followed = {}
         for track in tracks:
             landmarks = self.cascade.landmarks.refine(image, track.landmarks)
@@ -226,11 +230,13 @@ class Tracker:
                 followed[track.face] = moved
         return followed
 
-    def _find(self, seen, image, time):
-        """Detect faces; return them, and those that are seen already."""
+    def _find(
+        self, seen: dict[int, Track], image: NDArray, time: float
+    ) -> dict[int, Track]:
+        """Detect faces; return them together with the tracked ones."""
         faces = self.detect(image)
-        belongs = {}
-        # where a face hides another the find is the one that was seen until now
+        belongs: dict[int, Track] = {}
+        # if one face hides another, the detection is the face of the last frame
         for tracks in (self._present, self._missing):
             free = [index for index in range(len(faces)) if index not in belongs]
             places = [
@@ -252,7 +258,7 @@ class Tracker:
             found[track.face] = self._fitted(track, image, time, face.box, landmarks)
         return found
 
-    def _new_track(self, face, landmarks, time):
+    def _new_track(self, face: Face, landmarks: NDArray, time: float) -> Track:
         number = self._n_faces
         self._n_faces += 1
         nothing = np.full(len(self.cascade.model.parameter_names), np.nan)
@@ -260,11 +266,18 @@ class Tracker:
             number, time, face.box, face.score, landmarks, nothing, 0.0, np.zeros(2), 0
         )
 
-    def _fitted(self, track, image, time, box, landmarks):
+    def _fitted(
+        self,
+        track: Track,
+        image: NDArray,
+        time: float,
+        box: tuple[float, float, float, float],
+        landmarks: NDArray,
+    ) -> Track:
         parameters, quality = self.cascade.from_landmarks(image, landmarks)
         velocity, n_moves = track.velocity, track.n_moves
         if time > track.time:
-            newest = (_middle(box) - _middle(track.box)) / (time - track.time)
+            newest = (_center(box) - _center(track.box)) / (time - track.time)
             n_moves += 1
             velocity = velocity + max(_NEWEST, 1 / n_moves) * (newest - velocity)
         return replace(
@@ -278,24 +291,25 @@ class Tracker:
             n_moves=n_moves,
         )
 
-    def _one_track_a_face(self, seen, time):
-        """Drop those of doubled tracks that are farther from where they were expected."""
+    def _one_track_per_face(self, seen: dict[int, Track], time: float) -> dict[int, Track]:
+        """Of two tracks on one face, drop the one farther from its expected place."""
         last = {track.face: track for track in self.tracks}
 
-        def surprise(track):
+        def error(track: Track) -> float:
             if track.face not in last:
                 return np.inf
             there = expected_box(last[track.face], time)
-            return np.linalg.norm(_middle(track.box) - _middle(there)) / track.box[2]
+            distance = np.linalg.norm(_center(track.box) - _center(there))
+            return float(distance / track.box[2])
 
-        kept = []
-        for track in sorted(seen.values(), key=surprise):
+        kept: list[Track] = []
+        for track in sorted(seen.values(), key=error):
             others = [other.box for other in kept]
             if not kept or overlaps([track.box], others).max() < _DOUBLE:
                 kept.append(track)
         return {track.face: track for track in kept}
 
 
-def _middle(box):
+def _center(box: tuple[float, float, float, float]) -> NDArray:
     x, y, width, height = box
     return np.array([x + width / 2, y + height / 2])

@@ -8,6 +8,7 @@ import secrets
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from ferpipe import __version__
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _serve(options):
+def _serve(options: argparse.Namespace) -> None:
     share_freed_memory()
     import uvicorn
 
@@ -70,14 +71,14 @@ def _serve(options):
         uvicorn.Server(config_of(app, limits)).run(sockets=[listener])
 
 
-def _is_local(host):
+def _is_local(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
 
 
-def _listen(host, port):
+def _listen(host: str, port: int) -> socket.socket:
     """Take the port, before the work of loading the model."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -89,7 +90,7 @@ def _listen(host, port):
         ) from error
 
 
-def _card_of(model):
+def _card_of(model: str) -> tuple[str, dict[str, Any]]:
     """Return the name of a model and what its card says."""
     path = Path(model).expanduser()
     if path.is_file():
@@ -98,7 +99,7 @@ def _card_of(model):
     return model, pretrained()[model]
 
 
-def _address(host, listener, token):
+def _address(host: str, listener: socket.socket, token: str | None) -> str:
     """Return where a browser finds the page."""
     anywhere = host in ("0.0.0.0", "::", "")
     name = socket.gethostname() if anywhere else f"[{host}]" if ":" in host else host
@@ -106,7 +107,7 @@ def _address(host, listener, token):
     return f"http://{name}:{port}/{f'?token={quote(token)}' if token else ''}"
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ferpipe.serve",
         description="Recognize expressions in a browser: a page for images and the camera, "

@@ -4,23 +4,26 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import Depends, FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
-from starlette.requests import ClientDisconnect
+from numpy.typing import NDArray
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 import ferpipe
 from ferpipe.candide.calibrated import load_calibrated
 from ferpipe.datasets.synthetic import make_expression_sequences
 from ferpipe.io.models import describe_input
 from ferpipe.recognition.recognizer import Recognizer
+from ferpipe.recognition.stream import FacePrediction, Stream
 from ferpipe.serve.answers import Answer, FrameAnswer, ModelFacts, Refusal, face_of
 from ferpipe.serve.decoder import Decoder
 from ferpipe.serve.facts import as_json, check_names
@@ -128,7 +131,12 @@ def make_app(
         recognizing.close()
         decoder.close()
 
-    async def answer(recognize, client, content_of, *arguments):
+    async def answer(
+        recognize: Callable[..., str],
+        client: str,
+        content_of: Callable[..., bytes],
+        *arguments: Any,
+    ) -> str:
         """Decode an image and recognize the faces in it, in time; return JSON."""
         read = partial(_read, decoder, content_of, *arguments, gray=not recognizer.color)
         try:
@@ -224,24 +232,26 @@ def make_app(
     return Guard(app, token=token, hosts=hosts)
 
 
-def _rendered_face():
+def _rendered_face() -> NDArray[np.uint8]:
     return make_expression_sequences(7, 1, 200, random_state=0).data[0][0]
 
 
-def _sending(content, kind):
+def _sending(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
     async def send() -> Response:
         return Response(content, media_type=kind)
 
     return send
 
 
-def _documented(statuses) -> dict[int | str, dict[str, Any]]:
+def _documented(statuses: dict[int, str]) -> dict[int | str, dict[str, Any]]:
     return {
         status: {"model": Refusal, "description": statuses[status]} for status in statuses
     }
 
 
-def _facts(recognizer, name, card, limits):
+def _facts(
+    recognizer: Recognizer, name: str, card: dict[str, Any] | None, limits: Limits
+) -> bytes:
     wireframe, _ = load_calibrated()
     return as_json(
         {
@@ -258,46 +268,57 @@ def _facts(recognizer, name, card, limits):
     )
 
 
-def _client_of(connection):
+def _client_of(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else ""
 
 
-def _read(decoder, content_of, *arguments, gray):
+def _read(
+    decoder: Decoder, content_of: Callable[..., bytes], *arguments: Any, gray: bool
+) -> tuple[NDArray[np.uint8], float]:
     """Decode an image; return it and the seconds that it took."""
     start = time.perf_counter()
     image = decoder.read(content_of(*arguments), gray=gray)
     return image, time.perf_counter() - start
 
 
-def _recognize(recognizer, image, seconds):
+def _recognize(recognizer: Recognizer, image: NDArray[np.uint8], seconds: float) -> str:
     """Recognize the faces in an image; return the answer as JSON."""
     start = time.perf_counter() - seconds
     predictions = recognizer.predict_image(image)
-    return Answer(**_seen(image, predictions, recognizer, start)).model_dump_json()
+    return Answer(**_seen(image, predictions, recognizer.gives, start)).model_dump_json()
 
 
-def _recognize_frame(stream, moment, image, seconds):
+def _recognize_frame(
+    stream: Stream, moment: float, image: NDArray[np.uint8], seconds: float
+) -> str:
     """Recognize the faces in the next frame of a stream; return the answer as JSON."""
     start = time.perf_counter() - seconds
     predictions = stream.step(image, moment)
     return FrameAnswer(
         frame=predictions[0].frame,
         time=moment,
-        **_seen(image, predictions, stream.recognizer, start),
+        **_seen(image, predictions, stream.config.gives, start),
     ).model_dump_json()
 
 
-def _seen(image, predictions, recognizer, start):
+def _seen(
+    image: NDArray[np.uint8],
+    predictions: list[FacePrediction],
+    gives: str,
+    start: float,
+) -> dict[str, Any]:
     return {
         "width": image.shape[1],
         "height": image.shape[0],
-        "gives": recognizer.gives,
+        "gives": gives,
         "faces": [face_of(one) for one in predictions if one.face is not None],
         "seconds": time.perf_counter() - start,
     }
 
 
-async def _serve_stream(socket, stream, answer, limits):
+async def _serve_stream(
+    socket: WebSocket, stream: Stream, answer: Callable[..., Awaitable[str]], limits: Limits
+) -> None:
     """Answer the frames of one stream, until the client has enough."""
     loop = asyncio.get_running_loop()
     start = time.monotonic()
@@ -339,7 +360,7 @@ async def _serve_stream(socket, stream, answer, limits):
                 return
 
 
-def _time_in(text, last):
+def _time_in(text: str, last: float) -> float:
     """Read the message that gives the time of the next frame."""
     try:
         if len(text) > _LONGEST_TEXT:

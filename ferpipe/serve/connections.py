@@ -68,27 +68,31 @@ class _Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._deadline_of_answer = _cancel(self._deadline_of_answer)
+        _cancel(self._deadline_of_answer)
+        self._deadline_of_answer = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._deadline = _cancel(self._deadline)
-        self._deadline_of_answer = _cancel(self._deadline_of_answer)
+        _cancel(self._deadline)
+        self._deadline = None
+        _cancel(self._deadline_of_answer)
+        self._deadline_of_answer = None
         super().connection_lost(exc)
 
-    def _wait(self):
+    def _wait(self) -> None:
         """Begin to count when a request begins, and end when its head is there."""
         awaited = self.cycle is None or self.cycle.response_complete
         is_stream = self.transport.get_protocol() is not self
         if is_stream or not awaited:
-            self._deadline = _cancel(self._deadline)
+            _cancel(self._deadline)
+            self._deadline = None
         elif self._deadline is None:
             self._deadline = self._close_later()
 
-    def _close_later(self):
+    def _close_later(self) -> asyncio.TimerHandle:
         return self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
 
 
-def _cancel(timer):
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
 
@@ -96,7 +100,7 @@ def _cancel(timer):
 class _UntilTheEnd:
     """Let what is cancelled because the server stops end with an answer."""
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

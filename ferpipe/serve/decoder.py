@@ -15,8 +15,10 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferpipe.io.images import read_image
 from ferpipe.serve.limits import Limits, Refused
@@ -39,13 +41,13 @@ class Decoder:
         How many pixels are decoded, in what time and memory.
     """
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._n_bytes = _BYTES + _BYTES_OF_PIXEL * limits.pixels
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._one_at_a_time = threading.Lock()
 
-    def read(self, content: bytes, *, gray: bool) -> np.ndarray:
+    def read(self, content: bytes, *, gray: bool) -> NDArray[np.uint8]:
         """Read the image in a file.
 
         Parameters
@@ -93,20 +95,23 @@ class Decoder:
         with self._one_at_a_time:
             self._end()
 
-    def _ask(self, content, gray):
+    def _ask(self, content: bytes, gray: bool) -> tuple[dict[str, Any], bytes]:
         process = self._started()
-        process.stdin.write(_HEAD.pack(gray, len(content)))
-        process.stdin.write(content)
-        process.stdin.flush()
-        facts = json.loads(process.stdout.readline())
+        requests, answers = process.stdin, process.stdout
+        if requests is None or answers is None:
+            raise OSError("the process has no pipes")
+        requests.write(_HEAD.pack(gray, len(content)))
+        requests.write(content)
+        requests.flush()
+        facts = json.loads(answers.readline())
         if "refusal" in facts:
             return facts, b""
-        values = process.stdout.read(int(np.prod(facts["shape"])))
+        values = answers.read(int(np.prod(facts["shape"])))
         if len(values) != np.prod(facts["shape"]):
             raise EOFError("the process ended in the middle of an image")
         return facts, values
 
-    def _started(self):
+    def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             limits = self._limits
             words = (limits.pixels, limits.decoding_seconds, self._n_bytes)
@@ -127,14 +132,15 @@ class Decoder:
             )
         return self._process
 
-    def _end(self):
+    def _end(self) -> None:
         if self._process is not None:
             process, self._process = self._process, None
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 with suppress(OSError):  # what was not written yet goes nowhere
-                    pipe.close()
+                    if pipe is not None:
+                        pipe.close()
 
 
 class _Upload(io.BytesIO):
@@ -161,15 +167,17 @@ def main() -> None:
         answers.flush()
 
 
-def _read(content, gray, pixels):
+def _read(
+    content: bytes, gray: bool, pixels: int
+) -> tuple[dict[str, Any], bytes | memoryview]:
     try:
         image = read_image(_Upload(content), gray=gray, max_pixels=pixels)
     except ValueError as error:
         return {"refusal": str(error).replace(", or raise max_pixels", "")}, b""
-    return {"shape": image.shape}, np.ascontiguousarray(image)
+    return {"shape": image.shape}, np.ascontiguousarray(image).data
 
 
-def _limit_memory(n_bytes):
+def _limit_memory(n_bytes: int) -> None:
     if sys.platform != "win32":
         import resource
 
@@ -177,7 +185,7 @@ def _limit_memory(n_bytes):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _limit_time(seconds):
+def _limit_time(seconds: float) -> None:
     """End the process when it has used so much processor time from now on; 0: never."""
     if sys.platform != "win32":
         # the signal ends the process in the middle of a decoder's code too

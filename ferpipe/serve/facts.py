@@ -44,7 +44,7 @@ def check_names(names: list[str]) -> None:
             )
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {_encodable(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -58,5 +58,5 @@ def _plain(value):
     return _encodable(str(value))
 
 
-def _encodable(text):
+def _encodable(text: str) -> str:
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

@@ -102,7 +102,7 @@ def field_of_form(body: bytes, boundary: str, field: str, limits: Limits) -> byt
     return bytes(body[start:end])
 
 
-def _end_of(mark, body, start):
+def _end_of(mark: bytes, body: bytes, start: int) -> int:
     found = body.find(mark, start)
     if found < 0:
         raise Refused(
@@ -111,7 +111,7 @@ def _end_of(mark, body, start):
     return found + len(mark)
 
 
-def _end_of_headers(body, at, limits):
+def _end_of_headers(body: bytes, at: int, limits: Limits) -> int:
     """Return where the content of the part begins whose boundary ends at ``at``."""
     line_end = body.find(b"\r\n", at, at + limits.part_header_bytes)
     if body[at : max(at, line_end)].strip(b" \t") or line_end < 0:
@@ -130,7 +130,7 @@ def _end_of_headers(body, at, limits):
     raise Refused(422, "The form in the body is cut short.")
 
 
-def _name_of(headers):
+def _name_of(headers: bytes) -> str | None:
     """Return the name of a field, or None."""
     for line in headers.decode("utf-8", "replace").split("\r\n"):
         header, _, value = line.partition(":")

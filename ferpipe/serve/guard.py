@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Guard"]
 
@@ -47,7 +47,9 @@ class Guard:
     address (DNS rebinding), the header Host holds that name.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, hosts: Collection[str] | None):
+    def __init__(
+        self, app: ASGIApp, *, token: str | None, hosts: Collection[str] | None
+    ) -> None:
         self.app = app
         self._token = token
         self._hosts = hosts
@@ -58,7 +60,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        async def send_guarded(message):
+        async def send_guarded(message: Message) -> None:
             if message["type"].endswith("http.response.start"):
                 headers = MutableHeaders(scope=message)
                 for name in _HEADERS:
@@ -68,7 +70,7 @@ class Guard:
         refusal = self._refusal(HTTPConnection(scope))
         await (refusal or self.app)(scope, receive, send_guarded)
 
-    def _refusal(self, connection):
+    def _refusal(self, connection: HTTPConnection) -> JSONResponse | None:
         host = connection.headers.get("host", "")
         if self._hosts is not None and _name_in(host) not in self._hosts:
             names = ", ".join(sorted(self._hosts))
@@ -90,7 +92,7 @@ class Guard:
         return _answer(401, sentence, {"WWW-Authenticate": "Bearer"})
 
 
-def _is_open(scope):
+def _is_open(scope: Scope) -> bool:
     """Tell whether a request needs no token, by the path that is routed.
 
     The URL of a request is no help: it is put together from what the client claims in the
@@ -102,11 +104,11 @@ def _is_open(scope):
     return scope["type"] == "http" and path in _OPEN
 
 
-def _bytes_of(token):
+def _bytes_of(token: str) -> bytes:
     return token.encode("utf-8", "surrogatepass")
 
 
-def _name_in(host):
+def _name_in(host: str) -> str | None:
     """Return the name in a Host header, without its port."""
     try:
         return urlsplit(f"//{host}").hostname
@@ -114,7 +116,7 @@ def _name_in(host):
         return None
 
 
-def _place_in(origin):
+def _place_in(origin: str) -> str | None:
     """Return host and port of an Origin header."""
     try:
         return urlsplit(origin).netloc.lower()
@@ -122,5 +124,7 @@ def _place_in(origin):
         return None
 
 
-def _answer(status, sentence, headers=None):
+def _answer(
+    status: int, sentence: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
     return JSONResponse({"detail": sentence}, status, headers)

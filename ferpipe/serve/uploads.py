@@ -19,7 +19,7 @@ class Uploads:
         How large they may be, each and together, and how long they may take.
     """
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._n_arriving = 0
 
@@ -120,7 +120,7 @@ def file_in(body: bytes, content_type: str, limits: Limits) -> bytes:
     return field_of_form(body, parameters.get("boundary", ""), "file", limits)
 
 
-def _too_large(limits):
+def _too_large(limits: Limits) -> Refused:
     return Refused(
         413, f"The image has more than the {limits.body_bytes:,} bytes that are taken."
     )

@@ -21,7 +21,7 @@ class _Job:
     client: str
     size: int
     number: int
-    answer: asyncio.Future = field(default_factory=asyncio.Future)
+    answer: asyncio.Future[Any] = field(default_factory=asyncio.Future)
 
 
 class Worker:
@@ -46,15 +46,17 @@ class Worker:
     largest: many images of one client, or large ones, do not keep out the others.
     """
 
-    def __init__(self, name: str, *, places: int, room: int):
+    def __init__(self, name: str, *, places: int, room: int) -> None:
         self._places = places
         self._room = room
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._waiting: list[_Job] = []
-        self._work: asyncio.Future | None = None
+        self._work: asyncio.Future[Any] | None = None
         self._n_jobs = 0
 
-    async def run(self, function: Callable, *arguments, client: str = "", size=0) -> Any:
+    async def run(
+        self, function: Callable[..., Any], *arguments: Any, client: str = "", size: int = 0
+    ) -> Any:
         """Call a function in the thread, when its turn comes.
 
         Parameters
@@ -97,11 +99,11 @@ class Worker:
             self._work.cancel()  # who ends later than the event loop must not call it
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _is_full(self):
+    def _is_full(self) -> bool:
         n_jobs = len(self._waiting) + (self._work is not None)
         return n_jobs > self._places or sum(job.size for job in self._waiting) > self._room
 
-    def _give_way(self):
+    def _give_way(self) -> None:
         counts = Counter(job.client for job in self._waiting)
         last = max(
             self._waiting, key=lambda job: (counts[job.client], job.size, job.number)
@@ -115,7 +117,7 @@ class Worker:
             )
         )
 
-    def _start_next(self):
+    def _start_next(self) -> None:
         if self._work is not None or not self._waiting:
             return
         counts = Counter(job.client for job in self._waiting)
@@ -125,7 +127,7 @@ class Worker:
         self._work = loop.run_in_executor(self._thread, job.work)
         self._work.add_done_callback(partial(self._finish, job))
 
-    def _finish(self, job, work):
+    def _finish(self, job: _Job, work: asyncio.Future[Any]) -> None:
         self._work = None
         error = None if work.cancelled() else work.exception()
         if job.answer.done():

@@ -4,13 +4,18 @@ import argparse
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ferpipe._system.memory import keep_freed_memory
 from ferpipe._system.terminal import careful_output, error_line
 from ferpipe._system.threads import n_cores
+
+if TYPE_CHECKING:
+    from ferpipe.train.landmark_networks import AnnotatedFaces
 
 __all__ = ["main"]
 
@@ -20,7 +25,7 @@ _BOXES = (
 )
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Train an asset, assess it and write it with its card.
 
     Parameters
@@ -47,7 +52,7 @@ def main(arguments=None) -> int:
     return 0
 
 
-def _run(options):
+def _run(options: argparse.Namespace) -> None:
     from ferpipe.train.cards import write_card
 
     if options.out is None:
@@ -69,7 +74,9 @@ def _run(options):
     print(path)
 
 
-def _on_faces(train, options):
+def _on_faces(
+    train: Callable[..., dict[str, Any]], options: argparse.Namespace
+) -> dict[str, Any]:
     """Train on annotated faces; return what the card says."""
     from ferpipe.train.landmark_networks import read_annotated_faces
 
@@ -90,7 +97,7 @@ def _on_faces(train, options):
     }
 
 
-def _train_expressions(options):
+def _train_expressions(options: argparse.Namespace) -> dict[str, Any]:
     from ferpipe.train.expressions import train_expressions
 
     trained = train_expressions(options.experiment, options.out)
@@ -108,7 +115,9 @@ def _train_expressions(options):
     }
 
 
-def _train_landmarks(faces, options):
+def _train_landmarks(
+    faces: "AnnotatedFaces", options: argparse.Namespace
+) -> dict[str, Any]:
     from ferpipe.train.landmark_networks import Recipe, scores_of, train_and_evaluate
 
     recipe = Recipe()
@@ -124,7 +133,7 @@ def _train_landmarks(faces, options):
         keep_folds=options.keep_folds,
     )
     scores, protocol = {}, "not evaluated"
-    if found is not None:
+    if found is not None and missed is not None:
         scores = scores_of(found, faces.landmarks, missed)
         protocol = (
             f"{options.folds} folds by photo, seed {options.seed}, from {_BOXES}; distance "
@@ -141,7 +150,9 @@ def _train_landmarks(faces, options):
     }
 
 
-def _calibrate_candide(faces, options):
+def _calibrate_candide(
+    faces: "AnnotatedFaces", options: argparse.Namespace
+) -> dict[str, Any]:
     from ferpipe.candide.calibrated import save_calibrated
     from ferpipe.train.wireframe import Calibration, calibrate_and_evaluate
 
@@ -166,7 +177,9 @@ def _calibrate_candide(faces, options):
     }
 
 
-def _train_objective(faces, options):
+def _train_objective(
+    faces: "AnnotatedFaces", options: argparse.Namespace
+) -> dict[str, Any]:
     from ferpipe.train.learned_objectives import SETTINGS, train_and_evaluate
 
     objective, scores = train_and_evaluate(
@@ -194,7 +207,7 @@ def _train_objective(faces, options):
     }
 
 
-def _train_fitter(faces, options):
+def _train_fitter(faces: "AnnotatedFaces", options: argparse.Namespace) -> dict[str, Any]:
     from ferpipe.candide.calibrated import load_calibrated
     from ferpipe.candide.fit_cascade import load_wireframe_cascade
     from ferpipe.faces.landmarks import load_model
@@ -222,7 +235,7 @@ def _train_fitter(faces, options):
     cascade = load_wireframe_cascade(options.out, load_model("ferpipe"), model)
     scores = {
         "quality_area_under_the_curve": score,
-        "drawn_faces": scores_on_synthetic_faces(cascade, prior),
+        "synthetic_faces": scores_on_synthetic_faces(cascade, prior),
     }
     protocol = (
         "Quality: good placements against displaced ones and noise, on a fifth of the "
@@ -248,7 +261,7 @@ def _train_fitter(faces, options):
     }
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ferpipe.train", description="Train what the package ships."
     )
@@ -319,7 +332,7 @@ def _parser():
     return parser
 
 
-def _add_out(parser):
+def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
@@ -328,7 +341,7 @@ def _add_out(parser):
     )
 
 
-def _add_common(parser, folds=True):
+def _add_common(parser: argparse.ArgumentParser, folds: bool = True) -> None:
     parser.add_argument("folder", help="NAME.jpg with NAME.pts, one face each (300-W)")
     _add_out(parser)
     if folds:

@@ -2,16 +2,28 @@
 
 import json
 import platform
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 __all__ = ["write_card"]
 
 
 def write_card(
-    folder, files, *, what, data, terms, protocol, scores, command, recipe, packages
-):
+    folder: Path | str,
+    files: Sequence[str],
+    *,
+    what: str,
+    data: str,
+    terms: str,
+    protocol: str,
+    scores: Mapping[str, Any],
+    command: str,
+    recipe: Any,
+    packages: Sequence[str],
+) -> Path:
     """Write ``card.json`` beside files that were trained.
 
     Parameters

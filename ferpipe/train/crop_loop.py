@@ -1,30 +1,35 @@
 """The training of a small network on crops that are drawn as it goes."""
 
 import copy
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from ferpipe.networks.training.loop import find_device, uses_bfloat16
 
 __all__ = ["train_network"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # of the old weights in the running mean, at most
 _LONGEST_MEMORY = 0.998
 
 
 def train_network(
-    make_network,
-    draw_batch,
-    loss_of,
+    make_network: Callable[[], Network],
+    draw_batch: Callable[[], tuple[Any, Any]],
+    loss_of: Callable[[Any, Any], torch.Tensor],
     *,
-    n_epochs,
-    n_steps,
-    lr,
-    weight_decay,
-    seed,
-    progress,
-):
+    n_epochs: int,
+    n_steps: int,
+    lr: float,
+    weight_decay: float,
+    seed: int,
+    progress: "tqdm[Any]",
+) -> Network:
     """Train a network by AdamW on one cycle of the learning rate.
 
     Parameters
@@ -54,7 +59,9 @@ def train_network(
     device = find_device("auto")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = make_network().to(device, memory_format=torch.channels_last)
+        network = make_network().to(device)
+        # the stubs of torch leave out that `to` takes this alone
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99)
@@ -88,7 +95,7 @@ def train_network(
     return average.cpu()
 
 
-def _average(average, network, share):
+def _average(average: nn.Module, network: nn.Module, share: float) -> None:
     with torch.no_grad():
         states = zip(
             average.state_dict().values(), network.state_dict().values(), strict=True

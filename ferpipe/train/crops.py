@@ -1,13 +1,18 @@
 """Random changes of training crops: where a face is cut out and what it looks like."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ferpipe.geometry import compose, similarity, transform_points
 
 __all__ = ["change_picture", "far", "near", "shear"]
 
 
-def far(rng, placement, middle):
+def far(
+    rng: np.random.Generator, placement: NDArray[Any], middle: NDArray[Any]
+) -> NDArray[np.float64]:
     """Draw where a detector's box might put the mean face.
 
     Parameters
@@ -30,7 +35,9 @@ def far(rng, placement, middle):
     return similarity(size, np.deg2rad(angle), middle, target)
 
 
-def near(rng, placement, middle):
+def near(
+    rng: np.random.Generator, placement: NDArray[Any], middle: NDArray[Any]
+) -> NDArray[np.float64]:
     """Draw where the coarse network might put the mean face.
 
     Parameters
@@ -53,7 +60,7 @@ def near(rng, placement, middle):
     return similarity(size, angle, middle, target)
 
 
-def shear(rng, matrix, size):
+def shear(rng: np.random.Generator, matrix: NDArray[Any], size: int) -> NDArray[np.float64]:
     """Let a crop show the face a little wider, narrower or slanted.
 
     Parameters
@@ -74,7 +81,9 @@ def shear(rng, matrix, size):
     return compose(np.column_stack([linear, middle - linear @ middle]), matrix)
 
 
-def change_picture(crop, rng):
+def change_picture(
+    crop: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Change focus, resolution, light and noise, and cover a part.
 
     Parameters
@@ -92,32 +101,33 @@ def change_picture(crop, rng):
     import cv2
 
     size = len(crop)
+    picture: NDArray[Any] = crop
     if rng.random() < 0.3:
-        crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6))
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.6))
     if rng.random() < 0.2:
         small = max(8, round(size * rng.uniform(0.3, 0.8)))
-        crop = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
-        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR)
+        picture = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.5:
-        crop = 255 * np.clip(crop / 255, 0, 1) ** np.exp(rng.normal(0, 0.4))
-    crop = (crop - 128) * np.exp(rng.normal(0, 0.25)) + 128 + rng.normal(0, 20)
+        picture = 255 * np.clip(picture / 255, 0, 1) ** np.exp(rng.normal(0, 0.4))
+    picture = (picture - 128) * np.exp(rng.normal(0, 0.25)) + 128 + rng.normal(0, 20)
     if rng.random() < 0.3:
         ramp, angle = np.linspace(-1, 1, size), rng.uniform(0, 2 * np.pi)
         light = np.cos(angle) * ramp + np.sin(angle) * ramp[:, None]
-        crop = crop * (1 + 0.5 * rng.random() * light)
+        picture = picture * (1 + 0.5 * rng.random() * light)
     if rng.random() < 0.3:
-        crop = crop + rng.normal(0, rng.uniform(2, 12), crop.shape)
+        picture = picture + rng.normal(0, rng.uniform(2, 12), picture.shape)
     if rng.random() < 0.4:
         height, width = (rng.uniform(0.1, 0.45, 2) * size).astype(int)
         row, column = rng.integers(0, size - height), rng.integers(0, size - width)
-        patch = crop[row : row + height, column : column + width]
+        patch = picture[row : row + height, column : column + width]
         if rng.random() < 0.5:
             patch[:] = rng.uniform(0, 255)
         else:
             row, column = rng.integers(0, size - height), rng.integers(0, size - width)
-            patch[:] = crop[row : row + height, column : column + width].copy()
-    return crop.astype(np.float32)
+            patch[:] = picture[row : row + height, column : column + width].copy()
+    return picture.astype(np.float32)
 
 
-def _size(placement):
+def _size(placement: NDArray[Any]) -> float:
     return np.hypot(placement[0, 0], placement[1, 0])

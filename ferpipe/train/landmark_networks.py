@@ -1,23 +1,28 @@
 """Train the networks that find the 68 points of a face, and assess them by photo."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 from torch.nn import functional
 from tqdm import tqdm
 
 from ferpipe._system.processes import in_processes
+from ferpipe.candide.fit_cascade import WireframeCascade
+from ferpipe.datasets.pts import read_pts
 from ferpipe.faces.alignment import eye_transform
 from ferpipe.faces.detection import Face, find_face
 from ferpipe.faces.landmark_cascade import (
     CROP_SIDE,
+    PointCascade,
     crop_transform,
     load_cascade,
     read_metadata,
@@ -29,8 +34,8 @@ from ferpipe.faces.landmark_points import (
     N_POINTS,
     eye_centers,
     outer_eye_distance,
-    read_pts,
 )
+from ferpipe.faces.landmarks import central_face
 from ferpipe.geometry import fit_similarity, transform_points, warp
 from ferpipe.io.images import read_image
 from ferpipe.train.crop_loop import train_network
@@ -62,17 +67,17 @@ class AnnotatedFaces:
         The photo that each face was cut from; faces of one photo stay on one side.
     """
 
-    images: list
-    landmarks: np.ndarray
-    photos: np.ndarray
+    images: list[NDArray[np.uint8]]
+    landmarks: NDArray[np.float64]
+    photos: NDArray[np.str_]
 
-    def take(self, indices):
+    def take(self, indices: NDArray[np.intp]) -> "AnnotatedFaces":
         """Return some of the faces."""
         images = [self.images[i] for i in indices]
         return AnnotatedFaces(images, self.landmarks[indices], self.photos[indices])
 
 
-def read_annotated_faces(folder) -> AnnotatedFaces:
+def read_annotated_faces(folder: Path | str) -> AnnotatedFaces:
     """Read a folder of ``NAME.jpg`` (or .png) with ``NAME.pts`` beside each.
 
     Parameters
@@ -128,8 +133,8 @@ class Recipe:
 
     coarse_size: int = 64
     fine_size: int = 96
-    coarse_channels: tuple = (16, 32, 48, 96)
-    fine_channels: tuple = (16, 32, 64, 128)
+    coarse_channels: tuple[int, ...] = (16, 32, 48, 96)
+    fine_channels: tuple[int, ...] = (16, 32, 64, 128)
     coarse_epochs: int = 100
     fine_epochs: int = 280
     batch_size: int = 32
@@ -137,7 +142,15 @@ class Recipe:
     weight_decay: float = 1e-2
 
 
-def train(faces, folder, recipe=Recipe(), *, seed=0, name="", position=0):
+def train(
+    faces: AnnotatedFaces,
+    folder: Path | str,
+    recipe: Recipe = Recipe(),
+    *,
+    seed: int = 0,
+    name: str = "",
+    position: int = 0,
+) -> None:
     """Train both networks and write them to ``coarse.onnx`` and ``fine.onnx``.
 
     A network that was already trained there, on the same faces in the same way, is kept:
@@ -193,22 +206,24 @@ def train(faces, folder, recipe=Recipe(), *, seed=0, name="", position=0):
         export_network(network, path, crops.sample(_N_CALIBRATION), **facts)
 
 
-def _loss_of(found, points, *, unit):
+def _loss_of(
+    found: torch.Tensor, points: NDArray[np.float32], *, unit: float
+) -> torch.Tensor:
     """Return the loss of points found, their errors counted in outer eye distances."""
     error = (found - torch.from_numpy(points).to(found.device)) / unit
     return 2 * functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02)
 
 
 def train_and_evaluate(
-    faces,
-    folder,
-    recipe=Recipe(),
+    faces: AnnotatedFaces,
+    folder: Path | str,
+    recipe: Recipe = Recipe(),
     *,
-    n_folds=5,
-    seed=0,
-    n_jobs=1,
-    keep_folds=False,
-):
+    n_folds: int = 5,
+    seed: int = 0,
+    n_jobs: int = 1,
+    keep_folds: bool = False,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | tuple[None, None]:
     """Train on all the faces, and on the other folds to measure on each.
 
     Parameters
@@ -258,7 +273,9 @@ def train_and_evaluate(
     return found, missed
 
 
-def scores_of(found, truth, missed) -> dict:
+def scores_of(
+    found: NDArray[Any], truth: NDArray[Any], missed: NDArray[Any]
+) -> dict[str, float]:
     """Sum up how far points are from the hand-made ones, and crops from each other.
 
     Parameters
@@ -297,12 +314,22 @@ def scores_of(found, truth, missed) -> dict:
     return {name: round(float(value), 5) for name, value in scores.items()}
 
 
-def _train_on_all(faces, folder, recipe, seed):
+def _train_on_all(
+    faces: AnnotatedFaces, folder: Path | str, recipe: Recipe, seed: int
+) -> None:
     torch.set_num_threads(1)
     train(faces, folder, recipe, seed=seed, name="all faces")
 
 
-def _train_and_measure(faces, fit, test, folder, recipe, seed, number):
+def _train_and_measure(
+    faces: AnnotatedFaces,
+    fit: NDArray[np.intp],
+    test: NDArray[np.intp],
+    folder: Path | str,
+    recipe: Recipe,
+    seed: int,
+    number: int,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     torch.set_num_threads(1)
     folder = Path(folder) / "folds" / str(number)
     folder.mkdir(parents=True, exist_ok=True)
@@ -311,7 +338,9 @@ def _train_and_measure(faces, fit, test, folder, recipe, seed, number):
     return find_points(load_cascade(folder), faces.take(test))
 
 
-def find_points(cascade, faces):
+def find_points(
+    cascade: PointCascade, faces: AnnotatedFaces
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Let networks find the points of annotated faces, from the detector's boxes.
 
     Parameters
@@ -336,13 +365,15 @@ def find_points(cascade, faces):
     return np.array(found), missed
 
 
-def find_faces(cascade, images):
+def find_faces(
+    cascade: PointCascade | WireframeCascade | None, images: Sequence[NDArray[np.uint8]]
+) -> tuple[list[Face], NDArray[np.bool_]]:
     """Let the detector find the face of each image.
 
     Parameters
     ----------
-    cascade : PointCascade or None
-        Judges doubtful finds; None leaves them to the detector's threshold.
+    cascade : PointCascade, WireframeCascade or None
+        Scores doubtful finds again; None leaves them to the detector's threshold.
     images : list of ndarray of shape (h_i, w_i), uint8
         Gray.
 
@@ -353,19 +384,20 @@ def find_faces(cascade, images):
     missed : ndarray of shape (n,), bool
         Where it finds none.
     """
-    rescorers = [cascade and partial(cascade.rescore, image) for image in images]
+    rescorers = [partial(cascade.rescore, image) if cascade else None for image in images]
     found = [
         find_face(image, rescore=rescore)
         for image, rescore in zip(images, rescorers, strict=True)
     ]
     missed = np.array([face is None for face in found])
     faces = [
-        face or _central_face(image) for face, image in zip(found, images, strict=True)
+        face or central_face(image, width=_START_WIDTH, center=(0.5, 0.5))
+        for face, image in zip(found, images, strict=True)
     ]
     return faces, missed
 
 
-def _mean_shape(landmarks):
+def _mean_shape(landmarks: NDArray[Any]) -> NDArray[np.float64]:
     """Return the symmetric mean of the shapes, centered, level, outer eye distance 1."""
     mean = landmarks[0]
     for _ in range(5):
@@ -379,7 +411,9 @@ def _mean_shape(landmarks):
     return mean
 
 
-def _mean_box(faces, mean_shape):
+def _mean_box(
+    faces: AnnotatedFaces, mean_shape: NDArray[Any]
+) -> tuple[float, NDArray[np.float64]]:
     """Return the median width and center of detected boxes in the mean face's frame."""
     widths, centers = [], []
     for image, shape in zip(faces.images, faces.landmarks, strict=True):
@@ -398,13 +432,8 @@ def _mean_box(faces, mean_shape):
     return float(np.median(widths)), np.median(centers, axis=0) * (0, 1)
 
 
-def _central_face(image):
-    """Return the box that faces start from when the detector finds none."""
-    height, width = image.shape
-    side = 0.55 * min(height, width)
-    return Face(((width - side) / 2, (height - side) / 2, side, side), 0.0)
-
-
+# width of the box that faces start from when the detector finds none, in sides
+_START_WIDTH = 0.55
 # crops by which the ranges of 8-bit activations are set
 _N_CALIBRATION = 300
 
@@ -412,13 +441,20 @@ _N_CALIBRATION = 300
 class _Crops:
     """Random training crops of annotated faces, mirrored and changed in many ways."""
 
-    def __init__(self, faces, mean_shape, size, jitter: Callable, rng):
+    def __init__(
+        self,
+        faces: AnnotatedFaces,
+        mean_shape: NDArray[Any],
+        size: int,
+        jitter: Callable[..., NDArray[np.float64]],
+        rng: np.random.Generator,
+    ) -> None:
         self.faces, self.mean_shape, self.size = faces, mean_shape, size
         self.jitter, self.rng = jitter, rng
         self.middle = (mean_shape.min(0) + mean_shape.max(0)) / 2
         self.placements = [fit_similarity(mean_shape, face) for face in faces.landmarks]
 
-    def draw(self, index):
+    def draw(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return a crop of a face, float32, and its points in pixels of the crop."""
         rng, size = self.rng, self.size
         placement = self.jitter(rng, self.placements[index], self.middle)
@@ -432,7 +468,7 @@ class _Crops:
             points = (points * (-1, 1) + (size - 1, 0))[MIRRORED]
         return change_picture(crop, rng), points
 
-    def batches(self, n):
+    def batches(self, n: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Yield crops (n, size, size) and their points, all faces in turn, without end."""
         while True:
             order = self.rng.permutation(len(self.faces.images))
@@ -441,7 +477,7 @@ class _Crops:
                 crops, points = zip(*drawn, strict=True)
                 yield np.stack(crops), np.stack(points).astype(np.float32)
 
-    def sample(self, n):
+    def sample(self, n: int) -> NDArray[np.uint8]:
         """Return n crops of random faces, uint8 of shape (n, size, size)."""
         faces = self.rng.integers(0, len(self.faces.images), n)
         drawn = np.stack([self.draw(index)[0] for index in faces])

@@ -1,19 +1,25 @@
 """Train the objective that is learned from annotated faces, and assess it by photo."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from ferpipe.candide.camera import project
 from ferpipe.candide.learned_objective import LearnedObjective, save_objective
+from ferpipe.candide.model import CandideModel
 from ferpipe.candide.optimizer import fit_objective, start_in_box
-from ferpipe.candide.prior import unit_limits
+from ferpipe.candide.prior import Prior, unit_limits
 from ferpipe.candide.visible_points import visible_points
+from ferpipe.faces.detection import Face
+from ferpipe.faces.landmark_cascade import PointCascade
 from ferpipe.faces.landmark_points import outer_eye_distance
 from ferpipe.faces.landmarks import load_model
-from ferpipe.train.landmark_networks import find_faces
+from ferpipe.train.landmark_networks import AnnotatedFaces, find_faces
 from ferpipe.train.wireframe import calibrate
 
 __all__ = ["SETTINGS", "fit_faces", "train_and_evaluate"]
@@ -21,7 +27,14 @@ __all__ = ["SETTINGS", "fit_faces", "train_and_evaluate"]
 SETTINGS = ("reaches", "n_samples", "n_features", "n_displacements", "random_state")
 
 
-def fit_faces(model, prior, objective, faces, boxes, facts):
+def fit_faces(
+    model: CandideModel,
+    prior: Prior,
+    objective: Any,
+    faces: AnnotatedFaces,
+    boxes: Sequence[Face],
+    facts: PointCascade,
+) -> NDArray[np.float64]:
     """Fit the wireframe to faces by an objective, from boxes.
 
     Parameters
@@ -63,7 +76,14 @@ def fit_faces(model, prior, objective, faces, boxes, facts):
     return off / outer_eye_distance(faces.landmarks)
 
 
-def train_and_evaluate(faces, folder, *, n_folds=5, seed=0, keep_folds=False):
+def train_and_evaluate(
+    faces: AnnotatedFaces,
+    folder: Path | str,
+    *,
+    n_folds: int = 5,
+    seed: int = 0,
+    keep_folds: bool = False,
+) -> tuple[LearnedObjective, dict[str, float]]:
     """Train on all faces, and on the other folds to measure on each.
 
     Parameters
@@ -110,27 +130,29 @@ def train_and_evaluate(faces, folder, *, n_folds=5, seed=0, keep_folds=False):
     return objective, _scores_of(errors, measured)
 
 
-def _train(faces, seed):
+def _train(faces: AnnotatedFaces, seed: int) -> LearnedObjective:
     objective = LearnedObjective(random_state=seed, verbose=True)
     return objective.fit(faces.images, faces.landmarks)
 
 
-def _indicators(objective, faces, seed):
+def _indicators(objective: LearnedObjective, faces: AnnotatedFaces, seed: int) -> list[Any]:
     return [
         objective.indicators(faces.images, faces.landmarks, stage=stage, random_state=seed)
         for stage in range(objective.n_stages)
     ]
 
 
-def _scores_of(errors, measured):
+def _scores_of(
+    errors: list[NDArray[np.float64]], measured: list[list[Any]]
+) -> dict[str, float]:
     """Sum up the folds."""
     if not errors:
         return {}
-    errors = np.concatenate(errors)
+    distances = np.concatenate(errors)
     scores = {
-        "mean_error": errors.mean(),
-        "median_over_faces": np.median(errors),
-        "share_of_faces_above_0.1": (errors > 0.1).mean(),
+        "mean_error": distances.mean(),
+        "median_over_faces": np.median(distances),
+        "share_of_faces_above_0.1": (distances > 0.1).mean(),
     }
     for stage, parts in enumerate(zip(*measured, strict=True)):
         weights = [part.n_lines for part in parts]

@@ -1,15 +1,20 @@
 """Train what tells whether a fitted wireframe lies on a face."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.neural_network import MLPClassifier
 
 from ferpipe.candide.fit_quality import QUALITY_SIZE, FitQualityModel, standardized
+from ferpipe.candide.model import CandideModel
 from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_cascade import crop_transform
 from ferpipe.geometry import fit_similarity, similarity, transform_points, warp
 from ferpipe.train.crops import change_picture
+from ferpipe.train.landmark_networks import AnnotatedFaces
 
 __all__ = ["train_quality_model", "train_and_evaluate_quality"]
 
@@ -23,7 +28,9 @@ _SHARES = (0.4, 0.4, 0.2)
 _N_CROPS, _N_HIDDEN = 40000, 64
 
 
-def train_and_evaluate_quality(faces, model, mean_shape, *, seed=0):
+def train_and_evaluate_quality(
+    faces: AnnotatedFaces, model: CandideModel, mean_shape: NDArray[Any], *, seed: int = 0
+) -> tuple[FitQualityModel, float]:
     """Train on all faces, and on four fifths of the photos to measure on the rest.
 
     Parameters
@@ -55,7 +62,12 @@ def train_and_evaluate_quality(faces, model, mean_shape, *, seed=0):
 
 
 def train_quality_model(
-    faces, model, mean_shape, *, n_crops=_N_CROPS, seed=0
+    faces: AnnotatedFaces,
+    model: CandideModel,
+    mean_shape: NDArray[Any],
+    *,
+    n_crops: int = _N_CROPS,
+    seed: int = 0,
 ) -> FitQualityModel:
     """Train on faces whose placement is displaced a little or far, and on noise.
 
@@ -87,7 +99,13 @@ def train_quality_model(
     )
 
 
-def _sample_crops(faces, model, mean_shape, n, rng):
+def _sample_crops(
+    faces: AnnotatedFaces,
+    model: CandideModel,
+    mean_shape: NDArray[Any],
+    n: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Draw standardized crops (n, n_pixels), and how far their placement is off."""
     _, mean_points = visible_points(model, mean_shape)
     _, points = visible_points(model, faces.landmarks)
@@ -116,7 +134,12 @@ def _sample_crops(faces, model, mean_shape, n, rng):
     return standardized(crops), errors
 
 
-def _displaced(placement, mean_shape, rng, spreads):
+def _displaced(
+    placement: NDArray[Any],
+    mean_shape: NDArray[Any],
+    rng: np.random.Generator,
+    spreads: tuple[float, float, float],
+) -> NDArray[np.float64]:
     shift, turn, growth = spreads
     unit = np.hypot(placement[0, 0], placement[1, 0])
     angle = np.arctan2(placement[1, 0], placement[0, 0])
@@ -130,7 +153,7 @@ def _displaced(placement, mean_shape, rng, spreads):
     )
 
 
-def _noise(rng):
+def _noise(rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw a picture of nothing, from fine to coarse."""
     import cv2
 

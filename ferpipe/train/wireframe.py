@@ -1,8 +1,10 @@
 """Calibrate the wireframe's rest shape, units and prior on faces with 68 points."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import RBFInterpolator
 from sklearn.model_selection import GroupKFold
 from tqdm import tqdm
@@ -36,8 +38,9 @@ class Calibration:
     n_rounds : int
         Rounds of fitting all faces and then the model to them.
     rest_spread : (float, float)
-        Standard deviations by which a vertex may be elsewhere than drawn: in x and y, and
-        in z, which pictures tell less of. In outer eye distances, as all lengths here.
+        Standard deviations by which a vertex may leave its place in the template: in x and
+        y, and in z, which pictures show less well. In outer eye distances, as all lengths
+        here.
     shape_spread, animation_spread : float
         The same for what a unit moves a vertex by.
     """
@@ -48,8 +51,8 @@ class Calibration:
     animation_spread: float = 0.003
 
 
-def template_prior(model) -> Prior:
-    """Return the prior for the model as drawn: nothing known of people, and common actions.
+def template_prior(model: CandideModel) -> Prior:
+    """Return the prior for the template: nothing known of people, and common actions.
 
     Parameters
     ----------
@@ -71,7 +74,9 @@ def template_prior(model) -> Prior:
     return Prior(np.zeros(len(variances)), np.diag(variances), 0.03)
 
 
-def calibrate(landmarks, settings=Calibration(), *, verbose=False):
+def calibrate(
+    landmarks: NDArray[Any], settings: Calibration = Calibration(), *, verbose: bool = False
+) -> tuple[CandideModel, Prior]:
     """Calibrate the wireframe on annotated faces.
 
     Each round fits pose and units of every face and of its mirror image under the present
@@ -79,9 +84,9 @@ def calibrate(landmarks, settings=Calibration(), *, verbose=False):
     most probable, with what the fits leave uncertain taken into account (the EM algorithm
     for a factor model whose loadings are turned by each face's pose). Gaussian priors
     about the tables' figures keep the units' meaning: an animation unit moves only the
-    vertices that it moves as drawn, and how much faces act is not learned but stays as
-    :func:`template_prior` has it. Left free, units take over what others are named for: the
-    held-out error falls further, and the meaning is lost. Vertices that no point shows
+    vertices that it moves in the template, and how much faces act is not learned but stays
+    as :func:`template_prior` has it. Left free, units take over what others are named for:
+    the held-out error falls further, and the meaning is lost. Vertices that no point shows
     follow those about them.
 
     Parameters
@@ -100,8 +105,8 @@ def calibrate(landmarks, settings=Calibration(), *, verbose=False):
     prior : Prior
         Of its units.
     """
-    drawn = template_model()
-    model, prior = drawn, template_prior(drawn)
+    template = template_model()
+    model, prior = template, template_prior(template)
     # the mirror image of every face is a face
     both = np.concatenate([landmarks, (landmarks * (-1, 1))[:, MIRRORED]])
     vertices, points = visible_points(model, both)
@@ -111,21 +116,23 @@ def calibrate(landmarks, settings=Calibration(), *, verbose=False):
         )
         units = parameters[:, _N_POSE:]
         off = units - units.mean(0)
-        covariance = template_prior(drawn).covariance
-        persons = slice(len(drawn.shape_names))
+        covariance = template_prior(template).covariance
+        persons = slice(len(template.shape_names))
         covariance[persons, persons] = (off.T @ off / len(units) + covariances.mean(0))[
             persons, persons
         ]
         seen = _refit_vertices(
-            model, drawn, prior, vertices, points, parameters, covariances, settings
+            model, template, prior, vertices, points, parameters, covariances, settings
         )
-        model = _spread(drawn, vertices, *seen)
+        model = _spread(template, vertices, *seen)
         noise = _noise(model, vertices, points, parameters, covariances)
         prior = Prior(_even(model, units.mean(0)), _even(model, covariance), noise)
     return model, prior
 
 
-def held_out_errors(model, prior, landmarks):
+def held_out_errors(
+    model: CandideModel, prior: Prior, landmarks: NDArray[Any]
+) -> NDArray[np.float64]:
     """Fit every other visible point and measure the rest, and the other way round.
 
     Parameters
@@ -153,15 +160,22 @@ def held_out_errors(model, prior, landmarks):
     return errors / outer_eye_distance(landmarks)[:, None]
 
 
-def _cameras(parameters):
+def _cameras(parameters: NDArray[Any]) -> NDArray[np.float64]:
     """Return the matrices (n, 2, 3) from vertices to points, but for the shift."""
     rotation = rotation_matrix(parameters[:, :3])
     return rotation[:, :2] * parameters[:, 3, None, None] * np.array([1.0, -1.0])[:, None]
 
 
 def _refit_vertices(
-    model, drawn, prior, vertices, points, parameters, covariances, settings
-):
+    model: CandideModel,
+    template: CandideModel,
+    prior: Prior,
+    vertices: NDArray[Any],
+    points: NDArray[Any],
+    parameters: NDArray[Any],
+    covariances: NDArray[Any],
+    settings: Calibration,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Choose rest positions and displacements of the visible vertices, by least squares.
 
     Each vertex alone: its points are linear in its position and in its displacement by
@@ -172,7 +186,7 @@ def _refit_vertices(
     units = parameters[:, _N_POSE:]
     factors = np.column_stack([np.ones(n), units])
     grams = cameras.swapaxes(1, 2) @ cameras / scale[:, None, None] ** 2
-    all_units = np.concatenate([drawn.shape_units, drawn.animation_units])
+    all_units = np.concatenate([template.shape_units, template.animation_units])
     moves = np.arange(len(all_units)) < n_shape
     spreads = np.where(moves, settings.shape_spread, settings.animation_spread)
     rest = np.empty((len(vertices), 3))
@@ -181,13 +195,15 @@ def _refit_vertices(
         allowed = np.flatnonzero(moves | (all_units[:, vertex] != 0).any(1))
         used = factors[:, [0, *(allowed + 1)]]
         second = used[:, :, None] * used[:, None, :]
-        second[:, 1:, 1:] += covariances[np.ix_(range(n), allowed, allowed)]
+        second[:, 1:, 1:] += covariances[np.ix_(np.arange(n), allowed, allowed)]
         size = 3 * used.shape[1]
         normal = np.einsum("nij,nab->iajb", second, grams, optimize=True)
         normal = normal.reshape(size, size) / prior.noise**2
         off = (points[:, number] - parameters[:, 4:6]) / scale[:, None] ** 2
         right = np.einsum("ni,nca,nc->ia", used, cameras, off, optimize=True)
-        start = np.concatenate([drawn.vertices[None, vertex], all_units[allowed, vertex]])
+        start = np.concatenate(
+            [template.vertices[None, vertex], all_units[allowed, vertex]]
+        )
         spread = np.concatenate(
             [
                 [[settings.rest_spread[0]] * 2 + [settings.rest_spread[1]]],
@@ -201,44 +217,57 @@ def _refit_vertices(
     return rest, displacements
 
 
-def _spread(drawn, vertices, rest, displacements) -> CandideModel:
+def _spread(
+    template: CandideModel,
+    vertices: NDArray[Any],
+    rest: NDArray[np.float64],
+    displacements: NDArray[np.float64],
+) -> CandideModel:
     """Make a symmetrical model whose other vertices follow the visible ones."""
-    n_shape = len(drawn.shape_names)
+    n_shape = len(template.shape_names)
     shape, animation = displacements[:n_shape], displacements[n_shape:]
-    change = _follow(drawn, vertices, rest - drawn.vertices[vertices])
-    new_units = drawn.shape_units + np.stack(
+    change = _follow(template, vertices, rest - template.vertices[vertices])
+    new_units = template.shape_units + np.stack(
         [
-            _follow(drawn, vertices, one - old[vertices])
-            for one, old in zip(shape, drawn.shape_units, strict=True)
+            _follow(template, vertices, one - old[vertices])
+            for one, old in zip(shape, template.shape_units, strict=True)
         ]
     )
-    new_animation = drawn.animation_units.copy()
+    new_animation = template.animation_units.copy()
     new_animation[:, vertices] = animation
     partner = partners()
     flip = np.array([-1.0, 1.0, 1.0])
-    other = new_animation[list(drawn.mirrored_animation)]
-    whole = drawn.vertices + change
+    other = new_animation[list(template.mirrored_animation)]
+    whole = template.vertices + change
     return replace(
-        drawn,
+        template,
         vertices=(whole + whole[partner] * flip) / 2,
         shape_units=(new_units + new_units[:, partner] * flip) / 2,
         animation_units=(new_animation + other[:, partner] * flip) / 2,
     )
 
 
-def _follow(drawn, vertices, change):
-    """Interpolate changes of the visible vertices to all that are drawn."""
+def _follow(
+    template: CandideModel, vertices: NDArray[Any], change: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Interpolate changes of the visible vertices to all vertices of the template."""
     fixed = np.setdiff1d(ANCHORS, vertices)
     known = np.concatenate([vertices, fixed])
     values = np.concatenate([change, np.zeros((len(fixed), 3))])
-    interpolate = RBFInterpolator(drawn.vertices[known], values, kernel="linear")
-    used = np.flatnonzero(drawn.vertices.any(1))
-    whole = np.zeros_like(drawn.vertices)
-    whole[used] = interpolate(drawn.vertices[used])
+    interpolate = RBFInterpolator(template.vertices[known], values, kernel="linear")
+    used = np.flatnonzero(template.vertices.any(1))
+    whole = np.zeros_like(template.vertices)
+    whole[used] = interpolate(template.vertices[used])
     return whole
 
 
-def _noise(model, vertices, points, parameters, covariances):
+def _noise(
+    model: CandideModel,
+    vertices: NDArray[Any],
+    points: NDArray[Any],
+    parameters: NDArray[Any],
+    covariances: NDArray[Any],
+) -> float:
     """Return the standard deviation of points about the wireframe's."""
     pose, sigma, alpha = model.split(parameters)
     off = points - project(model.shape(sigma, alpha)[:, vertices], pose)
@@ -251,7 +280,7 @@ def _noise(model, vertices, points, parameters, covariances):
     return float(np.sqrt(square.mean() / (2 * len(vertices))))
 
 
-def _even(model, moments):
+def _even(model: CandideModel, moments: NDArray[np.float64]) -> NDArray[np.float64]:
     """Make the mean or the covariance of the units the same for both sides of the face."""
     n_shape = len(model.shape_names)
     order = np.r_[model.mirrored_shape, n_shape + np.array(model.mirrored_animation)]
@@ -259,7 +288,14 @@ def _even(model, moments):
     return (moments + mirrored) / 2
 
 
-def calibrate_and_evaluate(landmarks, photos, settings=Calibration(), *, n_folds=5, seed=0):
+def calibrate_and_evaluate(
+    landmarks: NDArray[Any],
+    photos: ArrayLike,
+    settings: Calibration = Calibration(),
+    *,
+    n_folds: int = 5,
+    seed: int = 0,
+) -> tuple[CandideModel, Prior, dict[str, float]]:
     """Calibrate on all faces, and on the other folds to measure on each.
 
     Parameters
@@ -286,18 +322,18 @@ def calibrate_and_evaluate(landmarks, photos, settings=Calibration(), *, n_folds
     """
     scores = {}
     if n_folds:
-        errors, drawn = [], template_model()
+        errors, template = [], template_model()
         folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
         for fit, test in folds.split(landmarks, groups=photos):
             model, prior = calibrate(landmarks[fit], settings, verbose=True)
             errors.append(held_out_errors(model, prior, landmarks[test]))
         held_out = np.concatenate(errors)
-        as_drawn = held_out_errors(drawn, template_prior(drawn), landmarks)
+        of_template = held_out_errors(template, template_prior(template), landmarks)
         scores = {
             "mean_error_of_held_out_points": held_out.mean(),
             "median_over_faces": np.median(held_out.mean(1)),
             "share_of_faces_above_0.1": (held_out.mean(1) > 0.1).mean(),
-            "mean_error_as_drawn": as_drawn.mean(),
+            "mean_error_of_the_template": of_template.mean(),
         }
     model, prior = calibrate(landmarks, settings, verbose=True)
     return model, prior, {name: round(float(score), 5) for name, score in scores.items()}

@@ -1,12 +1,15 @@
 """Train the network of CandideFitter on annotated and synthetic faces, and evaluate it."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 from torch.nn import functional
 from tqdm import tqdm
@@ -14,9 +17,15 @@ from tqdm import tqdm
 from ferpipe._system.processes import in_processes
 from ferpipe.candide import template_tables as tables
 from ferpipe.candide.camera import mirror_parameters, project, rotation_matrix
-from ferpipe.candide.fit_cascade import load_wireframe_cascade, parameters_in
+from ferpipe.candide.fit_cascade import (
+    WireframeCascade,
+    load_wireframe_cascade,
+    parameters_in,
+)
 from ferpipe.candide.fit_network import WireframeNetwork
 from ferpipe.candide.fit_quality import save_quality_model
+from ferpipe.candide.model import CandideModel
+from ferpipe.candide.prior import Prior
 from ferpipe.candide.template import partners
 from ferpipe.candide.visible_points import visible_points
 from ferpipe.faces.landmark_cascade import (
@@ -32,7 +41,7 @@ from ferpipe.geometry import fit_similarity, transform_points, warp
 from ferpipe.synthesis.render import random_appearance, render_faces
 from ferpipe.train.crop_loop import train_network
 from ferpipe.train.crops import change_picture, near, shear
-from ferpipe.train.landmark_networks import find_faces
+from ferpipe.train.landmark_networks import AnnotatedFaces, find_faces
 from ferpipe.train.quality_model import train_and_evaluate_quality, train_quality_model
 from ferpipe.train.wireframe import calibrate
 
@@ -66,7 +75,7 @@ _OPPOSED = (
 _LEAST = {"AU27": 0.5}
 _N_CALIBRATION = 300
 # units whose correlations are told
-_JUDGED_UNITS = (
+_REPORTED_UNITS = (
     *("AU01", "AU02", "AU04", "AU05", "AU09", "AU10"),
     *("AU12", "AU15", "AU20", "AU26", "AU27", "AU43"),
 )
@@ -82,7 +91,7 @@ class FitterRecipe:
         Side of its crops, in pixels.
     channels : tuple of int
         As :class:`ferpipe.candide.fit_network.WireframeNetwork` takes them.
-    n_drawn : int
+    n_synthetic : int
         Faces that are drawn for it.
     batch : (int, int)
         Annotated and synthetic faces a step.
@@ -98,9 +107,9 @@ class FitterRecipe:
     """
 
     size: int = 96
-    channels: tuple = (16, 32, 64, 128)
-    n_drawn: int = 12000
-    batch: tuple = (16, 32)
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    n_synthetic: int = 12000
+    batch: tuple[int, int] = (16, 32)
     n_epochs: int = 24
     n_steps: int = 250
     lr: float = 3e-3
@@ -109,8 +118,16 @@ class FitterRecipe:
 
 
 def random_parameters(
-    model, prior, rng, n, size, *, spread=(11, 20, 8), common=0.22, rare=0.04
-):
+    model: CandideModel,
+    prior: Prior,
+    rng: np.random.Generator,
+    n: int,
+    size: int,
+    *,
+    spread: tuple[float, float, float] = (11, 20, 8),
+    common: float = 0.22,
+    rare: float = 0.04,
+) -> NDArray[np.float64]:
     """Draw what people, poses and actions may be, for faces in the middle of an image.
 
     Parameters
@@ -164,7 +181,7 @@ def random_parameters(
     return parameters
 
 
-def columns_of_units(model) -> dict:
+def columns_of_units(model: CandideModel) -> dict[str, list[int]]:
     """Return action unit -> its columns in alpha: one, or those of both sides."""
     columns: dict[str, list[int]] = {}
     for index, name in enumerate(model.animation_names):
@@ -172,7 +189,16 @@ def columns_of_units(model) -> dict:
     return columns
 
 
-def sample_faces(model, prior, n, size, *, seed, verbose=False, **how):
+def sample_faces(
+    model: CandideModel,
+    prior: Prior,
+    n: int,
+    size: int,
+    *,
+    seed: int,
+    verbose: bool = False,
+    **how: Any,
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Draw random people.
 
     Parameters
@@ -209,7 +235,16 @@ def sample_faces(model, prior, n, size, *, seed, verbose=False, **how):
 class _Crops:
     """Random training crops of annotated and of synthetic faces."""
 
-    def __init__(self, faces, model, prior, mean_shape, recipe, rng, verbose):
+    def __init__(
+        self,
+        faces: AnnotatedFaces,
+        model: CandideModel,
+        prior: Prior,
+        mean_shape: NDArray[Any],
+        recipe: FitterRecipe,
+        rng: np.random.Generator,
+        verbose: bool,
+    ) -> None:
         self.images, self.model, self.recipe, self.rng = faces.images, model, recipe, rng
         self.mean_shape, self.size = mean_shape, recipe.size
         self.middle = (mean_shape.min(0) + mean_shape.max(0)) / 2
@@ -217,18 +252,18 @@ class _Crops:
         _, self.points = visible_points(model, faces.landmarks)
         # crops of training show the face as large as those of 128 pixels do
         seed = int(rng.integers(2**31))
-        self.drawn, self.parameters = sample_faces(
-            model, prior, recipe.n_drawn, 128, seed=seed, verbose=verbose
+        self.synthetic, self.parameters = sample_faces(
+            model, prior, recipe.n_synthetic, 128, seed=seed, verbose=verbose
         )
         pose, sigma, alpha = model.split(self.parameters)
-        self.drawn_points = project(model.shape(sigma, alpha)[:, self.vertices], pose)
+        self.synthetic_points = project(model.shape(sigma, alpha)[:, self.vertices], pose)
         place = partial(fit_similarity, mean_points)
         self.placements = [place(points) for points in self.points]
-        self.drawn_placements = [place(points) for points in self.drawn_points]
+        self.synthetic_placements = [place(points) for points in self.synthetic_points]
         at = {vertex: index for index, vertex in enumerate(self.vertices)}
         self.mirrored = [at[partners()[vertex]] for vertex in self.vertices]
 
-    def draw(self, index):
+    def draw(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return a crop of an annotated face and its points in pixels of the crop."""
         matrix = self._matrix(self.placements[index])
         if self.rng.random() < 0.5:
@@ -239,11 +274,15 @@ class _Crops:
             crop, points = self._mirror(crop, points)
         return change_picture(crop, self.rng), points
 
-    def sample_synthetic(self, index):
+    def sample_synthetic(
+        self, index: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
         """Return a crop of a synthetic face, its points and its parameters."""
-        matrix = self._matrix(self.drawn_placements[index])
-        crop = warp(self.drawn[index], matrix, (self.size, self.size)).astype(np.float32)
-        points = transform_points(matrix, self.drawn_points[index])
+        matrix = self._matrix(self.synthetic_placements[index])
+        crop = warp(self.synthetic[index], matrix, (self.size, self.size)).astype(
+            np.float32
+        )
+        points = transform_points(matrix, self.synthetic_points[index])
         parameters = parameters_in(matrix, self.parameters[index])
         if self.rng.random() < 0.5:
             crop, points = self._mirror(crop, points)
@@ -252,34 +291,38 @@ class _Crops:
             crop = change_picture(crop, self.rng)
         return crop, points, parameters
 
-    def batches(self):
+    def batches(
+        self,
+    ) -> Iterator[tuple[NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]]]:
         """Yield crops, annotated faces first, their points and the drawn parameters."""
-        n, n_drawn = self.recipe.batch
+        n, n_synthetic = self.recipe.batch
         of_photos = self._indices(len(self.images), n)
-        of_drawn = self._indices(len(self.drawn), n_drawn)
+        of_synthetic = self._indices(len(self.synthetic), n_synthetic)
         while True:
             photos = [self.draw(index) for index in next(of_photos)]
-            drawn = [self.sample_synthetic(index) for index in next(of_drawn)]
-            crops = np.stack([part[0] for part in [*photos, *drawn]])
-            points = np.stack([part[1] for part in [*photos, *drawn]])
-            parameters = np.stack([part[2] for part in drawn])
+            synthetic = [self.sample_synthetic(index) for index in next(of_synthetic)]
+            crops = np.stack([part[0] for part in [*photos, *synthetic]])
+            points = np.stack([part[1] for part in [*photos, *synthetic]])
+            parameters = np.stack([part[2] for part in synthetic])
             yield crops, (points.astype(np.float32), parameters.astype(np.float32))
 
-    def sample(self, n):
+    def sample(self, n: int) -> NDArray[np.uint8]:
         """Return n crops of random faces of photos, uint8 of shape (n, size, size)."""
         faces = self.rng.integers(0, len(self.images), n)
         crops = np.stack([self.draw(index)[0] for index in faces])
         return np.clip(np.rint(crops), 0, 255).astype(np.uint8)
 
-    def _matrix(self, placement):
+    def _matrix(self, placement: NDArray[Any]) -> NDArray[np.float64]:
         placement = near(self.rng, placement, self.middle)
         return crop_transform(placement, self.mean_shape, self.size)
 
-    def _mirror(self, crop, points):
+    def _mirror(
+        self, crop: NDArray[np.float32], points: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         crop = np.ascontiguousarray(crop[:, ::-1])
         return crop, (points * (-1, 1) + (self.size - 1, 0))[self.mirrored]
 
-    def _indices(self, n, n_taken):
+    def _indices(self, n: int, n_taken: int) -> Iterator[NDArray[np.intp]]:
         rest = np.empty(0, int)
         while True:
             if len(rest) < n_taken:
@@ -291,30 +334,34 @@ class _Crops:
 class _Loss:
     """Errors of points in outer eye distances, and of drawn parameters in spreads."""
 
-    def __init__(self, model, vertices, scale):
+    def __init__(self, model: CandideModel, vertices: NDArray[Any], scale: float) -> None:
         units = np.concatenate([model.shape_units, model.animation_units])
         self.rest = torch.tensor(model.vertices[vertices], dtype=torch.float32)
         self.units = torch.tensor(units[:, vertices], dtype=torch.float32)
         self.scale = scale
-        self.network = None
+        self.network: WireframeNetwork
 
-    def __call__(self, found, shown):
+    def __call__(
+        self,
+        found: tuple[torch.Tensor, torch.Tensor],
+        shown: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ) -> torch.Tensor:
         parameters, points = found
         truth, known = (torch.from_numpy(part).to(points.device) for part in shown)
-        n_drawn = len(known)
+        n_synthetic = len(known)
         loss = self._of_points(points - truth)
         loss = loss + self._of_points(self._projected(parameters) - truth)
         normal = self.network.normalized
-        off = normal(parameters[-n_drawn:]) - normal(known)
+        off = normal(parameters[-n_synthetic:]) - normal(known)
         # squares: most units are 0 on most faces, and what lowers absolute errors is
         # to say 0 always
         return loss + 0.5 * (off.clamp(-5, 5) ** 2).mean()
 
-    def _of_points(self, off):
+    def _of_points(self, off: torch.Tensor) -> torch.Tensor:
         off = off / self.scale
         return 2 * functional.smooth_l1_loss(off, torch.zeros_like(off), beta=0.02)
 
-    def _projected(self, parameters):
+    def _projected(self, parameters: torch.Tensor) -> torch.Tensor:
         pose, units = parameters[:, :6], parameters[:, 6:]
         vertices = self.rest + torch.einsum("nu,ukc->nkc", units, self.units)
         (cx, cy, cz), (sx, sy, sz) = torch.cos(pose[:, :3]).T, torch.sin(pose[:, :3]).T
@@ -324,7 +371,15 @@ class _Loss:
         return vertices @ camera.transpose(1, 2) + pose[:, None, 4:6]
 
 
-def train_fitter(faces, model, prior, mean_shape, folder, recipe=FitterRecipe(), **shown):
+def train_fitter(
+    faces: AnnotatedFaces,
+    model: CandideModel,
+    prior: Prior,
+    mean_shape: NDArray[Any],
+    folder: Path | str,
+    recipe: FitterRecipe = FitterRecipe(),
+    **shown: Any,
+) -> None:
     """Train the network and write it to a folder.
 
     One that was already trained there, on the same faces in the same way, is kept.
@@ -364,7 +419,7 @@ def train_fitter(faces, model, prior, mean_shape, folder, recipe=FitterRecipe(),
     spread[:n_shape] = np.sqrt(np.diag(prior.covariance)[:n_shape])
     loss = _Loss(model, crops.vertices, scale)
 
-    def make_network():
+    def make_network() -> WireframeNetwork:
         loss.network = WireframeNetwork(
             recipe.size,
             recipe.channels,
@@ -402,8 +457,16 @@ def train_fitter(faces, model, prior, mean_shape, folder, recipe=FitterRecipe(),
 
 
 def train_and_evaluate_fitter(
-    faces, folder, networks, model, prior, recipe=FitterRecipe(), *, seed=0, n_jobs=1
-):
+    faces: AnnotatedFaces,
+    folder: Path | str,
+    networks: Path | str | None,
+    model: CandideModel,
+    prior: Prior,
+    recipe: FitterRecipe = FitterRecipe(),
+    *,
+    seed: int = 0,
+    n_jobs: int = 1,
+) -> tuple[NDArray[np.float64] | None, float]:
     """Train on all the faces, and on the other folds to measure on each.
 
     Parameters
@@ -463,7 +526,14 @@ def train_and_evaluate_fitter(
     return errors, score
 
 
-def _train_on_all(faces, folder, model, prior, recipe, seed):
+def _train_on_all(
+    faces: AnnotatedFaces,
+    folder: Path | str,
+    model: CandideModel,
+    prior: Prior,
+    recipe: FitterRecipe,
+    seed: int,
+) -> float:
     torch.set_num_threads(1)
     mean_shape = load_model("ferpipe").mean_shape
     train_fitter(
@@ -474,7 +544,15 @@ def _train_on_all(faces, folder, model, prior, recipe, seed):
     return score
 
 
-def _train_and_measure(faces, fit, test, folder, networks, recipe, seed):
+def _train_and_measure(
+    faces: AnnotatedFaces,
+    fit: NDArray[np.intp],
+    test: NDArray[np.intp],
+    folder: Path | str,
+    networks: Path,
+    recipe: FitterRecipe,
+    seed: int,
+) -> NDArray[np.float64]:
     torch.set_num_threads(1)
     number = int(networks.name)
     landmarks = load_cascade(networks)
@@ -500,7 +578,7 @@ def _train_and_measure(faces, fit, test, folder, networks, recipe, seed):
     return errors_of(cascade, faces.take(test))
 
 
-def errors_of(cascade, faces):
+def errors_of(cascade: WireframeCascade, faces: AnnotatedFaces) -> NDArray[np.float64]:
     """Fit the wireframe to annotated faces, from the detector's boxes, and measure.
 
     Parameters
@@ -529,7 +607,7 @@ def errors_of(cascade, faces):
     return np.column_stack([distances / outer_eye_distance(faces.landmarks), quality])
 
 
-def scores_of_errors(errors) -> dict:
+def scores_of_errors(errors: NDArray[Any]) -> dict[str, float]:
     """Sum up what :func:`train_and_evaluate_fitter` returns."""
     distances, quality = errors.T
     good = quality > 0.5
@@ -544,7 +622,14 @@ def scores_of_errors(errors) -> dict:
     return {name: round(float(score), 5) for name, score in scores.items()}
 
 
-def scores_on_synthetic_faces(cascade, prior, *, n=400, size=128, seed=1_000_000) -> dict:
+def scores_on_synthetic_faces(
+    cascade: WireframeCascade,
+    prior: Prior,
+    *,
+    n: int = 400,
+    size: int = 128,
+    seed: int = 1_000_000,
+) -> dict[str, float]:
     """Fit the wireframe to synthetic faces that no training has seen.
 
     Parameters
@@ -585,7 +670,9 @@ def scores_on_synthetic_faces(cascade, prior, *, n=400, size=128, seed=1_000_000
     }
 
 
-def agreement(model, truth, fitted) -> dict:
+def agreement(
+    model: CandideModel, truth: NDArray[Any], fitted: NDArray[Any]
+) -> dict[str, float]:
     """Compare fitted parameters with the true ones.
 
     Parameters
@@ -606,7 +693,7 @@ def agreement(model, truth, fitted) -> dict:
     scores = {"rotation_mean": angles.mean(), "rotation_median": np.median(angles)}
     actions = [model.split(part)[2] for part in (truth, fitted)]
     units = columns_of_units(model)
-    for unit in _JUDGED_UNITS:
+    for unit in _REPORTED_UNITS:
         one, other = (part[:, units[unit]].mean(1) for part in actions)
         if one.std() and other.std():  # some face shows it
             scores[unit] = np.corrcoef(one, other)[0, 1]

@@ -24,6 +24,7 @@ from sklearn.utils import get_tags
 
 import ferpipe
 from ferpipe import HOGFeatures, PerFrame, PoolFrames
+from ferpipe._base import ImageMixin, input_kind
 from ferpipe.caching.events import Journal
 from ferpipe.caching.store import RowStore, Store
 from ferpipe.caching.transformer import (
@@ -58,11 +59,10 @@ class Counting(TransformerMixin, BaseEstimator):
         return self.factor * (X - self.mean_)
 
 
-class Sums(TransformerMixin, BaseEstimator):
+class Sums(ImageMixin, BaseEstimator):
     """Learns nothing; appends to a file how many samples it transformed."""
 
     stateless = True
-    input_kind = "images"
 
     def __init__(self, path=None, factor=1, as_list=False, n_jobs=None):
         self.path = path
@@ -85,6 +85,11 @@ class Sums(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features=None):
         return np.array([f"sum{i}" for i in range(self.image_shape_[0])], dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.stateless = self.stateless
+        return tags
 
 
 class Slow(Sums):
@@ -222,7 +227,7 @@ def test_sequences_come_in_lists_again(place):
         for one, other in zip(transformed, expected, strict=True):
             np.testing.assert_array_equal(one, other, strict=True)
             one += 1  # nobody else's
-    assert cached.input_kind == "sequences"
+    assert input_kind(cached) == "sequences"
     assert cached.frame_shape_ == (6, 5)
     assert get_tags(cached).input_tags.three_d_array
 

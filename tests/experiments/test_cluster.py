@@ -42,13 +42,13 @@ SEARCHED = {
         "classify": {"SVC": {"C": {"try": [0.1, 1]}, "kernel": "linear"}},
     },
     "evaluate": {
-        "folds": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
+        "outer_cv": {"StratifiedKFold": {"n_splits": 3, "shuffle": True}},
         "inner_cv": {"StratifiedKFold": {"n_splits": 2, "shuffle": True}},
         "scoring": ["accuracy", "f1_macro"],
     },
 }
 ONE_SEARCH = {"evaluate": {**SEARCHED["evaluate"], "protocol": "random-80-20"}}
-del ONE_SEARCH["evaluate"]["folds"]
+del ONE_SEARCH["evaluate"]["outer_cv"]
 HOG = {"hog": "HOGFeatures", "classify": {"SVC": {"C": {"try": [0.1, 1]}}}}
 QUIET = {
     "scheduler_kwargs": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},

@@ -31,7 +31,7 @@ def make_run(correct, *, name="run", folds=6, **changes):
     predicted = [t if right else other[t] for t, right in zip(target, correct, strict=True)]
     parts = np.array_split(np.arange(n), folds)
     run = {
-        "format": 1,
+        "format": 2,
         "name": name,
         "synthetic": False,
         "primary": "subject_independent",
@@ -235,7 +235,7 @@ def test_other_splits_than_the_headline_are_left_aside(correct):
         ({"target": ["anger"] * N}, "different samples of drawn: their labels differ"),
         ({"target": ["anger"] * 50}, "different samples of drawn, 60 and 50"),
         ({"groups": ["s"] * N}, "different samples of drawn: their subjects differ"),
-        ({"primary": "stratified"}, "different splits, by subject and stratified"),
+        ({"primary": "stratified"}, "different splits, subject-independent and stratified"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(correct, changes, message):
@@ -315,9 +315,9 @@ def test_reports_that_lie_here_agree_with_their_own_scores():
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "has the format None, but this version of ferpipe reads 1"),
+        ("[]", "has the format None, but this version of ferpipe reads 2"),
         ('{"format": 9}', "has the format 9"),
-        ('{"format": 1, "name": "a"}', "lacks synthetic, primary, data, target"),
+        ('{"format": 2, "name": "a"}', "lacks synthetic, primary, data, target"),
     ],
 )
 def test_files_that_are_no_results_are_refused(tmp_path, text, message):
@@ -347,5 +347,5 @@ def test_figure_shows_differences_in_points_with_their_intervals(correct):
     np.testing.assert_allclose(better.get_xydata(), [[place, 0]])
     np.testing.assert_allclose(same.get_xydata(), [[0, 1]])
     assert [text.get_text() for text in axes.get_yticklabels()] == ["better", "same"]
-    assert "by subject above base" in axes.get_xlabel()
+    assert "subject-independent accuracy above base" in axes.get_xlabel()
     assert axes.get_title(loc="right") == "synthetic data"

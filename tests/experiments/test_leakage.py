@@ -153,7 +153,7 @@ def clips(n_clips=12, n_frames=3):
 
 def test_near_identical_images_on_both_sides_are_counted_and_named():
     bunch = clips()
-    spec = experiment(folds={"StratifiedKFold": {"n_splits": 3, "shuffle": True}})
+    spec = experiment(outer_cv={"StratifiedKFold": {"n_splits": 3, "shuffle": True}})
     with pytest.warns(UserWarning, match=r"images have a near-identical one on the other"):
         plan = make_plan(spec, bunch)
     assert plan.leak is None
@@ -164,7 +164,7 @@ def test_near_identical_images_on_both_sides_are_counted_and_named():
     bunch.sequences = np.repeat([f"clip{i}" for i in range(12)], 3)
     plan = make_plan(spec, bunch)
     assert plan.notes == ()
-    assert list(plan.split.folds) == ["by_sequence"]
+    assert list(plan.split.folds) == ["sequence_independent"]
 
 
 def run_quietly(spec, bunch):
@@ -177,14 +177,14 @@ def test_frames_of_a_sequence_are_resampled_together(tmp_path):
     bunch.sequences = np.repeat([f"clip{i}" for i in range(12)], 3)
     results = run_experiment(experiment(), bunch)
     summary = summarize(results)
-    interval = summary["splits"]["by_sequence"]["accuracy"]["interval"]
+    interval = summary["splits"]["sequence_independent"]["accuracy"]["interval"]
     assert interval["method"] in ("sequence bootstrap", "wilson over sequences")
     assert summary["n_subjects"] is None
     assert summary["gap"] is None
-    assert "3 folds by sequence, no sequence on both sides" in summary["protocol"]
+    assert "3 sequence-independent folds, no sequence on both sides" in summary["protocol"]
     page = write_report(results, tmp_path)["report.html"].read_text()
-    assert "had seen no frame of its sequence" in page
-    assert "accuracy by sequence" in text_table(results)
+    assert "a model that was trained on other sequences" in page
+    assert "sequence-independent accuracy" in text_table(results)
 
 
 def test_near_identical_images_of_one_subject_are_no_leak():

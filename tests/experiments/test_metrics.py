@@ -7,7 +7,6 @@ from scipy import stats
 from sklearn.metrics import (
     confusion_matrix,
     f1_score,
-    precision_recall_fscore_support,
 )
 
 from ferpipe.experiments.metrics import (
@@ -143,19 +142,21 @@ def test_bootstrap_needs_two_subjects():
         subject_bootstrap(np.ones(3), np.zeros(3))
 
 
-def test_class_scores_equal_sklearn():
+def test_class_scores_are_shares_of_the_confusion_matrix():
     target = np.array(CLASSES * 30)
     predicted = noisy(target, 0.5, seed=0)
-    scores = class_scores(confusion_matrix(target, predicted, labels=CLASSES))
-    expected = precision_recall_fscore_support(target, predicted, labels=CLASSES)
-    for name, values in zip(
-        ("precision", "recall", "f1", "support"), expected, strict=True
-    ):
-        np.testing.assert_allclose(scores[name], values)
+    scores = class_scores(target, predicted, CLASSES)
+    confusion = confusion_matrix(target, predicted, labels=CLASSES)
+    hits, support = np.diag(confusion), confusion.sum(axis=1)
+    np.testing.assert_array_equal(scores["precision"], hits / confusion.sum(axis=0))
+    np.testing.assert_array_equal(scores["recall"], hits / support)
+    np.testing.assert_array_equal(scores["support"], support)
+    together = support + confusion.sum(axis=0)
+    np.testing.assert_array_equal(scores["f1"], 2 * hits / together)
 
 
 def test_class_scores_without_cases_are_not_a_number():
-    scores = class_scores(np.array([[2, 0, 0], [1, 0, 0], [0, 0, 0]]))
+    scores = class_scores(["a", "a", "b"], ["a", "a", "a"], "abc")
     np.testing.assert_allclose(scores["precision"], [2 / 3, np.nan, np.nan])
     np.testing.assert_allclose(scores["recall"], [1, 0, np.nan])
     np.testing.assert_allclose(scores["f1"], [0.8, 0, np.nan])
@@ -277,8 +278,10 @@ def test_counts_and_the_commonest_class():
 
 def test_protocol_and_primary_scores(grouped):
     summary = summarize(grouped)
-    assert summary["protocol"].startswith("3 folds by subject, no subject on both sides")
-    assert "nothing was searched" in summary["protocol"]
+    assert summary["protocol"].startswith(
+        "3 subject-independent folds, no subject on both sides"
+    )
+    assert "no search" in summary["protocol"]
     assert summary["primary_scores"] == pytest.approx({"f1_macro": 0.2})
     searched = summarize(replace(grouped, cv_results={"params": [{}]}))
     assert "chosen by f1_macro inside each training part" in searched["protocol"]
@@ -339,10 +342,7 @@ def test_seeds_are_summarized_apart_and_together():
     )
     assert np.sum(split["confusion"]) == 36
     assert [fold["seed"] for fold in split["folds"]] == [3, 3, 5, 5, 8, 8]
-    assert (
-        "2 folds that do not look at subjects; repeated with 3 seeds"
-        in (summary["protocol"])
-    )
+    assert "2 folds that ignore subjects; repeated with 3 seeds" in (summary["protocol"])
     alone = summarize(make_results(target, folds[:2]))
     assert alone["splits"]["stratified"]["seeds"] is None
     assert "seeds" not in alone["protocol"]

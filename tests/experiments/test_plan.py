@@ -63,7 +63,7 @@ def test_fits_of_every_way_of_searching():
     # a search a fold and one over all the data; 2 plain folds; curves of 5 sizes
     rest = 2 + 2 * 5
     for search, tried in (("grid", 6), ({"random": {"n_iter": 4}}, 4), ("halving", 6 + 2)):
-        plan = plan_of(search, folds=FOLDS, inner_cv=INNER)
+        plan = plan_of(search, outer_cv=FOLDS, inner_cv=INNER)
         assert plan.fits == 3 * (tried * 2 + 1) + rest
 
 
@@ -138,5 +138,5 @@ def test_a_part_that_lacks_a_class_is_found_before_the_run():
             "LogisticRegression",
             "neg_log_loss",
             target=target,
-            folds={"GroupKFold": {"n_splits": 5}},
+            outer_cv={"GroupKFold": {"n_splits": 5}},
         )

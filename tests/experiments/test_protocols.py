@@ -14,9 +14,10 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import Bunch
 
+from ferpipe.datasets.duplicates import number_identical
 from ferpipe.experiments.metrics import summarize
 from ferpipe.experiments.plan import DataError, make_plan
-from ferpipe.experiments.protocols import PROTOCOLS, identical_images, scored_part
+from ferpipe.experiments.protocols import PROTOCOLS, scored_part
 from ferpipe.experiments.registry import SPLITTERS
 from ferpipe.experiments.report.page import text_table, write_report
 from ferpipe.experiments.run import run_experiment
@@ -55,15 +56,6 @@ def spec(classify, evaluate=None):
 
 
 KNN = {"KNeighborsClassifier": {"n_neighbors": 1}}
-
-
-def test_identical_images():
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 2, (40, 2, 2), dtype=np.uint8)
-    numbers = identical_images(images)
-    same = (images[:, None] == images[None]).all((2, 3))
-    np.testing.assert_array_equal(numbers[:, None] == numbers[None], same)
-    np.testing.assert_array_equal(numbers, same.argmax(1))
 
 
 def test_training_is_trained_on_and_public_test_is_judged():
@@ -141,7 +133,7 @@ def test_network_holds_out_a_share_without_copies(monkeypatch):
     )
     bunch = fer2013()
     results = run_experiment(experiment, bunch)
-    np.testing.assert_array_equal(seen["groups"], identical_images(bunch.data)[:80])
+    np.testing.assert_array_equal(seen["groups"], number_identical(bunch.data)[:80])
     (fold,) = results.folds
     assert fold.temperature == results.model[-1].temperature_ != 1
     calibration = summarize(results)["splits"]["official"]["calibration"]
@@ -151,10 +143,10 @@ def test_network_holds_out_a_share_without_copies(monkeypatch):
 def test_data_of_another_kind_is_refused():
     bunch = fer2013()
     bunch.usage[:] = "Training"
-    with pytest.raises(DataError, match=r"fer2013-official: .* PublicTest is not there"):
+    with pytest.raises(DataError, match=r"fer2013-official: .* PublicTest is missing"):
         make_plan(spec(KNN), bunch)
     del bunch["usage"]
-    with pytest.raises(DataError, match="Training and PublicTest are not there"):
+    with pytest.raises(DataError, match="Training and PublicTest are missing"):
         make_plan(spec(KNN), bunch)
 
 
@@ -163,7 +155,7 @@ def test_mistakes_in_the_file():
         spec(KNN, {"protocol": "fer2013-offical"})
     with pytest.raises(SpecError, match=r"evaluate\.protocol: "):
         spec(KNN, {"protocol": ["fer2013-official"]})
-    with pytest.raises(SpecError, match="leave folds out"):
+    with pytest.raises(SpecError, match="leave outer_cv out"):
         spec(KNN, {"outer_cv": {"StratifiedKFold": {"n_splits": 3}}})
 
 
@@ -171,7 +163,7 @@ def test_protocol_survives_resolving():
     first = spec(KNN)
     again = compile_spec(first.resolved)
     assert again.protocol == first.protocol == "fer2013-official"
-    assert again.folds is None
+    assert again.outer_cv is None
     assert first.resolved["evaluate"]["protocol"] == "fer2013-official"
     assert "folds" not in first.resolved["evaluate"]
 
@@ -317,8 +309,8 @@ def test_one_data_set_after_the_other_is_left_out(tmp_path):
     assert results.primary == "data_set_independent"
     write_report(results, tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert "Accuracy by data set" in page
-    assert "had seen no sequences of its data set" in page
+    assert "Data-set-independent accuracy" in page
+    assert "a model that was trained on other data sets" in page
 
 
 def test_random_80_20():
@@ -383,13 +375,13 @@ def test_another_seed_gives_other_folds():
             "jaffe",
             "ck48-7-subject",
             ck48(),
-            "ck48-7-subject evaluates the data set ck48, not jaffe",
+            "ck48-7-subject is for the data set ck48, not jaffe",
         ),
         (
             "ck48",
             "leave-one-data-set-out",
             ck48(),
-            "evaluates the data set joined, not ck48",
+            "is for the data set joined, not ck48",
         ),
         (
             "ck48",
@@ -478,10 +470,12 @@ SPLITTED = {
 def test_known_subjects_are_kept_apart_by_every_splitter_or_it_is_refused(place, name):
     bunch, node = ck48(), {name: SPLITTED[name]}
     if name in ("RepeatedStratifiedKFold", "StratifiedShuffleSplit"):
-        with pytest.raises(DataError, match=rf"{name} divides samples .*allow_leak: true"):
+        with pytest.raises(DataError, match=rf"{name} ignores groups.*allow_leak: true"):
             make_plan(by(**{place: node}), bunch)
         plan = make_plan(by(**{place: node}, allow_leak=True), bunch)
-        assert ("subject 'S0" if place == "folds" else f"inner folds ({name})") in plan.leak
+        assert (
+            "subject 'S0" if place == "outer_cv" else f"inner folds ({name})"
+        ) in plan.leak
         return
     plan = make_plan(by(**{place: node}), bunch)
     assert next(iter(plan.split.folds)) == "subject_independent"
@@ -512,24 +506,24 @@ class Promises(GroupKFold):
 def test_own_folds_are_judged_by_what_they_do(folds):
     bunch = ck48()
     with pytest.raises(DataError, match="subjects are known, but the outer folds have"):
-        make_plan(replace(by(), folds=folds), bunch)
+        make_plan(replace(by(), outer_cv=folds), bunch)
 
 
 def test_own_folds_that_keep_subjects_apart_are_taken():
     bunch = ck48()
     first = np.isin(bunch.groups, np.unique(bunch.groups)[::2])
     halves = [(np.flatnonzero(first), np.flatnonzero(~first))]
-    plan = make_plan(replace(by(), folds=halves), bunch)
+    plan = make_plan(replace(by(), outer_cv=halves), bunch)
     assert_same_folds(plan.split.folds["subject_independent"], halves)
-    assert list(make_plan(replace(by(), folds=4), bunch).split.folds) == [
+    assert list(make_plan(replace(by(), outer_cv=4), bunch).split.folds) == [
         "subject_independent",
         "stratified",
     ]
 
 
-@pytest.mark.parametrize("inner_cv", [Promises(2), [(np.arange(20), np.arange(20, 40))]])
+@pytest.mark.parametrize("inner", [Promises(2), [(np.arange(20), np.arange(20, 40))]])
 def test_own_inner_folds_are_judged_by_what_they_do(inner):
-    with pytest.raises(DataError, match=r"(inner has samples of one|A list of folds)"):
+    with pytest.raises(DataError, match=r"inner_cv has samples of one|A list of folds"):
         make_plan(replace(by(), inner_cv=inner), ck48())
     assert isinstance(
         make_plan(replace(by(), inner_cv=3), ck48()).inner_cv, StratifiedGroupKFold
@@ -546,6 +540,6 @@ def test_sequences_are_the_groups_where_subjects_are_not_known():
         {**by().resolved, "pipeline": {"pixels": "PixelFeatures", "classify": "LinearSVC"}}
     )
     plan = make_plan(spec, bunch)
-    assert list(plan.split.folds) == ["by_sequence"]
+    assert list(plan.split.folds) == ["sequence_independent"]
     assert shared(plan.primary, bunch.sequences) == 0
     assert isinstance(plan.inner_cv, StratifiedGroupKFold)

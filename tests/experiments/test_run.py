@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -155,7 +157,10 @@ def test_a_second_run_takes_every_step_from_the_store(tmp_path):
 
 
 def test_stateless_steps_transform_a_sample_once(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(PoolFrames, "stateless", True, raising=False)
+    tags = PoolFrames.__sklearn_tags__
+    monkeypatch.setattr(
+        PoolFrames, "__sklearn_tags__", lambda self: replace(tags(self), stateless=True)
+    )
     bunch, spec, expected = run
     # for each of the two alternatives of the search
     for n_computed in (2 * 60, 0):
@@ -262,9 +267,7 @@ def test_data_that_cannot_be_used_is_refused(bunch, message):
 def test_folds_without_a_twin_are_never_called_by_subject():
     folds = {"RepeatedStratifiedKFold": {"n_splits": 3, "n_repeats": 2}}
     inner = {"KFold": {"n_splits": 2, "shuffle": True}}
-    with pytest.raises(
-        DataError, match=r"RepeatedStratifiedKFold divides samples whatever"
-    ):
+    with pytest.raises(DataError, match=r"RepeatedStratifiedKFold ignores groups"):
         make_plan(make_spec(evaluate={"outer_cv": folds, "inner_cv": inner}), make_bunch())
     spec = make_spec(evaluate={"outer_cv": folds, "inner_cv": inner, "allow_leak": True})
     results = run_experiment(spec, make_bunch())
@@ -374,6 +377,33 @@ def test_photos_without_a_face_are_named_before_the_search():
         make_plan(photo_spec(), photos)
 
 
+def test_frames_without_a_face_and_wrong_samples_are_named_by_their_files():
+    photos = make_photos()
+    photos.data = [[photo] * 2 for photo in photos.data]
+    photos.kind = "sequences"
+    photos.data[4][1] = np.full((200, 300), 90, np.uint8)
+    steps = {"fit": "CandideFitter", "pool": "PoolFrames", "classify": "SVC"}
+    spec = make_spec(pipeline=steps, evaluate=photo_spec().resolved["evaluate"])
+    with pytest.raises(DataError, match=r"in 1 of 24 images: frame 1 of photo4\. Leave"):
+        make_plan(spec, photos)
+    photos.filenames = [[f"{i}_{t}.png" for t in range(2)] for i in range(12)]
+    with pytest.raises(DataError, match=r"in 1 of 24 images: 4_1\.png\. Leave"):
+        make_plan(spec, photos)
+
+
+def test_the_first_wrong_sample_is_named_whatever_the_message_says():
+    bunch = make_bunch()
+    bunch.data[3][0, 0] = np.nan
+    bunch.data[7] = np.zeros((3, 5))
+    with pytest.raises(DataError, match=r"data\[3\] has NaN.*\(clip3\)"):
+        make_plan(make_spec(), bunch)
+    # nothing is wrong with the first file alone
+    bunch.data = [sample.astype(str) for sample in make_bunch().data]
+    with pytest.raises(DataError, match="must hold numbers") as found:
+        make_plan(make_spec(), bunch)
+    assert "clip" not in str(found.value)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -399,7 +429,7 @@ def test_data_without_labels_or_with_several_is_refused():
     with pytest.raises(DataError, match="has no labels"):
         make_plan(make_spec(), bunch)
     bunch.target = np.zeros((60, 5), int)
-    with pytest.raises(DataError, match="5 labels a sample"):
+    with pytest.raises(DataError, match="5 labels per sample"):
         make_plan(make_spec(), bunch)
 
 
@@ -493,10 +523,10 @@ def test_random_search_tries_some_candidates(monkeypatch, tmp_path):
     results = run_experiment(spec, make_bunch())
     assert len(results.cv_results["params"]) == 3
     assert results.fits["total"] == 5 * (3 * 3 + 1) + 4 + 20 == counted.count("fit")
-    assert results.search == "3 of 4 candidates, drawn at random"
+    assert results.search == "3 of 4 candidates, sampled at random"
     page = write_report(results, tmp_path)["report.html"].read_text()
     for text in (text_table(results), page):
-        assert "3 of 4 candidates, drawn at random" in text
+        assert "3 of 4 candidates, sampled at random" in text
     every = run_experiment(make_spec(search={"random": {"n_iter": 50}}), make_bunch())
     assert len(every.cv_results["params"]) == 4
 
@@ -578,4 +608,4 @@ def test_joined_data_sets_are_loaded(tmp_path):
         {"image_folder"},
         {"jaffe"},
     ]
-    assert "pictures of another origin" in results.protocol
+    assert "images of another origin" in results.protocol

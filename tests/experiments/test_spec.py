@@ -8,6 +8,7 @@ from sklearn.model_selection import ParameterGrid, StratifiedKFold
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import SVC
 
+from ferpipe._compat import InvalidParameterError
 from ferpipe.experiments.spec import SpecError, compile_spec, override, read_mapping
 from ferpipe.networks.pretrained import pretrained
 
@@ -96,7 +97,7 @@ def test_resolved_file_is_the_same_experiment(mapping, tmp_path):
     second = compile_spec(read_mapping(path))
     assert repr(second.pipeline) == repr(first.pipeline)
     assert repr(second.grid) == repr(first.grid)
-    assert repr(second.folds) == repr(first.folds)
+    assert repr(second.outer_cv) == repr(first.outer_cv)
     assert second.resolved == yaml.safe_load(yaml.safe_dump(first.resolved))
 
 
@@ -181,7 +182,7 @@ def test_a_map_of_values_stays_a_map():
         ),
         (
             with_pipeline({"c": {"MLPClassifier": {"hidden_layer_sizes": [{"try": [1]}]}}}),
-            r"hidden_layer_sizes\[0\]: try cannot stand inside a list",
+            r"hidden_layer_sizes\[0\]: try cannot be inside a list",
         ),
         (
             with_pipeline({"c": {"CalibratedClassifierCV": {"estimator": {"SVCC": {}}}}}),
@@ -193,7 +194,7 @@ def test_a_map_of_values_stays_a_map():
         ),
         (
             with_pipeline({"c": {"SVC": {"C": {"try": [1], "or": 2}}}}),
-            r"pipeline\.c\.SVC\.C: try stands alone",
+            r"pipeline\.c\.SVC\.C: try must be the only key",
         ),
         (with_pipeline({"a": "SVC", "c": "SVC"}), r"pipeline\.a: SVC has no transform"),
         (with_pipeline({"s": "StandardScaler"}), r"pipeline\.s: .* must be a classifier"),
@@ -201,13 +202,16 @@ def test_a_map_of_values_stays_a_map():
         (with_pipeline({"a__b": "SVC"}), r"'a__b' cannot be the name of a step"),
         (
             with_evaluate({"outer_cv": {"StratifiedKFold": {"n_split": 3}}}),
-            r"evaluate\.folds\.StratifiedKFold: 'n_split' .* Did you mean n_splits\?",
+            r"evaluate\.outer_cv\.StratifiedKFold: 'n_split' .* Did you mean n_splits\?",
         ),
         (
             with_evaluate({"outer_cv": {"StratifiedKFold": {"n_splits": 1}}}),
-            r"evaluate\.folds\.StratifiedKFold: .*n_splits=2 or more",
+            r"evaluate\.outer_cv\.StratifiedKFold: .*n_splits=2 or more",
         ),
-        (with_evaluate({"outer_cv": "KFolds"}), r"evaluate\.folds: .* Did you mean KFold"),
+        (
+            with_evaluate({"outer_cv": "KFolds"}),
+            r"evaluate\.outer_cv: .* Did you mean KFold",
+        ),
         (with_evaluate({"scoring": ["acuracy"]}), r"evaluate\.scoring: .* accuracy"),
         (with_evaluate({"refit": "f1"}), r"evaluate\.refit: 'f1'"),
         (with_pipeline({"c": "SVC"}) | {"seed": "x"}, r"seed: expected a whole number"),
@@ -235,6 +239,46 @@ def test_mistakes_name_their_place_and_the_right_word(mapping, message):
         compile_spec(mapping)
 
 
+def training(**settings):
+    return with_pipeline({"c": {"ImageNetwork": {"training": {"Training": settings}}}})
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (with_evaluate({"folds": {}}), "evaluate: 'folds' .* called outer_cv now"),
+        (with_evaluate({"inner": {}}), "'inner' .* called inner_cv now"),
+        (with_evaluate({"choose_by": "accuracy"}), "'choose_by' .* called refit now"),
+        *(
+            (
+                with_pipeline({"c": {"SequenceNetwork": {old: None}}}),
+                f"'{old}' .* {new} now",
+            )
+            for old, new in (
+                ("frames", "backbone"),
+                ("cell", "rnn_type"),
+                ("hidden", "hidden_size"),
+                ("readout", "pooling"),
+            )
+        ),
+        (with_pipeline({"c": {"ImageNetwork": {"views": "flip"}}}), "'views' .* tta now"),
+        (with_pipeline({"c": "AdaptiveHistogramEqualizer"}), "called CLAHE now"),
+        (training(average_from=0.5), "averaging: {WeightAveraging: {start: ...}} now"),
+        (training(average_with="a"), "averaging: {WeightAveraging: {blend_with: ...}} now"),
+        (training(teacher="a"), "distillation: {Distillation: {teacher: ...}} now"),
+        (training(teacher_share=0.5), "distillation: {Distillation: {weight: ...}} now"),
+        (training(teacher_folds=3), "distillation: {Distillation: {folds: ...}} now"),
+        (training(patience=3), "early_stopping: {EarlyStopping: {patience: ...}} now"),
+        (training(best_epoch=True), "{EarlyStopping: {restore_best_weights: ...}} now"),
+        # a name of before that belongs elsewhere
+        (with_pipeline({"c": {"SVC": {"frames": 1}}}), "Known: .*kernel"),
+    ],
+)
+def test_keys_of_before_name_those_of_now(mapping, message):
+    with pytest.raises(SpecError, match=message):
+        compile_spec(mapping)
+
+
 def test_a_part_of_a_union_may_be_left_out():
     pca = {"PCA": {"n_components": {"try": [2, 3]}}}
     parts = {"few": {"try": [pca, "drop"]}, "all": "StandardScaler", "never": "drop"}
@@ -253,10 +297,13 @@ def test_a_part_of_a_union_may_be_left_out():
     ("steps", "message"),
     [
         ({"scale": "drop"}, r"pipeline\.scale: drop leaves out a part of a union; passth"),
-        ({"all": {"union": {"a": "drop"}}}, r"pipeline\.all\.union: one part must stay"),
+        (
+            {"all": {"union": {"a": "drop"}}},
+            r"pipeline\.all\.union: every part may be drop",
+        ),
         (
             {"all": {"union": {"a": {"try": ["PCA", "drop"]}, "b": "drop"}}},
-            r"pipeline\.all\.union: one part must stay whatever is tried",
+            r"pipeline\.all\.union: every part may be drop",
         ),
     ],
 )
@@ -312,7 +359,7 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2\n", r"line 2: .*'a' stands twice"),
+        ("a: 1\na: 2\n", r"line 2: .*'a' is repeated"),
         ("a: &x [1]\nb: *x\n", r"line 2: .*aliases"),
         ("a: [1\nb: 2\n", r"not valid YAML"),
         ("- a\n", r"an experiment file is a mapping"),
@@ -359,7 +406,7 @@ def test_seeds_compile_to_one_experiment_each():
     (other,) = spec.repeats
     for compiled, seed in ((spec, 4), (other, 5)):
         assert compiled.seed == seed
-        assert compiled.folds.random_state == compiled.inner_cv.random_state == seed
+        assert compiled.outer_cv.random_state == compiled.inner_cv.random_state == seed
         assert compiled.pipeline["reduce"].random_state == seed
         # what the file sets stays
         assert compiled.pipeline["classify"].random_state == 7
@@ -455,7 +502,7 @@ def test_folders_outside_the_working_directory_are_refused(
     (tmp_path / "victim").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "here" / "link").symlink_to(tmp_path / "victim")
-    with pytest.raises(SpecError, match=r"outside .*--out FOLDER|is no folder"):
+    with pytest.raises(SpecError, match=r"outside .*--out FOLDER|is not a folder"):
         compile_spec(make(folder))
     for inside in ("reports/example", "a/../b", str(tmp_path / "here" / "c")):
         compile_spec(make(inside))
@@ -465,12 +512,12 @@ def test_folders_outside_the_working_directory_are_refused(
 def test_the_command_line_allows_another_folder(make, tmp_path):
     spec = make(str(tmp_path / "out" / "checkpoints"))
     compile_spec(spec, out=tmp_path / "out")
-    with pytest.raises(SpecError, match=r"lies outside the working directory.*--out"):
+    with pytest.raises(SpecError, match=r"outside of the working directory.*--out"):
         compile_spec(spec, out=tmp_path / "other")
 
 
 def test_every_folder_that_is_tried_is_checked():
-    with pytest.raises(SpecError, match=r"Training\.checkpoint: '/b' lies outside"):
+    with pytest.raises(SpecError, match=r"Training\.checkpoint: '/b' is outside"):
         compile_spec(writing_to({"try": ["a", "/b"]}))
 
 
@@ -489,10 +536,10 @@ def test_pipelines_within_pipelines_are_bounded():
 
     for kind in ("pipeline", "union"):
         compile_spec(nested(kind, 6))
-        with pytest.raises(SpecError, match="more than 6 deep in each other"):
+        with pytest.raises(SpecError, match="more than 6 deep"):
             compile_spec(nested(kind, 8))
         # each level took three times as long as the one within it
-        with pytest.raises(SpecError, match="more than 24 deep in each other"):
+        with pytest.raises(SpecError, match="more than 24 deep"):
             compile_spec(nested(kind, 20))
 
 
@@ -539,7 +586,7 @@ def test_what_is_too_deep_or_too_much_is_refused():
     [
         (
             with_evaluate({"outer_cv": {"KFold": {"n_splits": 10**9}}}),
-            r"evaluate\.folds\.KFold\.n_splits: at most 1,000",
+            r"evaluate\.outer_cv\.KFold\.n_splits: at most 1,000",
         ),
         (
             with_evaluate({"inner_cv": {"RepeatedStratifiedKFold": {"n_repeats": 10**9}}}),
@@ -603,5 +650,23 @@ def test_only_ordinary_files_are_read(kind, tmp_path):
         path.mkdir()
     else:
         path.symlink_to("/dev/zero")
-    with pytest.raises(SpecError, match=r"this is (a folder|no ordinary file)"):
+    with pytest.raises(SpecError, match=r"this is (a folder|not an ordinary file)"):
         read_mapping(path)
+
+
+def test_a_parameter_is_named_by_the_error_and_not_by_its_message(monkeypatch):
+    def refuse(constraints, params, caller_name):
+        if "C" in params:
+            raise InvalidParameterError("a message with 'quotes' of another word")
+
+    monkeypatch.setattr("ferpipe._compat.validate_parameter_constraints", refuse)
+    with pytest.raises(SpecError, match=r"pipeline\.c\.SVC\.C: a message with 'quotes'"):
+        compile_spec(with_pipeline({"c": "SVC"}))
+
+
+def test_names_of_steps_do_not_count_as_nested_pipelines():
+    steps = {"pipeline": "PCA"}
+    for _ in range(4):
+        steps = {"pipeline": {"pipeline": steps}}
+    spec = compile_spec(with_pipeline({**steps, "classify": "SVC"}))
+    assert list(dict(spec.pipeline.steps)) == ["pipeline", "classify"]

@@ -51,14 +51,14 @@ def test_every_splitter_of_a_file_keeps_groups_apart_or_is_refused(name):
         grouped = grouped_counterpart(splitter(name))
     except ValueError as error:
         assert name in ("RepeatedStratifiedKFold", "StratifiedShuffleSplit")
-        assert f"{name} divides samples whatever group" in str(error)  # noqa: PT017
+        assert f"{name} ignores groups" in str(error)  # noqa: PT017
     else:
         assert keeps_apart(split_by(grouped, Y, GROUPS), GROUPS)
         assert needs_groups(grouped)
 
 
 @pytest.mark.parametrize(
-    ("stratified", "grouped"),
+    ("plain", "grouped"),
     [
         (StratifiedKFold(4, shuffle=True, random_state=3), StratifiedGroupKFold),
         (KFold(4, shuffle=True, random_state=3), GroupKFold),
@@ -83,7 +83,7 @@ def test_shares_of_shuffled_groups():
 
 def test_what_a_splitter_does_counts_and_not_its_name():
     assert not needs_groups(GroupInName())
-    with pytest.raises(ValueError, match="GroupInName divides samples whatever"):
+    with pytest.raises(ValueError, match="GroupInName ignores groups"):
         grouped_counterpart(GroupInName())
     assert needs_groups(LeavePGroupsOut(2))
     assert keeps_apart(split_by(Halves(), Y, GROUPS), GROUPS)

@@ -6,6 +6,7 @@ import pytest
 from skimage.color import rgb2gray
 from skimage.data import astronaut
 
+from ferpipe.datasets import read_pts
 from ferpipe.faces.detection import Face, find_face
 from ferpipe.faces.landmark_cascade import (
     CROP_SIDE,
@@ -17,7 +18,6 @@ from ferpipe.faces.landmark_points import (
     MIRRORED,
     eye_centers,
     outer_eye_distance,
-    read_pts,
 )
 from ferpipe.faces.landmarks import load_model
 from ferpipe.geometry import fit_similarity, similarity, transform_points, warp

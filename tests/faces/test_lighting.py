@@ -372,7 +372,7 @@ def test_steps_of_a_pipeline_that_gives_data_frames(faces, transformer):
 def test_images_have_no_names(faces, transformer):
     name = type(transformer).__name__
     with pytest.raises(
-        ValueError, match=rf"feature vectors have names; {name} gives images"
+        ValueError, match=rf"feature vectors have names, and {name} gives images"
     ):
         transformer.fit(faces).get_feature_names_out()
 

@@ -10,7 +10,6 @@ from skimage.filters import gabor_kernel
 
 from ferpipe.features.gabor import (
     GaborFeatures,
-    cell_edges,
     gabor,
     gabor_at_points,
     gabor_responses,
@@ -135,16 +134,6 @@ def test_one_cell_is_the_mean_over_the_image(rng):
     features = gabor(image[None], cells=(1, 1), **BANK)[0]
     means = np.abs(responses_of_skimage(image, **BANK)).mean(axis=(2, 3))
     np.testing.assert_allclose(features, means.ravel(), rtol=1e-5)
-
-
-def test_cells_cover_the_image_once():
-    rows, columns = cell_edges((50, 6), (6, 6))
-    assert (rows[0], rows[-1], columns[0], columns[-1]) == (0, 50, 0, 6)
-    assert set(np.diff(rows)) == {8, 9}
-    assert set(np.diff(columns)) == {1}
-    for size in ((5, 6), (6, 5)):
-        with pytest.raises(ValueError, match=r"cannot be divided into 6x6 cells"):
-            GaborFeatures().fit(np.zeros((2, *size)))
 
 
 def test_even_light_is_the_sum_of_the_kernel():

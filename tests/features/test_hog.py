@@ -63,7 +63,7 @@ def assert_equals_scikit_image(images, orientations=9, cell=(8, 8), block=(2, 2)
 @pytest.mark.parametrize("block_norm", NORMS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("size", "orientations", "rnn_type", "block"),
+    ("size", "orientations", "cell", "block"),
     [
         ((48, 48), 9, (8, 8), (2, 2)),
         ((30, 40), 8, (6, 5), (1, 3)),

@@ -8,7 +8,8 @@ from skimage.color import rgb2gray
 from skimage.feature import local_binary_pattern as skimage_lbp
 
 from ferpipe import datasets
-from ferpipe.features.lbp import LBPFeatures, cell_edges, lbp, local_binary_pattern
+from ferpipe.features.cells import cell_edges
+from ferpipe.features.lbp import LBPFeatures, lbp, local_binary_pattern
 
 METHODS = ["default", "ror", "uniform", "nri_uniform", "var"]
 
@@ -198,11 +199,6 @@ def test_rotations_have_one_bin(rng):
 
 
 def test_cells_overlap_by_the_share_that_was_asked_for(rng):
-    # three cells of half the length, each beginning at a quarter more
-    assert [list(side) for side in cell_edges((24, 8), (3, 1), 0.5)[0]] == [
-        [0, 6, 12],
-        [12, 18, 24],
-    ]
     images = rng.integers(0, 256, (4, 24, 17), dtype=np.uint8)
     codes = by_scikit_image(images, 8, 1, "uniform").astype(int)
     counts = lbp(images, method="uniform", cells=(3, 2), overlap=0.5, norm=None)
@@ -210,16 +206,6 @@ def test_cells_overlap_by_the_share_that_was_asked_for(rng):
     assert columns == [(0, 11), (5, 17)]
     expected = histograms_by_hand(codes, 10, [(0, 12), (6, 18), (12, 24)], columns)
     np.testing.assert_array_equal(counts, expected.reshape(4, -1))
-
-
-@pytest.mark.parametrize("length", [48, 47, 100])
-@pytest.mark.parametrize("n", [1, 5, 6, 7, 47])
-def test_cells_without_overlap_divide_the_image(length, n):
-    starts, ends = cell_edges((length, length), (n, n), 0.0)[0]
-    assert starts[0] == 0
-    assert ends[-1] == length
-    np.testing.assert_array_equal(starts[1:], ends[:-1])
-    assert np.ptp(ends - starts) <= 1
 
 
 def test_variances_are_counted_by_sixteenths_of_their_image(rng):

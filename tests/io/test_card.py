@@ -28,7 +28,7 @@ def test_a_card_comes_back_as_it_was_saved(saved):
     ("field", "value"),
     [
         ("format", True),
-        ("format", 2),
+        ("format", 3),
         ("classes", "joy"),
         ("classes", [1, 2]),
         ("classes", ["\x1b[2Jjoy", "fear"]),

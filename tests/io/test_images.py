@@ -11,7 +11,7 @@ from PIL import Image
 
 from ferpipe import FaceAligner
 from ferpipe.faces.detection import detect_faces, find_face
-from ferpipe.io.images import as_uint8, read_frames, read_image
+from ferpipe.io.images import _FORMATS, IMAGE_SUFFIXES, as_uint8, read_image
 
 LUMA = [0.299, 0.587, 0.114]
 
@@ -323,26 +323,10 @@ def test_values_without_a_known_range_are_refused(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
-# Videos
+# Folders
 
 
-def test_frames_of_a_video_come_in_order_with_their_times(tmp_path):
-    path = tmp_path / "a.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (32, 16))
-    levels = (20, 120, 220)
-    for level in levels:
-        writer.write(np.full((16, 32, 3), level, np.uint8))
-    writer.release()
-    times, frames = zip(*read_frames(path), strict=True)
-    assert times == pytest.approx((0, 0.2, 0.4))
-    assert [frame.shape for frame in frames] == [(16, 32)] * 3
-    assert [frame.mean() for frame in frames] == pytest.approx(levels, abs=4)
-    assert next(read_frames(path, gray=False))[1].shape == (16, 32, 3)
-
-
-def test_a_file_that_is_no_video_is_named(tmp_path):
-    (tmp_path / "a.mp4").write_text("words")
-    with pytest.raises(ValueError, match=r"a\.mp4: no frame can be read"):
-        next(read_frames(tmp_path / "a.mp4"))
-    with pytest.raises(FileNotFoundError, match=r"none\.mp4"):
-        next(read_frames(tmp_path / "none.mp4"))
+def test_every_suffix_of_an_image_belongs_to_a_format_that_is_read():
+    kinds = Image.registered_extensions()
+    assert {kinds[suffix] for suffix in IMAGE_SUFFIXES} <= set(_FORMATS)
+    assert {".png", ".jpg", ".webp"} <= IMAGE_SUFFIXES

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from ferpipe import pretrained
-from ferpipe.networks.backbones.general import BACKBONES
 from ferpipe.networks.backbones.layers import convolution
+from ferpipe.networks.backbones.registry import BACKBONES, find_backbone
 from ferpipe.networks.folding import fold_batch_norms
 
 
@@ -23,7 +23,7 @@ def with_trained_norms(module):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_answers_stay(name):
-    module = with_trained_norms(BACKBONES[name](1, "relu"))
+    module = with_trained_norms(find_backbone(name)(1, "relu"))
     frames = torch.randn(3, 1, 48, 48, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = module(frames)

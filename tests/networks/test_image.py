@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from ferpipe import Augment, ImageNetwork, Training
+from ferpipe import Augment, EarlyStopping, ImageNetwork, Training
 
 FAST = Training(max_epochs=6, batch_size=16, lr=0.003)
 
@@ -208,7 +208,8 @@ def test_grid_search_with_groups_and_validation_by_subject():
     X, y = faces()
     groups = np.arange(48) // 4
     network = ImageNetwork(
-        training=Training(max_epochs=2, validation=0.25, best_epoch=True), random_state=0
+        training=Training(max_epochs=2, validation=0.25, early_stopping=EarlyStopping()),
+        random_state=0,
     )
     with sklearn.config_context(enable_metadata_routing=True):
         search = GridSearchCV(

@@ -233,17 +233,17 @@ def test_gradient_of_the_loss_against_finite_differences(kind):
             assert parameter.grad[place].item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
-def test_a_teachers_share_of_the_target():
+def test_the_weight_of_soft_targets():
     torch.manual_seed(0)
     scores, target = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
-    taught = torch.rand(5, 3).softmax(dim=1)
-    loss = TrainingLoss("cross_entropy", label_smoothing=0.1, teacher_share=0.3)
+    soft = torch.rand(5, 3).softmax(dim=1)
+    loss = TrainingLoss("cross_entropy", label_smoothing=0.1, soft_weight=0.3)
     expected = 0
-    for score, label, teacher in zip(scores, target, taught, strict=True):
+    for score, label, teacher in zip(scores, target, soft, strict=True):
         smoothed = 0.9 * torch.eye(3)[label] + 0.1 / 3
         wanted = 0.7 * smoothed + 0.3 * teacher
         expected -= (wanted * score.log_softmax(0)).sum() / 5
-    torch.testing.assert_close(loss(scores, target, taught=taught), expected)
+    torch.testing.assert_close(loss(scores, target, soft_targets=soft), expected)
     alone = TrainingLoss("cross_entropy", label_smoothing=0.1)
     torch.testing.assert_close(loss(scores, target), alone(scores, target))
 

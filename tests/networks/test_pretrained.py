@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 
 from ferpipe import ImageNetwork, Training
-from ferpipe.networks.pretrained import load_network, save_network
+from ferpipe.experiments.spec import compile_spec, read_mapping
+from ferpipe.networks.pretrained import load_network, pretrained, save_network
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +49,14 @@ def test_weights_too_large_for_half_precision(fitted, tmp_path):
     with pytest.raises(ValueError, match=r"output\.weight has weights beyond 65504"):
         save_network(large, tmp_path / "large.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "file"), [("fer2013", "cnn"), ("fer2013_small", "small")])
+def test_the_recipe_of_a_card_is_the_experiment_that_made_it(name, file):
+    path = Path(__file__).parents[2] / "pipelines" / f"fer2013_{file}.yaml"
+    expected = compile_spec(read_mapping(path)).resolved["pipeline"]
+    recipe = pretrained(name).card_["recipe"]
+    assert (
+        compile_spec({"data": {"ck48": {}}, "pipeline": recipe}).resolved["pipeline"]
+        == expected
+    )

@@ -7,7 +7,7 @@ import sklearn
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
-from ferpipe import Augment, SequenceNetwork, Training
+from ferpipe import Augment, EarlyStopping, SequenceNetwork, Training
 
 
 def motions(n=60, seed=0, length=None):
@@ -190,7 +190,11 @@ def test_grid_search_over_lists_with_groups():
     X, y = motions(40)
     with sklearn.config_context(enable_metadata_routing=True):
         search = GridSearchCV(
-            on_motions(training=Training(max_epochs=3, validation=0.3, patience=2)),
+            on_motions(
+                training=Training(
+                    max_epochs=3, validation=0.3, early_stopping=EarlyStopping(patience=2)
+                )
+            ),
             {"hidden_size": [[4], (6, 4)], "training__lr": [1e-2]},
             cv=StratifiedGroupKFold(2),
             error_score="raise",
@@ -211,7 +215,7 @@ def test_wrong_input_is_explained():
     X, y = motions(20)
     images, labels = faces(4)
     with pytest.raises(ValueError, match="for features set backbone=None"):
-        SequenceNetwork().fit(X, y)
+        SequenceNetwork(backbone="small_cnn").fit(X, y)
     with pytest.raises(ValueError, match="for images set backbone='small_cnn'"):
         on_motions().fit(images, labels)
     with pytest.raises(ValueError, match="set augment=None"):

@@ -10,6 +10,7 @@ from sklearn.svm import LinearSVC
 from ferpipe import (
     FrameDeltas,
     HOGFeatures,
+    ImageNetwork,
     PerFrame,
     PoolFrames,
     SequenceNetwork,
@@ -169,7 +170,11 @@ def test_what_is_kept_does_not_grow(data, long):
     ("model", "reason"),
     [
         (network(bidirectional=True), "reads backwards from the last frame"),
-        (SequenceNetwork(bidirectional=False), "mean 0 and deviation 1 as a whole"),
+        (
+            SequenceNetwork(backbone="small_cnn", bidirectional=False),
+            "mean 0 and deviation 1 as a whole",
+        ),
+        (ImageNetwork(), "only a SequenceNetwork has a state to keep, got ImageNetwork"),
         (make_pipeline(PoolFrames(), LogisticRegression()), "only a SequenceNetwork"),
         (
             make_pipeline(make_pipeline(FrameDeltas()), network()),

@@ -8,7 +8,15 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from ferpipe import CNNFeatures, ImageNetwork, PerFrame, SequenceNetwork, Training
+from ferpipe import (
+    CNNFeatures,
+    Distillation,
+    ImageNetwork,
+    PerFrame,
+    SequenceNetwork,
+    Training,
+    WeightAveraging,
+)
 from ferpipe.datasets import as_bunch
 from ferpipe.experiments.report.page import text_table, write_report
 from ferpipe.experiments.run import DataError, make_plan, run_experiment
@@ -71,9 +79,9 @@ def test_file_without_a_record_leaves_no_old_one(fitted, tmp_path):
 def test_what_a_network_was_started_from_or_taught_by_is_inherited(file):
     for settings in (
         {"weights": file},
-        {"training": Training(max_epochs=1, teacher=str(file))},
-        {"training": Training(max_epochs=1, teacher=[file, str(file)])},
-        {"training": Training(max_epochs=1, average_with=file, average_from=0.5)},
+        {"training": Training(max_epochs=1, distillation=Distillation(str(file)))},
+        {"training": Training(max_epochs=1, distillation=Distillation([file, str(file)]))},
+        {"training": Training(max_epochs=1, averaging=WeightAveraging(blend_with=file))},
     ):
         again = network(**settings).fit(NEW, labels(60))
         assert are_known(SEEN, again.training_images_).all(), settings
@@ -95,7 +103,8 @@ def test_networks_are_found_at_any_depth(fitted, file):
         (make_pipeline(CNNFeatures(), LinearSVC()), "fer2013"),
         (make_pipeline(FrozenEstimator(fitted), LinearSVC()), "the fitted ImageNetwork"),
         (FrozenEstimator(make_pipeline(fitted, LinearSVC())), "the fitted ImageNetwork"),
-        (network(training=Training(teacher=network(weights="fer2013_small"))),
+        (network(training=Training(distillation=Distillation(
+            network(weights="fer2013_small")))),
          "fer2013_small"),
     ):  # fmt: skip
         assert list(known_training_images(model)) == [found]

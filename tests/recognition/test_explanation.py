@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ferpipe import ImageNetwork, PerFrame, PixelFeatures, PoolFrames, Training, explain
+from ferpipe import ImageNetwork, PerFrame, PixelFeatures, PoolFrames, Training
+from ferpipe.recognition import explanation
 from ferpipe.recognition.explanation import (
     class_activation_map,
     grad_cam,
@@ -103,7 +104,7 @@ def test_occlusion_explains_the_predicted_class_unless_told(linear):
 def test_occlusion_does_not_depend_on_its_batches(linear, monkeypatch):
     image, model = linear
     expected = occlusion_map(model, image, patch=3)
-    monkeypatch.setattr(explain, "_BATCH", 7)
+    monkeypatch.setattr(explanation, "_BATCH", 7)
     np.testing.assert_allclose(occlusion_map(model, image, patch=3), expected, atol=1e-6)
 
 
@@ -138,10 +139,10 @@ def test_grad_cam_equals_finite_differences(trained):
     module = deepcopy(network.net_.module_).double().eval()
     frames = torch.from_numpy((images[0] - images[0].mean()) / images[0].std())
     with torch.no_grad():
-        maps = module.frames.filters(frames[None, None])
+        maps = module.backbone.filters(frames[None, None])
 
         def score(maps):
-            return module.output(module.frames.dense(adaptive_avg_pool2d(maps, 6)))[:, 1]
+            return module.output(module.backbone.dense(adaptive_avg_pool2d(maps, 6)))[:, 1]
 
         # Row k adds a step to all places of map k.
         steps = 1e-5 * torch.eye(96, dtype=torch.double)[:, :, None, None]
@@ -205,7 +206,7 @@ def test_grad_cam_takes_the_last_maps_of_a_frame_network(frames, shape, rng, mon
         assert gradients.any()
         return class_activation_map(maps, gradients)
 
-    monkeypatch.setattr(explain, "class_activation_map", spy)
+    monkeypatch.setattr(explanation, "class_activation_map", spy)
     assert grad_cam(network, images[0]).shape == (24, 24)
     assert seen == [shape]
 

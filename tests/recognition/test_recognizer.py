@@ -243,7 +243,7 @@ def test_wrong_models(tmp_path):
     with pytest.raises(ValueError, match="scores pairs of classes"):
         Recognizer(of_pairs, input="candide")
     of_several = KNeighborsClassifier().fit(np.eye(6), np.eye(6, dtype=int)[:, :2])
-    with pytest.raises(TypeError, match="a classifier of one label"):
+    with pytest.raises(TypeError, match="classifier of one label"):
         Recognizer(of_several, input="candide")
 
 

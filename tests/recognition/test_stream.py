@@ -12,7 +12,8 @@ from ferpipe import (
     PerFrame,
     PoolFrames,
 )
-from ferpipe.io.images import read_frames
+from ferpipe.candide.fit_cascade import WireframeCascade, load_own_cascade
+from ferpipe.io.videos import read_frames
 from ferpipe.recognition.recognizer import Recognizer
 
 
@@ -63,7 +64,7 @@ def test_a_video_is_worked_on_some_frames_at_a_time(
     rows = [
         row for time, frame in read_frames(clip) for row in recognizer.step(frame, time)
     ]
-    monkeypatch.setattr("ferpipe.recognition.stream._decide", watched)
+    monkeypatch.setattr("ferpipe.recognition.stream._predict_scores", watched)
     monkeypatch.setattr("ferpipe.recognition.stream._AT_ONCE", 3)
     together = list(Recognizer(model, **settings).predict_video(clip))
     assert asked == [3, 3, 1]
@@ -164,10 +165,11 @@ def test_action_units_are_told_against_the_face_at_rest(model, frames):
 
 def test_a_face_at_rest_is_not_learned_from_bad_fits(model, frames, monkeypatch):
     recognizer = Recognizer(model, neutral=0.15, detect_every=1)
-    fit, worth = recognizer._cascade.from_landmarks, iter([0.3, 0.9, 0.9, 0.9])
-    cascade = type(recognizer._cascade)
+    fit, worth = load_own_cascade().from_landmarks, iter([0.3, 0.9, 0.9, 0.9])
     monkeypatch.setattr(
-        cascade, "from_landmarks", lambda self, *given: (fit(*given)[0], next(worth))
+        WireframeCascade,
+        "from_landmarks",
+        lambda self, *given: (fit(*given)[0], next(worth)),
     )
     rows = [recognizer.step(frame, t / 10)[0] for t, frame in enumerate(frames[:4])]
     first, second, third, last = (np.array([*row.action_units.values()]) for row in rows)
@@ -234,7 +236,7 @@ def test_memory_does_not_grow(causal, frames, window):
     for t in range(6):
         for index in range(3):
             stream.step(frames[index], 2.0 * t + index / 10)
-        assert list(stream._memories) == [t]
-        assert len(stream._memories[t]._frames) == (window or 0)
+        assert list(stream._histories) == [t]
+        assert len(stream._histories[t]._frames) == (window or 0)
         stream.step(blank, 2.0 * t + 0.3)
-        assert len(stream._tracker.tracks) == len(stream._memories) == 1
+        assert len(stream._tracker.tracks) == len(stream._histories) == 1

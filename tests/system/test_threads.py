@@ -17,6 +17,7 @@ from ferpipe import (
     Augment,
     CandideFitter,
     CNNFeatures,
+    Distillation,
     ImageNetwork,
     LandmarkPredictor,
     Recognizer,
@@ -47,7 +48,7 @@ def models():
     quick = Training(max_epochs=1)
     network = pretrained("fer2013_small")
     recognizer = Recognizer(network, detector=None)
-    reader = SequenceNetwork(frames=None, hidden=4, training=quick, random_state=0)
+    reader = SequenceNetwork(backbone=None, hidden_size=4, training=quick, random_state=0)
     neighbours = make_pipeline(PixelFeatures(), KNeighborsClassifier(1))
 
     def fit(X):
@@ -124,7 +125,7 @@ def test_fits_beside_each_other_are_fits_alone(images):
     fits = [
         (ImageNetwork(training=training, augment=augment, random_state=3), images),
         (ImageNetwork(dense=8, dropout=0.5, training=training, random_state=3), images),
-        (SequenceNetwork(hidden=4, training=training, random_state=3), list(clips)),
+        (SequenceNetwork(hidden_size=4, training=training, random_state=3), list(clips)),
     ]
 
     def fit(index):
@@ -151,7 +152,8 @@ def test_a_teacher_that_is_fitted_in_threads_is_waited_for(images):
     pupils = [(name, ImageNetwork(training=quick, random_state=0)) for name in "ab"]
     teacher = VotingClassifier(pupils, voting="soft", n_jobs=2)
     network = ImageNetwork(
-        training=Training(max_epochs=1, teacher=teacher, teacher_folds=2), random_state=0
+        training=Training(max_epochs=1, distillation=Distillation(teacher, folds=2)),
+        random_state=0,
     )
 
     def fit():
@@ -266,7 +268,10 @@ def test_only_one_place_counts_cores_or_sets_threads():
     }
     # trainings that spread over processes give each one thread
     allowed = {("threads.py", "cpu_count"), ("threads.py", "sched_getaffinity")}
-    allowed |= {(name, "set_num_threads") for name in ("fitter.py", "landmarks.py")}
+    allowed |= {
+        (name, "set_num_threads")
+        for name in ("wireframe_network.py", "landmark_networks.py")
+    }
     assert found <= allowed
 
 

@@ -20,15 +20,15 @@ QUICK = Calibration(n_rounds=1)
 
 def hidden_model() -> CandideModel:
     """Return faces whose noses are elsewhere and whose wide eyes slant."""
-    drawn = template_model()
-    names = drawn.vertex_names
-    vertices, units = drawn.vertices.copy(), drawn.shape_units.copy()
+    template = template_model()
+    names = template.vertex_names
+    vertices, units = template.vertices.copy(), template.shape_units.copy()
     vertices[names["nose_tip"]] += (0, 0.12, 0.06)
-    width = units[drawn.shape_names.index("eye_width")]
+    width = units[template.shape_names.index("eye_width")]
     for side in ("left", "right"):
         width[names[f"eye_outer_{side}"], 1] += 0.05
         width[names[f"eye_inner_{side}"], 1] -= 0.05
-    return replace(drawn, vertices=vertices, shape_units=units)
+    return replace(template, vertices=vertices, shape_units=units)
 
 
 def faces_of(model, n, seed):
@@ -50,7 +50,7 @@ def faces_of(model, n, seed):
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def template():
     return template_model()
 
 
@@ -84,7 +84,7 @@ def assert_same(found, expected, atol):
 # What calibration finds
 
 
-def test_new_faces_are_shown_better(drawn, calibrated):
+def test_new_faces_are_shown_better(template, calibrated):
     model, prior = calibrated
     faces = faces_of(hidden_model(), 80, 1)
 
@@ -92,53 +92,53 @@ def test_new_faces_are_shown_better(drawn, calibrated):
         return held_out_errors(*model_and_prior, faces).mean()
 
     found = error(model, prior)
-    assert found < 0.8 * error(drawn, template_prior(drawn))
+    assert found < 0.8 * error(template, template_prior(template))
     # not by the prior alone: nearly as good as the model that drew the faces
-    assert found < 0.85 * error(drawn, prior)
+    assert found < 0.85 * error(template, prior)
     assert found < 1.08 * error(hidden_model(), prior)
 
 
-def test_the_rest_shape_goes_where_faces_are(drawn, calibrated):
+def test_the_rest_shape_goes_where_faces_are(template, calibrated):
     model, _ = calibrated
-    moved = model.vertices - drawn.vertices
-    tip = drawn.vertex_names["nose_tip"]
+    moved = model.vertices - template.vertices
+    tip = template.vertex_names["nose_tip"]
     assert 0.06 < moved[tip, 1] < 0.13
     assert 0.02 < moved[tip, 2] < 0.08
     # none else does as much
     assert np.linalg.norm(moved, axis=1).argmax() == tip
-    others = np.delete(visible(drawn), visible(drawn).tolist().index(tip))
+    others = np.delete(visible(template), visible(template).tolist().index(tip))
     assert np.linalg.norm(moved[others], axis=1).max() < 0.06
 
 
-def test_units_learn_what_faces_do(drawn, calibrated):
+def test_units_learn_what_faces_do(template, calibrated):
     model, _ = calibrated
-    index = drawn.shape_names.index("eye_width")
-    change = model.shape_units[index] - drawn.shape_units[index]
+    index = template.shape_names.index("eye_width")
+    change = model.shape_units[index] - template.shape_units[index]
     for side in ("left", "right"):
-        assert change[drawn.vertex_names[f"eye_outer_{side}"], 1] > 0.01
-        assert change[drawn.vertex_names[f"eye_inner_{side}"], 1] < -0.01
+        assert change[template.vertex_names[f"eye_outer_{side}"], 1] > 0.01
+        assert change[template.vertex_names[f"eye_inner_{side}"], 1] < -0.01
 
 
-def test_vertices_that_no_point_shows_follow_those_about_them(drawn, calibrated):
+def test_vertices_that_no_point_shows_follow_those_about_them(template, calibrated):
     model, _ = calibrated
-    moved = model.vertices - drawn.vertices
-    names = drawn.vertex_names
+    moved = model.vertices - template.vertices
+    names = template.vertex_names
     for side in ("left", "right"):
         beside = names[f"nose_tip_side_{side}"]
-        assert beside not in drawn.landmarks
+        assert beside not in template.landmarks
         assert 0.02 < moved[beside, 1] < moved[names["nose_tip"], 1]
-    anchors = sorted(set(ANCHORS) - set(drawn.landmarks))
+    anchors = sorted(set(ANCHORS) - set(template.landmarks))
     assert len(anchors) == 11
     np.testing.assert_allclose(moved[anchors], 0, atol=1e-9)
-    reserved = np.flatnonzero(~drawn.vertices.any(1))
+    reserved = np.flatnonzero(~template.vertices.any(1))
     assert len(reserved) == 9
     assert not model.vertices[reserved].any()
     assert not model.shape_units[:, reserved].any()
 
 
-def test_the_prior_learns_how_much_people_differ(drawn, calibrated):
+def test_the_prior_learns_how_much_people_differ(template, calibrated):
     _, prior = calibrated
-    start = template_prior(drawn)
+    start = template_prior(template)
     # it comes down to what points are off by
     assert NOISE < prior.noise < 2 * NOISE < start.noise
     spread = np.sqrt(np.diag(prior.covariance))
@@ -153,7 +153,7 @@ def test_the_prior_learns_how_much_people_differ(drawn, calibrated):
 # What it keeps
 
 
-def test_the_model_stays_symmetrical(drawn, calibrated):
+def test_the_model_stays_symmetrical(template, calibrated):
     model, prior = calibrated
     partner = partners()
 
@@ -162,9 +162,9 @@ def test_the_model_stays_symmetrical(drawn, calibrated):
 
     np.testing.assert_allclose(model.vertices, mirrored(model.vertices), atol=1e-12)
     np.testing.assert_allclose(model.shape_units, mirrored(model.shape_units), atol=1e-12)
-    other = model.animation_units[list(drawn.mirrored_animation)]
+    other = model.animation_units[list(template.mirrored_animation)]
     np.testing.assert_allclose(model.animation_units, mirrored(other), atol=1e-12)
-    units = drawn.shape_names + drawn.animation_names
+    units = template.shape_names + template.animation_names
     mean = dict(zip(units, prior.mean, strict=True))
     for one, other in [("AU12_left", "AU12_right"), ("FAP08", "FAP09")]:
         assert mean[one] == pytest.approx(mean[other], abs=1e-12)
@@ -173,57 +173,59 @@ def test_the_model_stays_symmetrical(drawn, calibrated):
     np.testing.assert_allclose(persons, persons.T, atol=1e-12)
 
 
-def test_animation_units_move_what_they_move_as_drawn(drawn, calibrated):
+def test_animation_units_move_what_they_move_in_the_template(template, calibrated):
     model, _ = calibrated
-    moves, moved = (one.animation_units.any(2) for one in (model, drawn))
+    moves, moved = (one.animation_units.any(2) for one in (model, template))
     np.testing.assert_array_equal(moves, moved)
-    # that of vertices that no point shows is as drawn
-    unseen = np.setdiff1d(np.arange(len(drawn.vertices)), visible(drawn))
+    # that of vertices that no point shows is as in the template
+    unseen = np.setdiff1d(np.arange(len(template.vertices)), visible(template))
     np.testing.assert_array_equal(
-        model.animation_units[:, unseen], drawn.animation_units[:, unseen]
+        model.animation_units[:, unseen], template.animation_units[:, unseen]
     )
-    assert (model.animation_units != drawn.animation_units).any()
+    assert (model.animation_units != template.animation_units).any()
     smile = model.animation_units[model.animation_names.index("AU12_left")]
     assert (smile[model.vertex_names["mouth_corner_left"], :2] > 0.05).all()
 
 
-def test_names_triangles_and_landmarks_stay(drawn, calibrated):
+def test_names_triangles_and_landmarks_stay(template, calibrated):
     model, _ = calibrated
-    assert model.parameter_names == drawn.parameter_names
-    assert model.vertex_names == drawn.vertex_names
-    assert model.landmarks == drawn.landmarks
-    assert model.mirrored_animation == drawn.mirrored_animation
-    np.testing.assert_array_equal(model.triangles, drawn.triangles)
+    assert model.parameter_names == template.parameter_names
+    assert model.vertex_names == template.vertex_names
+    assert model.landmarks == template.landmarks
+    assert model.mirrored_animation == template.mirrored_animation
+    np.testing.assert_array_equal(model.triangles, template.triangles)
 
 
 # What it depends on
 
 
-def test_settings_say_how_far_it_may_go(drawn, few_faces):
+def test_settings_say_how_far_it_may_go(template, few_faces):
     nowhere = 1e-7
     fixed = Calibration(1, (nowhere, nowhere), nowhere, nowhere)
     for name in ("shape_spread", "animation_spread", "rest_spread"):
         free = replace(fixed, **{name: getattr(Calibration(), name)})
         model, _ = calibrate(few_faces, free)
         changes = {
-            "rest_spread": np.abs(model.vertices - drawn.vertices).max(),
-            "shape_spread": np.abs(model.shape_units - drawn.shape_units).max(),
-            "animation_spread": np.abs(model.animation_units - drawn.animation_units).max(),
+            "rest_spread": np.abs(model.vertices - template.vertices).max(),
+            "shape_spread": np.abs(model.shape_units - template.shape_units).max(),
+            "animation_spread": np.abs(
+                model.animation_units - template.animation_units
+            ).max(),
         }
         assert changes.pop(name) > 1e-3
         assert max(changes.values()) < 1e-6
     depth = replace(fixed, rest_spread=(nowhere, 0.1))
-    moved = calibrate(few_faces, depth)[0].vertices - drawn.vertices
+    moved = calibrate(few_faces, depth)[0].vertices - template.vertices
     assert np.abs(moved[:, :2]).max() < 1e-6
     assert np.abs(moved[:, 2]).max() > 1e-3
 
 
-def test_without_a_round_all_is_as_drawn(drawn, few_faces):
-    expected = drawn, template_prior(drawn)
+def test_without_a_round_all_is_in_the_template(template, few_faces):
+    expected = template, template_prior(template)
     assert_same(calibrate(few_faces, Calibration(n_rounds=0)), expected, 0)
 
 
-def test_the_mirror_image_of_every_face_is_a_face_too(drawn, few_faces, monkeypatch):
+def test_the_mirror_image_of_every_face_is_a_face_too(template, few_faces, monkeypatch):
     fits = []
 
     def fit(*args, **kwargs):
@@ -234,7 +236,7 @@ def test_the_mirror_image_of_every_face_is_a_face_too(drawn, few_faces, monkeypa
     calibrate(few_faces, QUICK)
     ((parameters, _),) = fits
     faces, mirrored = np.split(parameters, 2)
-    expected = mirror_parameters(drawn, faces, 1)
+    expected = mirror_parameters(template, faces, 1)
     np.testing.assert_allclose(mirrored, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -248,14 +250,14 @@ def test_the_size_of_images_does_not_matter(few_faces):
     assert_same(calibrate(larger, QUICK), calibrate(few_faces, QUICK), 1e-6)
 
 
-def test_the_drawn_prior_expects_common_actions(drawn):
-    prior = template_prior(drawn)
+def test_the_prior_of_the_template_expects_common_actions(template):
+    prior = template_prior(template)
     assert isinstance(prior, Prior)
     assert not prior.mean.any()
     spread = np.sqrt(np.diag(prior.covariance))
     np.testing.assert_array_equal(prior.covariance, np.diag(spread**2))
     np.testing.assert_array_equal(spread[:N_SHAPE], 1)
-    units = dict(zip(drawn.animation_names, spread[N_SHAPE:], strict=True))
+    units = dict(zip(template.animation_names, spread[N_SHAPE:], strict=True))
     for name in ("AU01_left", "AU12_right", "AU26", "AU43"):
         assert units[name] == pytest.approx(0.5)
     for name in ("AU13_left", "AU29", "AU61", "FAP18"):
@@ -266,29 +268,29 @@ def test_the_drawn_prior_expects_common_actions(drawn):
 # Errors of points held out
 
 
-def test_faces_at_rest_leave_no_error(drawn):
+def test_faces_at_rest_leave_no_error(template):
     # turned ones are expected to be turned less
     pose = np.array([[0, 0, 0, 90, 100, 120], [0, 0, 0, 60, 10, 20]])
-    points = project(np.array([drawn.vertices] * 2), pose)
+    points = project(np.array([template.vertices] * 2), pose)
     landmarks = np.ones((2, 68, 2))
-    for vertex, numbers in drawn.landmarks.items():
+    for vertex, numbers in template.landmarks.items():
         landmarks[:, list(numbers)] = points[:, vertex, None]
-    errors = held_out_errors(drawn, template_prior(drawn), landmarks)
-    assert errors.shape == (2, len(drawn.landmarks))
+    errors = held_out_errors(template, template_prior(template), landmarks)
+    assert errors.shape == (2, len(template.landmarks))
     np.testing.assert_allclose(errors, 0, atol=1e-6)
 
 
-def test_a_point_is_not_used_to_find_itself(drawn, few_faces):
+def test_a_point_is_not_used_to_find_itself(template, few_faces):
     """What it is off by is its error, in full."""
-    prior = template_prior(drawn)
-    before = held_out_errors(drawn, prior, few_faces)
+    prior = template_prior(template)
+    before = held_out_errors(template, prior, few_faces)
     distance = np.linalg.norm(few_faces[:, 45] - few_faces[:, 36], axis=1)
-    vertices = visible(drawn).tolist()
+    vertices = visible(template).tolist()
     for name, number in [("nose_tip", 30), ("inner_lower_lip", 66)]:
         elsewhere = few_faces.copy()
         elsewhere[:, number, 0] += 1e5
-        after = held_out_errors(drawn, prior, elsewhere)
-        place = vertices.index(drawn.vertex_names[name])
+        after = held_out_errors(template, prior, elsewhere)
+        place = vertices.index(template.vertex_names[name])
         off = np.abs(after[:, place] - 1e5 / distance)
         assert (off <= before[:, place] + 1e-6).all()
         # the points held out with it do not see it either

@@ -21,7 +21,7 @@ from ferpipe.train.wireframe_network import (
 )
 
 RECIPE = FitterRecipe(
-    n_drawn=40, batch=(4, 8), n_epochs=1, n_steps=3, channels=(8, 8, 16, 16)
+    n_synthetic=40, batch=(4, 8), n_epochs=1, n_steps=3, channels=(8, 8, 16, 16)
 )
 
 
@@ -72,7 +72,7 @@ def test_random_people_show_what_can_be_shown_together(wireframe):
     assert pose[:, 3].min() > 29
 
 
-def test_drawn_faces_follow_from_the_seed(wireframe):
+def test_synthetic_faces_follow_from_the_seed(wireframe):
     one, parameters = sample_faces(*wireframe, 3, 64, seed=1)
     other, again = sample_faces(*wireframe, 3, 64, seed=1)
     np.testing.assert_array_equal(one, other)

@@ -1,18 +1,20 @@
 """Figures of a report: the confusion matrix, curves over epochs or samples, reliability.
 
-Figures are made as objects and belong to whoever asked for them: pyplot and its global
-state are not used.
+Functions return new Figure objects; pyplot and its global state are not used.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ferpipe._system.terminal import printable
 from ferpipe.experiments.report.formatting import SPLIT_NAMES
 from ferpipe.experiments.results import Results
+
+if TYPE_CHECKING:  # matplotlib is slow to import
+    from matplotlib.figure import Figure
 
 __all__ = [
     "DARK",
@@ -26,14 +28,14 @@ __all__ = [
 ]
 
 PANEL_SIZE = (3.8, 2.7)  # inches
-# Keys of a network's history that one panel shows together.
+# quantity -> label of a line -> key of a network's history
 _HISTORY = {
     "loss": {"train": "train_loss", "validation": "valid_loss"},
     "accuracy": {"train": "train_accuracy", "validation": "valid_accuracy"},
 }
 
 
-# x, y and spread (or None), equally long.
+# x, y and spread (or None), of equal length
 Line: TypeAlias = tuple[Sequence, Sequence, Sequence | None]
 
 
@@ -59,9 +61,9 @@ class Panel:
     Attributes
     ----------
     title, x_label : str
-        What the two axes show.
+        Labels of the y and the x axis.
     lines : dict of str to (x, y, spread)
-        Label to equally long sequences; spread may be None, as may single values in it.
+        Label to sequences of equal length; spread and its values may be None.
     """
 
     title: str
@@ -70,7 +72,7 @@ class Panel:
 
     @property
     def alt(self) -> str:
-        """What the panel shows, for somebody who cannot see it."""
+        """The panel in words, for people who cannot see it."""
         parts = [
             f"{label} goes from {y[0]:.3f} at {x[0]:.6g} to {y[-1]:.3f} at {x[-1]:.6g}"
             for label, (x, y, _) in self.lines.items()
@@ -79,15 +81,15 @@ class Panel:
 
 
 def curve_panels(results: Results, summary: dict[str, Any]) -> list[Panel]:
-    """Lay out what there is: networks over their epochs, or scores over samples.
+    """Make panels of training histories over epochs, or of scores over samples.
 
     Parameters
     ----------
     results : Results
         ``history`` and ``refit`` are used.
     summary : dict
-        As ``summarize`` returns it; its ``learning_curve`` is used where no network left
-        a history.
+        As ``summarize`` returns it; its ``learning_curve`` is used if no network has a
+        history.
 
     Returns
     -------
@@ -114,13 +116,13 @@ def curve_panels(results: Results, summary: dict[str, Any]) -> list[Panel]:
         return panels
     lines = {
         label: (curve["n_train"], curve[part]["mean"], curve[part]["spread"])
-        for label, part in (("train", "train"), ("held out", "test"))
+        for label, part in (("train", "train"), ("test", "test"))
     }
     return [Panel(results.refit, "training samples", lines)]
 
 
 def reliability_panels(summary: dict[str, Any]) -> list[Panel]:
-    """Lay out accuracy over confidence, where the primary result has probabilities.
+    """Make a panel of accuracy over confidence, if there are probabilities.
 
     Parameters
     ----------
@@ -139,20 +141,20 @@ def reliability_panels(summary: dict[str, Any]) -> list[Panel]:
     right = [part["accuracy"] for part in calibration["bins"]]
     lines: dict[str, Line] = {
         "equal": ((0, 1), (0, 1), None),
-        "held out": (sure, right, None),
+        "test": (sure, right, None),
     }
     return [Panel("accuracy by confidence", "confidence", lines)]
 
 
-def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
-    """Draw panels side by side, two a row.
+def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme) -> "Figure":
+    """Draw panels, two per row.
 
     Parameters
     ----------
     panels : sequence of Panel
         At least one.
     summary : dict
-        As ``summarize`` returns it; a synthetic score is labelled.
+        As ``summarize`` returns it; figures of synthetic data have a label.
     theme : Theme
         Colors.
 
@@ -179,10 +181,10 @@ def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
             if spread is not None and None not in spread:
                 low, high = np.subtract(y, spread), np.add(y, spread)
                 axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-        whole = all(
+        are_whole = all(
             float(value).is_integer() for x, *_ in panel.lines.values() for value in x
         )
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=are_whole))
         _style(axes, theme)
         axes.grid(axis="y", color=theme.grid, linewidth=0.8)
         axes.set_xlabel(panel.x_label, color=theme.muted, fontsize=9)
@@ -200,8 +202,8 @@ def draw_panels(panels: Sequence[Panel], summary: dict[str, Any], theme: Theme):
     return figure
 
 
-def draw_confusion(summary: dict[str, Any]):
-    """Draw the confusion matrix of the primary split, shaded by share of the true class.
+def draw_confusion(summary: dict[str, Any]) -> "Figure":
+    """Draw the confusion matrix of the primary result, shaded by share of the true class.
 
     Parameters
     ----------
@@ -251,11 +253,11 @@ def draw_confusion(summary: dict[str, Any]):
 
 
 def plain_text(name: str) -> str:
-    """Write a name as it is: no formula between dollar signs, no control characters."""
+    """Escape control characters and dollar signs, which would begin a formula."""
     return printable(name).replace("$", r"\$")
 
 
-def _style(axes, theme: Theme) -> None:
+def _style(axes: Any, theme: Theme) -> None:
     axes.set_facecolor(theme.page)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(theme.muted)

@@ -1,4 +1,4 @@
-"""How numbers, parameters and scores are written for people."""
+"""Numbers, parameters and scores as text for readers."""
 
 from collections.abc import Iterable
 from inspect import signature
@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 __all__ = [
+    "EN_DASH",
     "INTERVAL_METHODS",
     "SEARCHED_WORDS",
     "SPLIT_NAMES",
@@ -28,36 +29,37 @@ __all__ = [
 EN_DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SPLIT_NAMES = {
-    "subject_independent": "by subject",
-    "by_sequence": "by sequence",
-    "data_set_independent": "by data set",
+    "subject_independent": "subject-independent",
+    "sequence_independent": "sequence-independent",
+    "data_set_independent": "data-set-independent",
     "stratified": "stratified",
-    "official": "on the official split",
+    "official": "official split",
 }
 SEARCHED_WORDS = (
-    "only the primary result's folds search by themselves; stratified folds and learning "
-    "curve have the parameters of a search over all the data, which flatters them"
+    "only the folds of the primary result have a search of their own; stratified folds and "
+    "learning curve use the parameters of a search over all the data, which makes their "
+    "scores a little too high"
 )
 INTERVAL_METHODS = {
-    "subject bootstrap": "it comes from resampling subjects",
-    "wilson": "it is Wilson's, which takes samples as independent",
-    "wilson over subjects": "it is Wilson's with the subjects as trials, because every "
-    "subject was evaluated alike",
-    "sequence bootstrap": "it comes from resampling sequences",
-    "wilson over sequences": "it is Wilson's with the sequences as trials, because every "
-    "sequence was evaluated alike",
+    "subject bootstrap": "it is a bootstrap over subjects",
+    "wilson": "it is Wilson's, which assumes independent samples",
+    "wilson over subjects": "it is Wilson's with the subjects as trials, because all "
+    "subjects have the same score",
+    "sequence bootstrap": "it is a bootstrap over sequences",
+    "wilson over sequences": "it is Wilson's with the sequences as trials, because all "
+    "sequences have the same score",
 }
 
 
-def readable(value, show: Iterable[str] = ()) -> str:
-    """Write a parameter's value as a person would type it.
+def readable(value: Any, show: Iterable[str] = ()) -> str:
+    """Write the value of a parameter as a person would type it.
 
     Parameters
     ----------
     value : object
-        A plain value, a list of values or an estimator.
+        A number, text, list or tuple, or an estimator.
     show : iterable of str, default=()
-        Parameters of an estimator to name although they have their default value.
+        Parameters of an estimator to write even if they have their default values.
 
     Returns
     -------
@@ -89,7 +91,7 @@ def readable(value, show: Iterable[str] = ()) -> str:
 
 
 def readable_params(params: dict[str, Any]) -> dict[str, str]:
-    """Write chosen parameters, those of a chosen estimator inside its parentheses."""
+    """Write chosen parameters; those of a chosen estimator are in its parentheses."""
     chosen = [name for name in params if _is_estimator(params[name])]
     shown = {}
     for name, value in params.items():
@@ -108,22 +110,23 @@ def readable_params(params: dict[str, Any]) -> dict[str, str]:
 
 
 def gap_words(gap: dict[str, Any]) -> str:
-    """Say what ``summarize`` found as the gap between the splits."""
+    """Describe the gap between the splits, as ``summarize`` returns it."""
     low, high = gap["interval"]["low"], gap["interval"]["high"]
     if low > 0:
-        meaning = "what knowing the subject is worth"
+        meaning = "samples of the same subjects in training raise the score"
     elif high < 0:
-        meaning = "plain folds score lower, for another reason than the subjects"
+        meaning = "stratified folds score lower, for another reason than the subjects"
     else:
-        meaning = "no difference is shown, for the interval holds zero"
+        meaning = "no significant difference: the interval contains zero"
     return (
-        f"{points(gap['accuracy'])} points of pooled accuracy, stratified minus by subject "
+        f"{points(gap['accuracy'])} points of pooled accuracy, stratified minus "
+        "subject-independent "
         f"(95 % interval {points(low)} to {points(high)}): {meaning}"
     )
 
 
 def calibration_words(calibration: dict[str, Any]) -> str:
-    """Say how far confidence and accuracy are apart, before and after scaling."""
+    """Describe the calibration error, with and without the temperature."""
     error, unscaled = calibration["error"], calibration["error_unscaled"]
     words = f"expected calibration error {fixed(error)}"
     if not np.isclose(error, unscaled):
@@ -132,21 +135,21 @@ def calibration_words(calibration: dict[str, Any]) -> str:
 
 
 def fit_words(fits: dict[str, int]) -> str:
-    """Say how much was fitted and how much was not fitted again."""
+    """Write the numbers of fits, and of fitted and reused steps and samples."""
     words = (
         f"{fits['candidates']} candidates, {fits['total']} fits; "
-        f"{fits['steps_computed']} steps fitted, {fits['steps_reused']} step fits saved"
+        f"{fits['steps_computed']} steps fitted, {fits['steps_reused']} read from the store"
     )
     if fits["rows_computed"] or fits["rows_reused"]:
         words += (
-            f"; {fits['rows_computed']} samples transformed, {fits['rows_reused']} found "
-            "in the store"
+            f"; {fits['rows_computed']} samples transformed, {fits['rows_reused']} read "
+            "from the store"
         )
     return words
 
 
 def fixed(value: float | None) -> str:
-    """Write a score with three decimals; what is not known is a dash."""
+    """Write a score with three decimals; an unknown one is a dash."""
     return EN_DASH if value is None or not np.isfinite(value) else _minus(f"{value:.3f}")
 
 
@@ -192,12 +195,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _is_estimator(value) -> bool:
+def _is_estimator(value: Any) -> bool:
     return hasattr(value, "get_params") and not isinstance(value, type)
 
 
 def _hundredfold(value: float) -> str:
-    # Rounded as ``fixed`` does it, so that 0.887 and 88.7 % stand for one number.
+    # rounded as in ``fixed``, so that 0.887 and 88.7 % are the same number
     return f"{100 * round(value, 3):.1f}"
 
 

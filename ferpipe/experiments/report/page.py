@@ -1,6 +1,6 @@
-"""Results to what people read: an HTML page, figures, tables and terminal text.
+"""The report of a run: an HTML page, figures, tables and text for the terminal.
 
-Nothing is computed here: every number comes from ``summarize`` or from the run itself.
+Nothing is computed here: all numbers come from ``summarize`` or from the run itself.
 """
 
 import base64
@@ -8,13 +8,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from ferpipe._system.terminal import printable
 from ferpipe.experiments.metrics import summarize
@@ -45,45 +46,48 @@ from ferpipe.experiments.report.formatting import (
 )
 from ferpipe.experiments.results import Fold, Results
 from ferpipe.io.csv_cells import safe_cell
+from ferpipe.io.json_values import json_value
 
-__all__ = ["check_folder", "text_table", "write_report"]
+__all__ = ["FORMAT", "check_folder", "text_table", "write_report"]
 
+# of results.json; python -m ferpipe.compare reads this one
 FORMAT = 2
-# what a report's folder holds; the model is written beside the report
+# files of a report; the model is saved in the same folder
 _NAMES = (
     *("report.html", "results.json", "resolved.yaml", "confusion_matrix.png"),
     *("cv_results.csv", "learning_curves.png", "model.joblib", "model.json"),
 )
-# results.json of a report begins so
+# beginning of results.json
 _BEGINNING = re.compile(rb'\{\s*"format": \d+,\s*"label": "')
-# states of trainings may lie in the folder before there is a report
+# checkpoints may be in the folder before the report is
 _CHECKPOINT = re.compile(r"[\w.+-]*[0-9a-f]{32}(-\d+)?\.(pt|npy)")
 N_CANDIDATES_SHOWN = 10
 
 
-def check_folder(folder, *, named: bool) -> None:
-    """Refuse a folder that something else than a report lies in.
+def check_folder(folder: str | Path, *, named: bool) -> None:
+    """Check that a report may be written to a folder.
 
     Parameters
     ----------
     folder : str or path
-        Where a report is to be written; it need not be there.
+        Folder of the report; it may be missing.
     named : bool
-        Whether the person who runs the experiment has named the folder. Then other files
-        may lie in it, if they have other names than those of a report.
+        Whether the user named the folder. Then it may hold other files, if their names are
+        not those of a report's files.
 
     Raises
     ------
     FileExistsError
-        If writing a report there could replace files that are no report's.
+        If a report could replace files there that do not belong to a report.
     """
     folder = Path(folder)
     if not folder.is_dir():
         if folder.is_symlink() or folder.exists():
-            raise FileExistsError(f"{folder}: a folder was expected; use --out FOLDER.")
+            raise FileExistsError(f"{folder}: expected a folder; use --out FOLDER.")
         return
     if _is_report(folder):
         return
+    found: Iterator[Path]
     if named:
         found = (folder / name for name in _NAMES if os.path.lexists(folder / name))
     else:
@@ -93,12 +97,12 @@ def check_folder(folder, *, named: bool) -> None:
     if other is not None:
         raise FileExistsError(
             f"{folder}: this folder holds {other.relative_to(folder)} and no report "
-            "(results.json) that it may belong to; nothing is written over it. Name "
-            "another folder with --out FOLDER."
+            "(results.json) that it could belong to; it is not overwritten. Name another "
+            "folder with --out FOLDER."
         )
 
 
-def _is_report(folder):
+def _is_report(folder: Path) -> bool:
     path = folder / "results.json"
     if not path.is_file():
         return False
@@ -106,15 +110,15 @@ def _is_report(folder):
         return _BEGINNING.match(file.read(100)) is not None
 
 
-def write_report(results: Results, folder) -> dict[str, Path]:
-    """Write the report of a run; files of an older report there are replaced.
+def write_report(results: Results, folder: str | Path) -> dict[str, Path]:
+    """Write the report of a run, and replace the files of an older report.
 
     Parameters
     ----------
     results : Results
-        What a run found out.
+        Results of a run.
     folder : str or path
-        Where to write; it is made when it is missing.
+        Folder of the report; it is made if it is missing.
 
     Returns
     -------
@@ -126,18 +130,18 @@ def write_report(results: Results, folder) -> dict[str, Path]:
     Raises
     ------
     FileExistsError
-        If files of such names lie there that are no report's.
+        If the folder holds files with such names that do not belong to a report.
 
     Notes
     -----
-    All files are made before the first is written, each is moved to its place whole, and
-    a file that an older report has and this one has not is removed.
+    All files are made before the first is written, and each is moved into place complete.
+    Files of an older report that this one does not have are removed.
     """
     check_folder(folder, named=True)
     summary = summarize(results)
     panels = [*curve_panels(results, summary), *reliability_panels(summary)]
-    # first what tells the folder from others; halves of characters, which names of files
-    # may hold, are escaped as JSON does it
+    # results.json comes first: it marks the folder as a report. Names of files may hold
+    # surrogates, which are escaped as in JSON
     files = {
         "results.json": _json(results, summary).encode(errors="backslashreplace"),
         "report.html": _page(results, summary, panels).encode(),
@@ -157,18 +161,18 @@ def write_report(results: Results, folder) -> dict[str, Path]:
 
 
 def text_table(results: Results) -> str:
-    """Lay out the scores of a run for the terminal.
+    """Write the scores of a run as text for the terminal.
 
     Parameters
     ----------
     results : Results
-        What a run found out.
+        Results of a run.
 
     Returns
     -------
     text : str
-        The primary result, scorers by splits, the gap, what steps reach alone, the chosen
-        parameters, fits and time.
+        The primary result, scores of all splits and of single steps, the gap, the chosen
+        parameters, number of fits and time.
     """
     summary = summarize(results)
     head = summary["splits"][summary["primary"]]
@@ -177,7 +181,7 @@ def text_table(results: Results) -> str:
     lines = [
         summary["name"] + (" (synthetic data)" if summary["synthetic"] else ""),
         "",
-        f"accuracy {SPLIT_NAMES[summary['primary']]}: {mean_spread_percent(accuracy)}, "
+        f"{SPLIT_NAMES[summary['primary']]} accuracy: {mean_spread_percent(accuracy)}, "
         f"95 % interval {range_percent(interval)}",
         f"{summary['n_samples']} {results.data['kind']}, "
         f"{'unknown' if subjects is None else subjects} subjects, "
@@ -194,7 +198,7 @@ def text_table(results: Results) -> str:
     if summary["leak"]:
         lines.append(f"warning: {summary['leak']}; this score measures memory")
     if subjects is None:
-        lines.append("note: subjects are unknown and may stand on both sides of the split")
+        lines.append("note: subjects are unknown and may be on both sides of the split")
     lines += [f"note: {note}" for note in summary["notes"]]
     if len(summary["splits"]) > 1 and results.cv_results:
         lines.append(f"note: {SEARCHED_WORDS}")
@@ -266,13 +270,13 @@ def _page(results: Results, summary: dict[str, Any], panels: list[Panel]) -> str
     )
 
 
-def _shown(value):
-    """Escape control characters of names; the page's own line ends stay."""
+def _shown(value: Any) -> Any:
+    """Escape control characters of names, but not line ends."""
     return printable(value, lines=True) if type(value) is str else value
 
 
 def _seed_words(summary: dict[str, Any]) -> str:
-    """Say what each seed gives by the first scorer, and how far they are apart."""
+    """Write the first score for each seed, and their spread."""
     seeds = summary["splits"][summary["primary"]]["seeds"]
     scorer, found = next(iter(seeds.items()))
     values = ", ".join(
@@ -283,7 +287,7 @@ def _seed_words(summary: dict[str, Any]) -> str:
 
 
 def _score_rows(results: Results, summary: dict[str, Any]) -> list[tuple[str, list]]:
-    """One row a scorer and one a step that classifies by itself; one column a split."""
+    """Make one row per scorer and per step that classifies; one column per split."""
     splits = summary["splits"].values()
     rows = [
         (scorer, [split["scores"][scorer] for split in splits])
@@ -309,7 +313,7 @@ def _score_rows(results: Results, summary: dict[str, Any]) -> list[tuple[str, li
 
 
 def _fold_tables(results: Results, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Lay out folds beside their numbers, and which folds chose the same parameters."""
+    """Make a table of the folds of each split, with the parameters that they chose."""
     tables = []
     for name, split in summary["splits"].items():
         folds = [fold for fold in results.folds if fold.split == name]
@@ -328,7 +332,7 @@ def _fold_tables(results: Results, summary: dict[str, Any]) -> list[dict[str, An
 
 
 def _fold_name(fold: Fold, summary: dict[str, Any]) -> str:
-    """Write the number of a fold from 1, with its seed where there are several."""
+    """Write the number of a fold from 1, with its seed if there are several."""
     number = str(fold.number + 1)
     return f"{number} (seed {fold.seed})" if len(summary["seeds"]) > 1 else number
 
@@ -355,14 +359,14 @@ def _candidates(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def _best_first(found: dict[str, Any], key: str) -> np.ndarray:
+def _best_first(found: dict[str, Any], key: str) -> NDArray:
     """Order candidates by rank, those of the last round of a halving first."""
     rounds = np.asarray(found.get("iter", np.zeros(len(found["params"]))))
     return np.lexsort((found[f"rank_test_{key}"], -rounds))
 
 
 def _score_key(results: Results) -> str:
-    """Name of the choosing scorer in cv_results_: "score" where it was the only one."""
+    """Return the name of ``refit`` in cv_results_: "score" if it is the only scorer."""
     several = f"rank_test_{results.refit}" in results.cv_results
     return results.refit if several else "score"
 
@@ -384,7 +388,7 @@ def _cv_table(results: Results) -> str:
     return table.assign(synthetic=bool(results.data["synthetic"])).to_csv(index=False)
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     if value is np.ma.masked:
         return ""
     return value if isinstance(value, str) else readable(value)
@@ -409,9 +413,8 @@ def _json(results: Results, summary: dict[str, Any]) -> str:
         "seconds": results.seconds,
         "fits": results.fits,
     }
-    return (
-        json.dumps(_plain(everything), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    )
+    content = json_value(everything, other=_in_words)
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _fold_dict(fold: Fold) -> dict[str, Any]:
@@ -421,18 +424,7 @@ def _fold_dict(fold: Fold) -> dict[str, Any]:
     return fields
 
 
-def _plain(value):
-    """Turn a value into what strict JSON can hold; what is not a number becomes null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
+def _in_words(value: Any) -> str:
     return str(value) if isinstance(value, Path) else readable(value)
 
 
@@ -446,11 +438,11 @@ def _resolved(results: Results) -> str:
 class _YamlDumper(yaml.SafeDumper):
     """Writes tuples as lists, short lists on one line, and no anchors."""
 
-    def ignore_aliases(self, data):
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def _represent_list(dumper, values):
+def _represent_list(dumper: yaml.SafeDumper, values: Sequence[Any]) -> yaml.Node:
     nested = any(isinstance(value, dict | list | tuple) for value in values)
     return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=not nested)
 
@@ -463,7 +455,7 @@ def _dump_yaml(settings: dict[str, Any]) -> str:
     return yaml.dump(settings, Dumper=_YamlDumper, sort_keys=False, allow_unicode=True)
 
 
-def _png(figure) -> bytes:
+def _png(figure: Any) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=200)
     return buffer.getvalue()

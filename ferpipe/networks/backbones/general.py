@@ -15,17 +15,8 @@ from ferpipe.networks.backbones.layers import (
     convolution,
     pool_to,
 )
-from ferpipe.networks.backbones.papers import (
-    Paper000CNN,
-    Paper002CNN,
-    Paper002VGG,
-    Paper003CNN,
-    Paper004CNN,
-    Paper004Steered,
-)
 
 __all__ = [
-    "BACKBONES",
     "GradientHistograms",
     "HogCNN",
     "ResidualCNN",
@@ -231,17 +222,3 @@ class _ResidualBlock(nn.Module):
     def forward(self, x):
         kept = x if self.fit is None else self.fit(x)
         return self.last(kept + self.second(self.first(x)))
-
-
-BACKBONES = {
-    "small_cnn": SmallCNN,
-    "hog_cnn": HogCNN,
-    "residual": ResidualCNN,
-    "wide_residual": WideResidualCNN,
-    "paper_000": Paper000CNN,
-    "paper_002": Paper002CNN,
-    "paper_002_vgg": Paper002VGG,
-    "paper_003": Paper003CNN,
-    "paper_004": Paper004Steered,
-    "paper_004_unsteered": Paper004CNN,
-}

@@ -3,6 +3,7 @@
 import torch
 from skorch.callbacks import Callback
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["AverageWeights", "measure_batch_norms"]
 
@@ -10,16 +11,17 @@ __all__ = ["AverageWeights", "measure_batch_norms"]
 class AverageWeights(Callback):
     """Average the weights at the ends of epochs [1]_.
 
-    Under a learning rate that stays, weights wander around the middle of a valley; their
-    mean lies nearer to it than any of them, and it has learnt fewer wrong labels by heart
-    than weights on which the learning rate has fallen to 0.
+    Under a constant learning rate, weights wander around a minimum of the loss; their mean
+    lies nearer to it than each of them, and fits fewer wrong labels than weights that were
+    trained until the learning rate was 0.
 
     Parameters
     ----------
     first : int
-        Epoch, from 1, whose weights are the first to count.
-    partner : dict of str to ndarray, or None
-        Weights of another network of this kind, which are to take half of the mean [2]_.
+        Epoch, from 1, whose weights are the first in the mean.
+    blend : dict of str to ndarray, or None
+        Weights of another network with the same layers, averaged with the mean, half
+        each [2]_.
 
     References
     ----------
@@ -29,53 +31,54 @@ class AverageWeights(Callback):
        with equal shares.
     """
 
-    state_names = ("mean_", "n_averaged_")
+    state_names = ("weights_",)
 
-    def __init__(self, first, partner):
+    def __init__(self, first, blend):
         self.first = first
-        self.partner = partner
+        self.blend = blend
 
     def on_train_begin(self, net, **kwargs):
-        """Forget earlier trainings."""
-        self.mean_ = None
-        self.n_averaged_ = 0
+        """Begin a new mean."""
+        self.mean_ = AveragedModel(net.module_)
 
     def on_epoch_end(self, net, **kwargs):
-        """Let the weights of this epoch count."""
-        if len(net.history) < self.first:
-            return
-        weights = net.module_.state_dict()
-        self.n_averaged_ += 1
-        if self.mean_ is None:
-            self.mean_ = {name: value.cpu().clone() for name, value in weights.items()}
-        for name, mean in self.mean_.items():
-            if mean.is_floating_point():
-                # on the CPU, where a checkpoint brings it back
-                mean += (weights[name].cpu() - mean) / self.n_averaged_
+        """Add the weights of this epoch to the mean."""
+        if len(net.history) >= self.first:
+            self.mean_.update_parameters(net.module_)
 
-    def put_in_place(self, net, dataset):
-        """Give the module the mean, and batch norms that were measured on it."""
-        kept = dict(self.mean_)
-        for name, weights in (self.partner or {}).items():
-            if kept[name].is_floating_point():
-                kept[name] = (kept[name] + torch.from_numpy(weights)) / 2
-        net.module_.load_state_dict(kept)
+    @property
+    def weights_(self):
+        """The mean and the number of epochs in it, for a checkpoint."""
+        return self.mean_.state_dict()
+
+    @weights_.setter
+    def weights_(self, weights):
+        self.mean_.load_state_dict(weights)
+
+    def load_mean(self, net, dataset):
+        """Load the mean into the module and compute its batch norms anew."""
+        mean = self.mean_.module.state_dict()
+        for name, weights in (self.blend or {}).items():
+            if mean[name].is_floating_point():
+                mean[name] = (mean[name] + torch.from_numpy(weights).to(net.device)) / 2
+        net.module_.load_state_dict(mean)
         measure_batch_norms(net, dataset)
 
 
 def measure_batch_norms(net, dataset):
-    """Measure the means and variances of batch norms anew, over an epoch of batches.
+    """Compute the means and variances of batch norms anew, over an epoch of batches.
 
-    Those of a mean of weights are not the mean of those of the weights. Samples are taken
-    as they are, without the random changes of the training, for so they come afterwards.
+    A mean of weights has other statistics than the mean of the networks' statistics. The
+    samples are not augmented, as they are not when the network predicts.
 
     Parameters
     ----------
     net : Net
-        skorch net with its module; norms of a frozen frame network stay as they are.
+        skorch net with its module; the norms of a frozen backbone stay as they are.
     dataset : FrameDataset
         Training samples.
     """
+    # torch's update_bn also resets the norms of a frozen backbone
     net.module_.train()
     norms = [
         part

@@ -21,14 +21,17 @@ class Batch:
         Number of frames of each sequence; None for single images.
     n_samples : int
         Number of images or sequences.
-    taught : Tensor of shape (n_samples, n_classes) or None
-        What a teacher makes of each sample.
+    soft_targets : Tensor of shape (n_samples, n_classes) or None
+        Probabilities that a teacher predicts.
+    weights : Tensor of shape (n_samples,) or None
+        Factor of each sample's loss.
     """
 
     frames: torch.Tensor
     lengths: torch.Tensor | None
     n_samples: int
-    taught: torch.Tensor | None = None
+    soft_targets: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     def __len__(self):
         return self.n_samples
@@ -45,15 +48,17 @@ class FrameDataset(torch.utils.data.Dataset):
     y : ndarray of shape (n,) or None, default=None
         Classes as integers.
     places : ndarray of int or None, default=None
-        Which samples belong to it, of ``X`` and ``y``; None for all.
+        Which samples belong to it, of ``X``, ``y`` and ``weights``; None for all.
+    weights : ndarray of shape (n,) or None, default=None
+        Factor of each sample's loss; None for 1.
 
     Attributes
     ----------
-    taught : float Tensor of shape (n, n_classes) or None
-        What a teacher makes of each of its samples: its batches carry it.
+    soft_targets : float Tensor of shape (n, n_classes) or None
+        Probabilities that a teacher predicts; batches hold those of their samples.
     """
 
-    def __init__(self, X, y=None, places=None):
+    def __init__(self, X, y=None, places=None, weights=None):
         y = np.zeros(len(X), np.int64) if y is None else np.asarray(y)
         self.sequences = isinstance(X, list)
         if self.sequences:
@@ -61,7 +66,11 @@ class FrameDataset(torch.utils.data.Dataset):
         self.X = X
         self.places = None if self.sequences else places
         self.y = torch.as_tensor(y if places is None else y[places])
-        self.taught = None
+        self.soft_targets = None
+        self.weights = None
+        if weights is not None:
+            weights = weights if places is None else weights[places]
+            self.weights = torch.as_tensor(weights, dtype=torch.float32)
 
     def __len__(self):
         return len(self.y)
@@ -80,8 +89,10 @@ class FrameDataset(torch.utils.data.Dataset):
         else:
             places = indices if self.places is None else self.places[indices]
             batch = Batch(_to_tensor(_compact(self.X[places])), None, len(indices))
-        if self.taught is not None:
-            batch.taught = self.taught[indices]
+        if self.soft_targets is not None:
+            batch.soft_targets = self.soft_targets[indices]
+        if self.weights is not None:
+            batch.weights = self.weights[indices]
         return batch, self.y[indices]
 
 

@@ -6,11 +6,13 @@ import tempfile
 import warnings
 from contextlib import suppress
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import joblib
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from skorch.callbacks import Callback, LRScheduler
 
 import ferpipe
@@ -18,12 +20,12 @@ import ferpipe
 __all__ = ["Checkpoint", "replace_file", "training_key"]
 
 # settings that change where a training runs or what follows it, not its epochs
-_IRRELEVANT = {"average_with", "calibrate", "checkpoint", "device", "verbose"}
+_IRRELEVANT = {"blend_with", "calibrate", "checkpoint", "device", "verbose"}
 _KEY = re.compile(r"(?P<version>.+)-(?P<data>[0-9a-f]{32})-[0-9a-f]{32}")
 # as versions named them that kept nothing but a hash
 _OLD_KEY = re.compile("[0-9a-f]{32}")
 # what these make is hashed instead
-_HASHED = {"validation", "teacher", "teacher_folds"}
+_HASHED = {"validation", "teacher", "folds"}
 
 
 def training_key(module, dataset, valid, training, augment, loss, generator):
@@ -56,8 +58,11 @@ def training_key(module, dataset, valid, training, augment, loss, generator):
     settings = _not_default(training, ignored=_IRRELEVANT | _HASHED)
     changes = None if augment is None else _not_default(augment)
     state = generator.get_state().numpy()
-    taught = None if dataset.taught is None else dataset.taught.numpy()
-    rest = joblib.hash((str(module), weights, settings, changes, loss, state, taught))
+    given = [
+        None if values is None else values.numpy()
+        for values in (dataset.soft_targets, dataset.weights)
+    ]
+    rest = joblib.hash((str(module), weights, settings, changes, loss, state, given))
     return f"{ferpipe.__version__}-{joblib.hash(samples)}-{rest}"
 
 
@@ -168,11 +173,11 @@ class Checkpoint(Callback):
 
 def _not_default(settings, ignored=()):
     """Return what was set: a parameter that comes new with a default changes no key."""
-    default = type(settings)().get_params(deep=False)
+    known = signature(type(settings)).parameters
     return {
-        name: value
+        name: _not_default(value, ignored) if isinstance(value, BaseEstimator) else value
         for name, value in settings.get_params(deep=False).items()
-        if name not in ignored and value != default[name]
+        if name not in ignored and value != known[name].default
     }
 
 

@@ -12,12 +12,12 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 import ferpipe
 from ferpipe.networks.weights import build_network, check_classes
 
-__all__ = ["ask_trained", "at_best_temperature", "cross_fit", "is_trained"]
+__all__ = ["predict_trained", "at_best_temperature", "cross_fit", "is_trained"]
 
 _AT_ONCE = 1024
 
 
-def ask_trained(teacher, dataset, classes, kind):
+def predict_trained(teacher, dataset, classes, kind):
     """Return what a trained network, or several in the mean, make of images.
 
     Parameters
@@ -34,7 +34,7 @@ def ask_trained(teacher, dataset, classes, kind):
 
     Returns
     -------
-    taught : ndarray of shape (n, n_classes), float32
+    soft : ndarray of shape (n, n_classes), float32
         Probabilities, averaged over the networks.
 
     Raises
@@ -47,25 +47,30 @@ def ask_trained(teacher, dataset, classes, kind):
     """
     names = teacher if isinstance(teacher, list | tuple) else [teacher]
     if not names:
-        raise ValueError("Training(teacher=[]) names no network: name one, or set null.")
+        raise ValueError(
+            "Distillation(teacher=[]) names no network: name one, or set "
+            "Training(distillation=None)."
+        )
     for name in names:
         if not isinstance(name, str | PathLike):
             raise ValueError(
-                "Training(teacher=[…]) names trained networks, each by a string or a path, "
-                f"got {name!r}. An estimator to be fitted stands alone, without a list."
+                "Distillation(teacher=[…]) names trained networks, each by a string or a "
+                f"path, got {name!r}. An estimator to be fitted is given without a list."
             )
-    return np.mean([_ask(name, dataset, classes, kind) for name in names], axis=0)
+    return np.mean([_predict_one(name, dataset, classes, kind) for name in names], axis=0)
 
 
-def _ask(teacher, dataset, classes, kind):
+def _predict_one(teacher, dataset, classes, kind):
     if dataset.sequences:
         raise ValueError(
-            f"Training(teacher={str(teacher)!r}) is a network for single images and "
-            "cannot teach a SequenceNetwork: give it an estimator of sequences, or start "
-            "the frame network from weights=."
+            f"Distillation({str(teacher)!r}) is a network for single images and cannot "
+            "teach a SequenceNetwork: name an estimator for sequences as the teacher, or "
+            "start the backbone from weights=."
         )
     network = build_network(kind, teacher)
-    check_classes(f"teacher={str(teacher)!r}", network.classes_.tolist(), classes.tolist())
+    check_classes(
+        f"Distillation({str(teacher)!r})", network.classes_.tolist(), classes.tolist()
+    )
     places = np.arange(len(dataset)) if dataset.places is None else dataset.places
     parts = np.array_split(places, max(1, len(places) // _AT_ONCE))
     return np.concatenate([network.predict_proba(dataset.X[part]) for part in parts])
@@ -86,7 +91,7 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
     classes : ndarray of shape (n_classes,)
         Label of each class number.
     groups : ndarray of shape (n,) or None
-        Subject of each sample: no subject is taught by a copy that has seen it.
+        Subject of each sample: no subject is soft by a copy that has seen it.
     n_folds : int
         Number of parts.
     seed : int
@@ -97,7 +102,7 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
 
     Returns
     -------
-    taught : ndarray of shape (n, n_classes), float32
+    soft : ndarray of shape (n, n_classes), float32
         Probabilities; 0 for classes of which a copy saw no sample.
     kept : list of Path
         Files in ``folder``, to be removed when the training is over.
@@ -113,13 +118,13 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
         folds = list(kind(n_folds, shuffle=True, random_state=seed).split(y, y, groups))
     except ValueError as error:
         raise ValueError(
-            f"Training(teacher_folds={n_folds}) divides {len(y)} training samples and "
+            f"Distillation(folds={n_folds}) divides {len(y)} training samples and "
             f"cannot be met: {error} Lower it, or name a trained network as the teacher."
         ) from error
     if "random_state" in teacher.get_params() and teacher.random_state is None:
         teacher = clone(teacher).set_params(random_state=seed)
     key = joblib.hash((ferpipe.__version__, clone(teacher), X, y, groups, n_folds, seed))
-    taught = np.zeros((len(y), len(classes)), np.float32)
+    soft = np.zeros((len(y), len(classes)), np.float32)
     kept = []
     for number, (seen, unseen) in enumerate(folds):
         path = None if folder is None else Path(folder).expanduser() / f"{key}-{number}.npy"
@@ -127,16 +132,16 @@ def cross_fit(teacher, dataset, classes, *, groups, n_folds, seed, folder):
             fitted = clone(teacher).fit(_chosen(X, seen), y[seen])
             answer = fitted.predict_proba(_chosen(X, unseen))
             columns = np.searchsorted(classes, fitted.classes_)
-            taught[np.ix_(unseen, columns)] = answer
+            soft[np.ix_(unseen, columns)] = answer
             if path is not None:
-                _keep(path, taught[unseen])
+                _keep(path, soft[unseen])
         else:
-            taught[unseen] = np.load(path, allow_pickle=False)
+            soft[unseen] = np.load(path, allow_pickle=False)
         kept.append(path)
-    return taught, [path for path in kept if path is not None]
+    return soft, [path for path in kept if path is not None]
 
 
-def at_best_temperature(taught, target):
+def at_best_temperature(soft, target):
     """Sharpen or soften probabilities until the labels are most likely.
 
     Teachers that were trained with smoothed labels and on changed images are less sure
@@ -144,20 +149,20 @@ def at_best_temperature(taught, target):
 
     Parameters
     ----------
-    taught : ndarray of shape (n, n_classes), float32
+    soft : ndarray of shape (n, n_classes), float32
         Probabilities.
     target : ndarray of shape (n,), int
         Classes.
 
     Returns
     -------
-    taught : ndarray of shape (n, n_classes), float32
+    soft : ndarray of shape (n, n_classes), float32
     """
     import torch
 
     from ferpipe.networks.training.calibration import fit_temperature
 
-    scores = torch.from_numpy(taught).clamp(min=1e-12).log()
+    scores = torch.from_numpy(soft).clamp(min=1e-12).log()
     temperature = fit_temperature(scores[None], torch.from_numpy(target))
     return (scores / temperature).softmax(dim=1).numpy()
 

@@ -81,9 +81,12 @@ class Net(NeuralNet):
     def get_loss(self, y_pred, y_true, X=None, training=False):
         """Loss of the scores of a Batch."""
         rows = self.module_.rows_per_sample(X.lengths)
-        taught = None if X.taught is None else X.taught.to(self.device)
+        soft, weights = (
+            None if values is None else values.to(self.device)
+            for values in (X.soft_targets, X.weights)
+        )
         return self.criterion_(
-            y_pred, y_true.to(self.device), rows, self.module_.output, taught
+            y_pred, y_true.to(self.device), rows, self.module_.output, soft, weights
         )
 
     def train_step_single(self, batch, **fit_params):
@@ -92,7 +95,8 @@ class Net(NeuralNet):
             return self._forward_and_backward(batch)
 
     def _forward_and_backward(self, batch):
-        self._set_training(True)
+        self.module_.train()
+        self.criterion_.train()
         inputs, target = batch
         lengths = inputs.lengths
         frames = inputs.frames.to(self.device)
@@ -108,8 +112,10 @@ class Net(NeuralNet):
         loss = self.get_loss(scores, target, X=inputs, training=True)
         if mixed is not None:
             partners, share = mixed
-            if inputs.taught is not None:
-                inputs = replace(inputs, taught=inputs.taught[partners])
+            if inputs.soft_targets is not None:
+                inputs = replace(inputs, soft_targets=inputs.soft_targets[partners])
+            if inputs.weights is not None:
+                inputs = replace(inputs, weights=inputs.weights[partners])
             other = self.get_loss(scores, target[partners], X=inputs, training=True)
             loss = share * loss + (1 - share) * other
         loss.backward()
@@ -173,17 +179,19 @@ class RecordEpoch(Callback):
                 net.history.record(name, self.right_[training] / self.seen_[training])
 
 
+# skorch's EarlyStopping stops by KeyboardInterrupt, which the user's Ctrl-C raises too, and
+# leaves NaN weights where the epoch after the best one is the one that broke.
 class WatchValidation(Callback):
-    """Stop when the validation loss stays, and keep the weights of the best epoch."""
+    """Stop when the validation loss stalls, and keep the weights of the best epoch."""
 
     state_names = ("best_loss_", "best_epoch_", "best_weights_")
 
-    def __init__(self, patience, keep_best):
+    def __init__(self, patience, restore_best_weights):
         self.patience = patience
-        self.keep_best = keep_best
+        self.restore_best_weights = restore_best_weights
 
     def on_train_begin(self, net, **kwargs):
-        """Forget earlier trainings."""
+        """Begin without a best epoch."""
         self.best_loss_ = math.inf
         self.best_epoch_ = 0
         self.best_weights_ = None
@@ -194,18 +202,19 @@ class WatchValidation(Callback):
         loss = net.history[-1, "valid_loss"]
         if loss < self.best_loss_:
             self.best_loss_, self.best_epoch_ = loss, epoch
-            if self.keep_best:
+            if self.restore_best_weights:
                 state = net.module_.state_dict()
                 self.best_weights_ = {name: value.clone() for name, value in state.items()}
         elif self.patience is not None and epoch - self.best_epoch_ >= self.patience:
             raise _StopTraining
 
     def on_train_end(self, net, **kwargs):
-        """Put the best weights back."""
+        """Restore the best weights."""
         if self.best_weights_ is not None:
             net.module_.load_state_dict(self.best_weights_)
 
 
+# skorch's ProgressBar has a bar for the batches of each epoch, not one for the epochs.
 class ShowProgress(Callback):
     """A progress bar over epochs with the latest losses and accuracies."""
 
@@ -294,7 +303,17 @@ _QUIET = {
 
 
 def train(
-    module, dataset, valid, training, augment, *, loss, device, generator, partner=None
+    module,
+    dataset,
+    valid,
+    training,
+    augment,
+    *,
+    loss,
+    device,
+    generator,
+    blend=None,
+    class_weight=None,
 ):
     """Train a module.
 
@@ -316,8 +335,10 @@ def train(
         Where to train.
     generator : torch.Generator
         Source of the batches' order and of the augmentation, on the CPU.
-    partner : dict of str to ndarray, or None, default=None
-        Weights for half of the mean, with ``average_from``.
+    blend : dict of str to ndarray, or None, default=None
+        Weights to blend the mean of ``training.averaging`` with.
+    class_weight : ndarray of shape (n_classes,) or None, default=None
+        Factor of the loss of each class's samples.
 
     Returns
     -------
@@ -338,16 +359,19 @@ def train(
     if training.checkpoint is not None:
         key = training_key(module, dataset, valid, training, augment, loss, generator)
         checkpoint = Checkpoint(training.checkpoint, key)
+    if class_weight is not None:
+        class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
     averaging = None
-    if training.average_from is not None:
-        first = 1 + math.floor(training.average_from * training.max_epochs)
-        averaging = AverageWeights(first, partner)
+    if training.averaging is not None:
+        first = 1 + math.floor(training.averaging.start * training.max_epochs)
+        averaging = AverageWeights(first, blend)
+    distillation = training.distillation
     net = Net(
         module,
         TrainingLoss,
         criterion__label_smoothing=training.label_smoothing,
-        criterion__class_weight=_class_weights(training.class_weight, dataset.y),
-        criterion__teacher_share=training.teacher_share,
+        criterion__class_weight=class_weight,
+        criterion__soft_weight=0.0 if distillation is None else distillation.weight,
         **{f"criterion__{name}": value for name, value in loss.items()},
         optimizer=optimizer,
         optimizer__weight_decay=training.weight_decay,
@@ -371,7 +395,7 @@ def train(
     try:
         net.fit_loop(dataset, epochs=training.max_epochs - len(net.history))
         if averaging is not None:
-            averaging.put_in_place(net, dataset)
+            averaging.load_mean(net, dataset)
     except _StopTraining:
         pass
     except _NotFinite as error:
@@ -458,8 +482,8 @@ def _callbacks(training, n_samples, averaging, checkpoint):
                 patience=3,
             )
         )
-    if training.patience is not None or training.best_epoch:
-        callbacks.append(WatchValidation(training.patience, training.best_epoch))
+    if training.early_stopping is not None:
+        callbacks.append(WatchValidation(**training.early_stopping.get_params()))
     if averaging is not None:
         callbacks.append(averaging)
     if checkpoint is not None:
@@ -482,13 +506,6 @@ def _best_epoch(net):
         if isinstance(callback, WatchValidation) and callback.best_weights_ is not None:
             return callback.best_epoch_
     return None
-
-
-def _class_weights(class_weight, target):
-    if class_weight is None:
-        return None
-    counts = torch.bincount(target)
-    return len(target) / (len(counts) * counts.float())
 
 
 def uses_bfloat16(precision, device):

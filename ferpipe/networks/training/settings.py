@@ -1,4 +1,4 @@
-"""How a network is trained: the parameter object that the estimators take."""
+"""How a network is trained: the parameter objects that the estimators take."""
 
 import warnings
 from numbers import Integral, Real
@@ -8,9 +8,132 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from ferpipe._compat import HasMethods, Interval, StrOptions
+from ferpipe._compat import HasMethods, Interval, StrOptions, validate_parameters
 
-__all__ = ["Training", "check_training", "split_validation"]
+__all__ = [
+    "Distillation",
+    "EarlyStopping",
+    "Training",
+    "WeightAveraging",
+    "check_training",
+    "split_validation",
+]
+
+
+class EarlyStopping(BaseEstimator):
+    """Watch the validation loss: stop when it stalls and restore the best weights.
+
+    Parameters
+    ----------
+    patience : int or None, default=5
+        Stop when the validation loss has not improved for this many epochs; None trains
+        for all of them.
+    restore_best_weights : bool, default=True
+        Keep the weights of the epoch with the lowest validation loss instead of the last
+        ones.
+
+    Examples
+    --------
+    >>> from ferpipe import EarlyStopping, Training
+    >>> Training(validation=0.1, early_stopping=EarlyStopping(patience=3))
+    Training(early_stopping=EarlyStopping(patience=3), validation=0.1)
+    """
+
+    _parameter_constraints: dict = {
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "restore_best_weights": ["boolean"],
+    }
+
+    def __init__(self, *, patience=5, restore_best_weights=True):
+        self.patience = patience
+        self.restore_best_weights = restore_best_weights
+
+
+class WeightAveraging(BaseEstimator):
+    """Keep the mean of the weights of the last epochs (stochastic weight averaging) [1]_.
+
+    The statistics of batch norms are computed anew from the training samples without
+    augmentation. Made for a constant learning rate, ``Training(schedule="constant")``.
+
+    Parameters
+    ----------
+    start : float, default=0.5
+        Share of ``max_epochs`` after which the mean begins, in [0, 1).
+    blend_with : str, path or None, default=None
+        A trained network, a file of :func:`ferpipe.networks.pretrained.save_network` or the
+        name of one that ships. Its weights and the mean are averaged, half each [2]_. Name
+        the network that the training started from with ``weights=``: networks with another
+        start have their filters in another order, and a mean with them is of no use.
+
+    References
+    ----------
+    .. [1] P. Izmailov, D. Podoprikhin, T. Garipov, D. Vetrov, A. G. Wilson, "Averaging
+       Weights Leads to Wider Optima and Better Generalization", UAI 2018.
+    .. [2] M. Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022.
+
+    Examples
+    --------
+    >>> from ferpipe import Training, WeightAveraging
+    >>> Training(schedule="constant", averaging=WeightAveraging(start=0.75))
+    Training(averaging=WeightAveraging(start=0.75), schedule='constant')
+    """
+
+    _parameter_constraints: dict = {
+        "start": [Interval(Real, 0, 1, closed="left")],
+        "blend_with": [str, PathLike, None],
+    }
+
+    def __init__(self, *, start=0.5, blend_with=None):
+        self.start = start
+        self.blend_with = blend_with
+
+
+class Distillation(BaseEstimator):
+    """Train towards the probabilities of a teacher, beside the labels [1]_.
+
+    Only for the cross-entropy. The teacher predicts each sample once, without
+    augmentation, before the training.
+
+    Parameters
+    ----------
+    teacher : str, path, list of them, or estimator
+        A trained network for images with the same classes: the name of one that ships or
+        a file of :func:`ferpipe.networks.pretrained.save_network`; of several in a list the
+        mean of the probabilities counts. Or a classifier with ``predict_proba``, such as
+        another network: copies of it are fitted on parts of the training samples and
+        predict the others, so that no probability comes from a label that the teacher was
+        fitted on [2]_. These probabilities are scaled by the temperature under which the
+        labels are most likely.
+    weight : float, default=0.5
+        Weight of the teacher's probabilities in the target, in [0, 1]; the label has the
+        rest.
+    folds : int, default=3
+        Number of parts for a teacher that is fitted; by subject when fit gets ``groups``.
+
+    References
+    ----------
+    .. [1] G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
+       2015, section 2, at temperature 1.
+    .. [2] T. Dao, G. M. Kamath, V. Syrgkanis, L. Mackey, "Knowledge Distillation as
+       Semiparametric Inference", ICLR 2021, section 4 (cross-fitting).
+
+    Examples
+    --------
+    >>> from ferpipe import Distillation, Training
+    >>> Training(distillation=Distillation("fer2013", weight=0.6))
+    Training(distillation=Distillation(teacher='fer2013', weight=0.6))
+    """
+
+    _parameter_constraints: dict = {
+        "teacher": [str, PathLike, list, tuple, HasMethods(["fit", "predict_proba"])],
+        "weight": [Interval(Real, 0, 1, closed="both")],
+        "folds": [Interval(Integral, 2, None, closed="left")],
+    }
+
+    def __init__(self, teacher, *, weight=0.5, folds=3):
+        self.teacher = teacher
+        self.weight = weight
+        self.folds = folds
 
 
 class Training(BaseEstimator):
@@ -42,8 +165,9 @@ default="one_cycle"
     label_smoothing : float, default=0.0
         Share of the target given to all classes alike, in [0, 1); only for the
         cross-entropy.
-    class_weight : {None, "balanced"}, default=None
-        "balanced" weights the loss of each sample by ``n / (n_classes * count)``.
+    class_weight : dict, "balanced" or None, default=None
+        Factor of the loss of each class's samples, by label; classes that the dict leaves
+        out have 1. "balanced" is ``n / (n_classes * count)``.
     sampling : {"shuffle", "balanced"}, default="shuffle"
         "balanced" shows every class equally often in each epoch, which keeps its length:
         rare classes are repeated, frequent ones are shown in part.
@@ -51,37 +175,16 @@ default="one_cycle"
         Samples held out to watch the training: a share in (0, 0.5], or a fixed set. A
         share is held out by subject when fit gets ``groups`` (no subject is on both
         sides), and stratified by class otherwise.
-    patience : int or None, default=None
-        Stop when the validation loss did not improve for so many epochs.
-    best_epoch : bool, default=False
-        Keep the weights of the epoch with the lowest validation loss.
-    average_from : float or None, default=None
-        Keep the mean of the weights at the ends of epochs [4]_, from this share of
-        ``max_epochs`` on, in [0, 1), and measure the batch norms anew on the unchanged
-        samples. Made for a learning rate that stays, ``schedule="constant"``.
-    average_with : str, path or None, default=None
-        A trained network, a file of :func:`ferpipe.networks.pretrained.save_network` or one
-        that ships, whose weights take half of that mean [5]_: the one that the training
-        went on from by ``weights=``. Others have their filters in another order, and a mean
-        of such networks is good for nothing.
+    early_stopping : EarlyStopping or None, default=None
+        Stop when the validation loss stalls, and restore the best weights.
+    averaging : WeightAveraging or None, default=None
+        Keep the mean of the weights of the last epochs.
     calibrate : bool, default=False
         Divide the scores by the temperature [1]_ under which the validation samples are
         most likely: probabilities then tell how often the answer is right. Only for the
         cross-entropy.
-    teacher : str, path, list of them, estimator or None, default=None
-        Whose probabilities the training leans on [2]_, beside the labels; only for the
-        cross-entropy. A trained network for images: the name of one that ships or a file of
-        :func:`ferpipe.networks.pretrained.save_network`, of the same classes; several
-        in a list teach the mean of their probabilities. Or a classifier with
-        ``predict_proba``, another network say: copies of it are fitted on parts of the
-        training samples and asked about the rest, so that no answer is a label learnt by
-        heart [3]_, and their answers are brought to the temperature under which the labels
-        are most likely. Each sample is looked at once, unchanged, before the training.
-    teacher_folds : int, default=3
-        Number of parts for a teacher that is fitted; by subject when fit gets ``groups``.
-    teacher_share : float, default=0.5
-        Share of the target that the teacher's probabilities take, in [0, 1]; the label
-        keeps the rest. Without a teacher it means nothing.
+    distillation : Distillation or None, default=None
+        Train towards the probabilities of a teacher, beside the labels.
     checkpoint : str, path or None, default=None
         Folder in which the state of the training is saved after each epoch. A training
         that was killed goes on there when it is run again with the same data and
@@ -98,13 +201,6 @@ default="one_cycle"
     ----------
     .. [1] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural
        Networks", ICML 2017, section 4.2.
-    .. [2] G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
-       2015, section 2, at temperature 1.
-    .. [3] T. Dao, G. M. Kamath, V. Syrgkanis, L. Mackey, "Knowledge Distillation as
-       Semiparametric Inference", ICLR 2021, section 4 (cross-fitting).
-    .. [4] P. Izmailov, D. Podoprikhin, T. Garipov, D. Vetrov, A. G. Wilson, "Averaging
-       Weights Leads to Wider Optima and Better Generalization", UAI 2018.
-    .. [5] M. Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022.
 
     Examples
     --------
@@ -121,17 +217,13 @@ default="one_cycle"
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "schedule": [StrOptions({"constant", "one_cycle", "cosine", "reduce_on_plateau"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
-        "class_weight": [StrOptions({"balanced"}), None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
         "sampling": [StrOptions({"shuffle", "balanced"})],
         "validation": [Interval(Real, 0, 0.5, closed="right"), tuple, list, None],
-        "patience": [Interval(Integral, 1, None, closed="left"), None],
-        "best_epoch": ["boolean"],
-        "average_from": [Interval(Real, 0, 1, closed="left"), None],
-        "average_with": [str, PathLike, None],
+        "early_stopping": [EarlyStopping, None],
+        "averaging": [WeightAveraging, None],
         "calibrate": ["boolean"],
-        "teacher": [str, PathLike, list, tuple, HasMethods(["fit", "predict_proba"]), None],
-        "teacher_folds": [Interval(Integral, 2, None, closed="left")],
-        "teacher_share": [Interval(Real, 0, 1, closed="both")],
+        "distillation": [Distillation, None],
         "checkpoint": [str, PathLike, None],
         "device": [StrOptions({"auto", "cpu", "cuda"})],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
@@ -151,14 +243,10 @@ default="one_cycle"
         class_weight=None,
         sampling="shuffle",
         validation=None,
-        patience=None,
-        best_epoch=False,
-        average_from=None,
-        average_with=None,
+        early_stopping=None,
+        averaging=None,
         calibrate=False,
-        teacher=None,
-        teacher_folds=3,
-        teacher_share=0.5,
+        distillation=None,
         checkpoint=None,
         device="auto",
         precision="auto",
@@ -174,14 +262,10 @@ default="one_cycle"
         self.class_weight = class_weight
         self.sampling = sampling
         self.validation = validation
-        self.patience = patience
-        self.best_epoch = best_epoch
-        self.average_from = average_from
-        self.average_with = average_with
+        self.early_stopping = early_stopping
+        self.averaging = averaging
         self.calibrate = calibrate
-        self.teacher = teacher
-        self.teacher_folds = teacher_folds
-        self.teacher_share = teacher_share
+        self.distillation = distillation
         self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
@@ -203,17 +287,24 @@ def check_training(training, *, loss="cross_entropy"):
     ValueError
         If a value is not allowed or a combination makes no sense.
     """
-    training._validate_params()
+    for settings in (
+        training,
+        training.early_stopping,
+        training.averaging,
+        training.distillation,
+    ):
+        if settings is not None:
+            validate_parameters(settings)
+    stopping = training.early_stopping
     if training.validation is None:
-        for name, wants_it in (
-            ("patience", training.patience is not None),
-            ("best_epoch", training.best_epoch),
+        for name, needs_it in (
+            ("early_stopping", stopping is not None),
             ("calibrate", training.calibrate),
             ("schedule", training.schedule == "reduce_on_plateau"),
         ):
-            if wants_it:
+            if needs_it:
                 raise ValueError(
-                    f"Training({name}={getattr(training, name)!r}) looks at validation "
+                    f"Training({name}={getattr(training, name)!r}) needs validation "
                     "samples, but validation is None: set validation=0.1 or a fixed (X, y)."
                 )
     elif not isinstance(training.validation, Real) and len(training.validation) != 2:
@@ -221,21 +312,23 @@ def check_training(training, *, loss="cross_entropy"):
             "Training(validation=…) must be a share or a pair (X, y), got "
             f"{len(training.validation)} items."
         )
-    if training.average_from is not None:
-        for name, unset in (("best_epoch", False), ("patience", None)):
-            value = getattr(training, name)
-            if value:
-                raise ValueError(
-                    f"Training({name}={value!r}) keeps or stops at one epoch, "
-                    f"average_from={training.average_from!r} keeps the mean of several: "
-                    f"set {name}={unset} or average_from=None."
-                )
-    elif training.average_with is not None:
-        raise ValueError(
-            f"Training(average_with={str(training.average_with)!r}) takes part in the mean "
-            "of average_from, which is None: set average_from=0.5 say."
-        )
-    for name, unset in (("label_smoothing", 0), ("calibrate", False), ("teacher", None)):
+    if stopping is not None:
+        if training.averaging is not None:
+            raise ValueError(
+                f"Training(early_stopping={stopping!r}) stops at one epoch or restores it, "
+                f"averaging={training.averaging!r} keeps the mean of several: set only one "
+                "of them."
+            )
+        if stopping.patience is None and not stopping.restore_best_weights:
+            raise ValueError(
+                f"{stopping!r} does nothing: set patience, restore_best_weights=True, or "
+                "Training(early_stopping=None)."
+            )
+    for name, unset in (
+        ("label_smoothing", 0),
+        ("calibrate", False),
+        ("distillation", None),
+    ):
         value = getattr(training, name)
         if value and loss == "squared_hinge":
             raise ValueError(

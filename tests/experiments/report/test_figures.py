@@ -51,7 +51,7 @@ def test_history_gives_a_panel_a_quantity_that_was_recorded():
 def test_scores_over_samples_are_shown_where_no_network_left_a_history():
     (panel,) = panels({}, CURVE)
     assert (panel.title, panel.x_label) == ("f1_macro", "training samples")
-    assert panel.lines["held out"] == ([10, 20], [0.5, 0.6], [0.2, 0.1])
+    assert panel.lines["test"] == ([10, 20], [0.5, 0.6], [0.2, 0.1])
     assert panels({"net": [{"lr": 0.1}]}, CURVE) == [panel]
     assert panels({}, None) == []
 
@@ -59,7 +59,7 @@ def test_scores_over_samples_are_shown_where_no_network_left_a_history():
 def test_alt_text_says_how_each_line_goes():
     assert panels({}, CURVE)[0].alt == (
         "Line chart of f1_macro over training samples: train goes from 1.000 at 10 to "
-        "0.900 at 20; held out goes from 0.500 at 10 to 0.600 at 20."
+        "0.900 at 20; test goes from 0.500 at 10 to 0.600 at 20."
     )
 
 
@@ -98,7 +98,7 @@ def test_confusion_figure_shows_counts_and_shares():
 def test_figures_of_synthetic_scores_say_so(synthetic):
     summary = {**SUMMARY, "synthetic": synthetic}
     title = draw_confusion(summary).axes[0].get_title(loc="left")
-    assert title == "toy, by subject" + ", synthetic data" * synthetic
+    assert title == "toy, subject-independent" + ", synthetic data" * synthetic
     axes = draw_panels(panels({}, CURVE), summary, LIGHT).axes[0]
     assert axes.get_title(loc="right") == "synthetic data" * synthetic
 

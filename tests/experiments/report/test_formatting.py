@@ -116,10 +116,14 @@ def test_duration(seconds, text):
 @pytest.mark.parametrize(
     ("low", "high", "meaning"),
     [
-        (0.01, 0.09, "what knowing the subject is worth"),
-        (-0.095, -0.025, "plain folds score lower, for another reason than the subjects"),
-        (-0.02, 0.03, "no difference is shown, for the interval holds zero"),
-        (0.0, 0.0, "no difference is shown, for the interval holds zero"),
+        (0.01, 0.09, "samples of the same subjects in training raise the score"),
+        (
+            -0.095,
+            -0.025,
+            "stratified folds score lower, for another reason than the subjects",
+        ),
+        (-0.02, 0.03, "no significant difference: the interval contains zero"),
+        (0.0, 0.0, "no significant difference: the interval contains zero"),
     ],
 )
 def test_gap_says_what_its_interval_says(low, high, meaning):

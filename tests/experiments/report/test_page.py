@@ -309,7 +309,7 @@ def test_numbers_of_the_page_are_those_of_the_summary(page, results):
     assert f"± {100 * accuracy['spread']:.1f} over 5 folds" in page.words
     assert f"95 % interval {range_percent(accuracy['interval'])}" in page.words
     scores = page.table("Mean ± standard deviation over folds")
-    assert scores["score"] == ["by subject", "stratified"]
+    assert scores["score"] == ["subject-independent", "stratified"]
     for scorer in SCORING:
         assert scores[scorer] == [
             mean_spread(summary["splits"][split]["scores"][scorer])
@@ -335,8 +335,10 @@ def test_confusion_table_has_counts_and_shares(page, results):
 
 
 def test_fold_tables_show_scores_and_choices(page, results):
-    subject_independent = page.table("By subject, synthetic data: sequences trained on")
-    plain = page.table("Plain, synthetic data: sequences trained on")
+    subject_independent = page.table(
+        "Subject-independent, synthetic data: numbers of training"
+    )
+    plain = page.table("Stratified, synthetic data: numbers of training and test sequences")
     assert len(subject_independent) == len(plain) == 6
     for fold in results.folds:
         row = (subject_independent if fold.split == "subject_independent" else plain)[
@@ -370,12 +372,12 @@ def test_search_table_is_sorted_and_readable(page, results):
 
 def test_page_says_what_was_measured_and_its_limits(page):
     assert "240 synthetic sequences of 40 subjects" in page.words
-    assert "never seen its subject" in page.words
+    assert "a model that was trained on other subjects" in page.words
     assert "An expression is not a feeling" in page.words
     assert "worth 0.42 points" in page.words
     assert "python -m ferpipe.grid pipelines/lstm_svm.yaml --n-jobs 2" in page.words
-    assert "98 steps fitted, 212 step fits saved" in page.words
-    assert "240 samples transformed, 9360 found in the store" in page.words
+    assert "98 steps fitted, 212 read from the store" in page.words
+    assert "240 samples transformed, 9360 read from the store" in page.words
     assert "2 min 13 s" in page.words
 
 
@@ -401,13 +403,13 @@ def test_real_scores_are_not_called_synthetic(faces, tmp_path):
 
 def test_without_subjects_the_headline_warns(no_subjects, tmp_path):
     page = page_of(no_subjects, tmp_path)
-    assert "Accuracy stratified" in page.words
-    assert "Subjects are unknown: a subject may stand on both sides" in page.words
+    assert "Stratified accuracy" in page.words
+    assert "Subjects are unknown: a subject may be on both sides" in page.words
     assert "The gap" not in page.words
     text = text_table(no_subjects)
-    assert "accuracy plain:" in text
-    assert "subjects are unknown and may stand on both sides" in text
-    assert "by subject" not in text
+    assert "stratified accuracy:" in text
+    assert "subjects are unknown and may be on both sides" in text
+    assert "subject-independent" not in text
 
 
 def test_text_table(results):
@@ -416,7 +418,7 @@ def test_text_table(results):
     lines = text.splitlines()
     accuracy = summary["splits"]["subject_independent"]["accuracy"]
     assert lines[2] == (
-        f"accuracy by subject: {mean_spread_percent(accuracy)}, "
+        f"subject-independent accuracy: {mean_spread_percent(accuracy)}, "
         f"95 % interval {range_percent(accuracy['interval'])}"
     )
     for scorer in SCORING:
@@ -426,8 +428,8 @@ def test_text_table(results):
     assert any(line.startswith("accuracy of encode alone") for line in lines)
     assert f"{100 * summary['gap']['accuracy']:+.1f} points of pooled accuracy" in text
     assert "parameters  classify = SVC(C=" in text
-    assert "8 candidates, 155 fits; 98 steps fitted, 212 step fits saved" in text
-    assert "240 samples transformed, 9360 found in the store" in text
+    assert "8 candidates, 155 fits; 98 steps fitted, 212 read from the store" in text
+    assert "240 samples transformed, 9360 read from the store" in text
     assert lines[-1] == "time        2 min 13 s"
     assert max(map(len, lines)) < 160
 
@@ -502,7 +504,7 @@ def test_learning_curve_over_samples_without_networks(results, tmp_path):
     assert image["alt"].startswith(
         "Line chart of accuracy over training samples: train goes"
     )
-    assert "held out goes from 0.550 at 38 to 0.790 at 192" in image["alt"]
+    assert "test goes from 0.550 at 38 to 0.790 at 192" in image["alt"]
     assert (tmp_path / "learning_curves.png").exists()
 
 
@@ -515,7 +517,7 @@ def test_without_curves_the_report_says_why(results, tmp_path):
     assert not (tmp_path / "learning_curves.png").exists()
     page = Page(paths["report.html"].read_text())
     assert not page.images
-    assert "There is no figure: no step of this pipeline is trained in epochs" in page.words
+    assert "There is no figure: no step of this pipeline trains in epochs" in page.words
 
 
 def test_without_a_search_there_is_no_search_table(results, tmp_path):
@@ -524,7 +526,7 @@ def test_without_a_search_there_is_no_search_table(results, tmp_path):
     paths = write_report(results, tmp_path)
     assert "cv_results.csv" not in paths
     words = Page(paths["report.html"].read_text()).words
-    assert "Nothing was searched: the experiment has one candidate." in words
+    assert "There was no search: the experiment has one candidate." in words
     assert "parameters" not in text_table(results)
 
 
@@ -592,7 +594,7 @@ def test_files_that_are_no_reports_are_neither_replaced_nor_removed(results, tmp
         assert list(folder.iterdir()) == [folder / name]
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(FileExistsError, match="a folder was expected"):
+    with pytest.raises(FileExistsError, match="expected a folder"):
         write_report(results, link)
 
 

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
-from ferpipe.networks.backbones.general import BACKBONES, GradientHistograms
-from ferpipe.networks.estimator import BACKBONE_NAMES
+from ferpipe.networks.backbones import general, papers
+from ferpipe.networks.backbones.general import GradientHistograms
+from ferpipe.networks.backbones.registry import BACKBONES, find_backbone
 
 
 def count(module):
@@ -15,18 +16,22 @@ def count(module):
 @pytest.mark.parametrize("size", [32, 48, 96])
 @pytest.mark.parametrize("n_channels", [1, 3])
 def test_frame_networks_take_faces_of_any_usual_size(name, size, n_channels):
-    network = BACKBONES[name](n_channels, "relu").eval()
+    network = find_backbone(name)(n_channels, "relu").eval()
     features = network(torch.rand(2, n_channels, size, size))
     assert features.shape == (2, network.n_outputs)
     assert torch.isfinite(features).all()
 
 
-def test_names_are_those_that_the_estimators_take():
-    assert set(BACKBONE_NAMES) == set(BACKBONES)
+def test_every_backbone_has_a_name():
+    classes = [
+        getattr(module, name) for module in (general, papers) for name in module.__all__
+    ]
+    built = {value for value in classes if hasattr(value, "n_outputs")}
+    assert {find_backbone(name) for name in BACKBONES} == built
 
 
 @pytest.mark.parametrize(
-    "network", [BACKBONES[name] for name in BACKBONE_NAMES if name != "paper_000"]
+    "network", [find_backbone(name) for name in BACKBONES if name != "paper_000"]
 )
 def test_parameter_counts_in_docstrings(network):
     for n_channels in (1, 3):

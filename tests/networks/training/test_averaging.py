@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.dummy import DummyClassifier
 
-from ferpipe import ImageNetwork, Training
+from ferpipe import Distillation, EarlyStopping, ImageNetwork, Training, WeightAveraging
 from ferpipe.networks.pretrained import load_network, save_network
 from ferpipe.networks.training import loop
 
@@ -35,7 +35,7 @@ def weights_of_epochs(monkeypatch):
 
 @pytest.mark.parametrize(("share", "first"), [(0, 0), (0.4, 2), (0.5, 2), (0.9, 4)])
 def test_weights_are_the_mean_over_the_last_epochs(weights_of_epochs, share, first):
-    fitted = network(average_from=share).fit(*faces())
+    fitted = network(averaging=WeightAveraging(start=share)).fit(*faces())
     assert len(weights_of_epochs) == 5
     for name, value in fitted.weights_.items():
         if "running" in name or "tracked" in name:
@@ -44,13 +44,14 @@ def test_weights_are_the_mean_over_the_last_epochs(weights_of_epochs, share, fir
         np.testing.assert_allclose(value, mean, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_a_partner_takes_half_of_the_mean(tmp_path):
+def test_a_blended_network_has_half_of_the_weight(tmp_path):
     X, y = faces()
     path = tmp_path / "first.safetensors"
     save_network(network().fit(X, y), path)
     partner = load_network(path).weights_
-    alone = network(average_from=0.4).fit(X, y).weights_
-    both = network(average_from=0.4, average_with=str(path)).fit(X, y).weights_
+    alone = network(averaging=WeightAveraging(start=0.4)).fit(X, y).weights_
+    blend = WeightAveraging(start=0.4, blend_with=str(path))
+    both = network(averaging=blend).fit(X, y).weights_
     for name, value in both.items():
         if "running" in name or "tracked" in name:
             continue
@@ -58,39 +59,41 @@ def test_a_partner_takes_half_of_the_mean(tmp_path):
         np.testing.assert_allclose(value, half, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-def test_partners_that_do_not_fit_are_refused(tmp_path):
+def test_networks_that_cannot_be_blended_are_refused(tmp_path):
     X, y = faces()
     path = tmp_path / "first.safetensors"
     save_network(network().set_params(backbone="hog_cnn").fit(X, y), path)
+    blended = network(averaging=WeightAveraging(start=0, blend_with=path))
     with pytest.raises(
         ValueError, match=r"network of another kind: backbone.* has the shape"
     ):
-        network(average_from=0, average_with=path).fit(X, y)
-    with pytest.raises(ValueError, match=r"tells the classes .*'anger', 'fear'.*; y has"):
-        network(average_from=0, average_with=path).fit(X, np.where(y == "fear", "joy", y))
-    with pytest.raises(ValueError, match="average_from, which is None"):
-        network(average_with=path).fit(X, y)
+        blended.fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"predicts the classes .*'anger', 'fear'.*; y has"
+    ):
+        blended.fit(X, np.where(y == "fear", "joy", y))
     with pytest.raises(FileNotFoundError, match="no such file of weights"):
-        network(average_from=0, average_with=tmp_path / "none").fit(X, y)
+        network(averaging=WeightAveraging(blend_with=tmp_path / "none")).fit(X, y)
     with pytest.raises(ValueError, match="its activation is 'relu', here it is 'elu'"):
-        network(average_from=0, average_with=path).set_params(
-            backbone="hog_cnn", activation="elu"
-        ).fit(X, y)
+        blended.set_params(backbone="hog_cnn", activation="elu").fit(X, y)
 
 
-def test_a_missing_partner_is_told_before_a_teacher_is_fitted(tmp_path):
+def test_a_missing_network_is_reported_before_a_teacher_is_fitted(tmp_path):
     class Teacher(DummyClassifier):
         def fit(self, X, y):
             raise AssertionError("fitted")
 
-    lost = network(average_from=0, average_with=tmp_path / "none", teacher=Teacher())
+    lost = network(
+        averaging=WeightAveraging(blend_with=tmp_path / "none"),
+        distillation=Distillation(Teacher()),
+    )
     with pytest.raises(FileNotFoundError, match="no such file of weights"):
         lost.fit(*faces())
 
 
 def test_batch_norms_are_those_of_the_mean():
     X, y = faces()
-    fitted = network(average_from=0.4, batch_size=24).fit(X, y)
+    fitted = network(averaging=WeightAveraging(start=0.4), batch_size=24).fit(X, y)
     convolution, norm = fitted.net_.module_.backbone.filters[:2]
     images = X.reshape(24, -1).astype(float)
     images = (images - images.mean(1, keepdims=True)) / images.std(1, keepdims=True)
@@ -107,13 +110,17 @@ def test_norms_of_frozen_frames_stay(tmp_path):
     path = tmp_path / "first.safetensors"
     save_network(network().fit(X, y), path)
     first = load_network(path)
-    second = network(average_from=0).set_params(weights=str(path), freeze=True)
+    second = network(averaging=WeightAveraging(start=0)).set_params(
+        weights=str(path), freeze=True
+    )
     second.fit(255 - X, y)
     for name, value in second.weights_.items():
         assert np.array_equal(value, first.weights_[name]) == name.startswith("backbone.")
 
 
 def test_one_epoch_and_the_mean_of_several_are_not_kept_together():
-    for settings in ({"best_epoch": True}, {"patience": 3}):
-        with pytest.raises(ValueError, match="keeps or stops at one epoch"):
-            network(average_from=0.5, validation=0.25, **settings).fit(*faces())
+    both = network(
+        averaging=WeightAveraging(), early_stopping=EarlyStopping(), validation=0.25
+    )
+    with pytest.raises(ValueError, match=r"early_stopping=.*averaging=.* set only one"):
+        both.fit(*faces())

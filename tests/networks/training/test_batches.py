@@ -48,12 +48,12 @@ def test_a_batch_is_float_channel_first_and_keeps_each_sequences_length():
     assert gray.lengths is None
 
 
-def test_a_batch_carries_what_a_teacher_made_of_its_samples():
+def test_a_batch_has_the_soft_targets_of_its_samples():
     X = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones((8, 8), np.uint8)
     dataset = FrameDataset(X, np.zeros(10, int), places=np.arange(9, 1, -1))
-    dataset.taught = torch.arange(8.0)[:, None]
+    dataset.soft_targets = torch.arange(8.0)[:, None]
     for batch, _ in Batches(dataset, 3, "shuffle", torch.Generator().manual_seed(0)):
-        assert torch.equal(9 - batch.frames[:, 0, 0, 0], batch.taught[:, 0])
+        assert torch.equal(9 - batch.frames[:, 0, 0, 0], batch.soft_targets[:, 0])
 
 
 def test_images_stay_where_they_are_and_some_of_them_are_chosen_by_place():

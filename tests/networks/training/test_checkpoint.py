@@ -8,14 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from ferpipe import Augment, ImageNetwork, SequenceNetwork, Training, datasets
+from ferpipe import (
+    Augment,
+    EarlyStopping,
+    ImageNetwork,
+    SequenceNetwork,
+    Training,
+    WeightAveraging,
+    datasets,
+)
 from ferpipe.networks.training import checkpoint as module_of_checkpoint
 
 SETTINGS = {
     "max_epochs": 4,
     "batch_size": 8,
     "validation": 0.25,
-    "best_epoch": True,
+    "early_stopping": EarlyStopping(patience=None),
     "optimizer": "momentum",
     "lr": 0.01,
 }
@@ -79,7 +87,8 @@ def test_broken_training_ends_as_the_unbroken_one(
 
 def test_broken_training_of_sequences_goes_on(tmp_path, monkeypatch):
     data = datasets.make_expression_sequences(12, 2, 24, random_state=0)
-    settings = {**SETTINGS, "validation": None, "best_epoch": False, "batch_size": 4}
+    settings = {**SETTINGS, "validation": None, "early_stopping": None}
+    settings["batch_size"] = 4
 
     def fresh(folder):
         training = Training(checkpoint=folder, **settings)
@@ -95,7 +104,8 @@ def test_broken_training_of_sequences_goes_on(tmp_path, monkeypatch):
 
 
 def test_broken_training_goes_on_averaging(faces, tmp_path, monkeypatch):
-    settings = {"average_from": 0.25, "best_epoch": False, "schedule": "constant"}
+    settings = {"averaging": WeightAveraging(start=0.25), "early_stopping": None}
+    settings["schedule"] = "constant"
     whole = network(None, **settings).fit(*faces)
     with monkeypatch.context() as patch:
         kill_in_epoch(patch, 4)
@@ -135,7 +145,7 @@ def test_training_killed_from_outside_goes_on(faces, tmp_path):
         """
         import os, signal, sys
         import numpy as np
-        from ferpipe import Augment, ImageNetwork, Training
+        from ferpipe import Augment, EarlyStopping, ImageNetwork, Training
         from ferpipe.networks.training import loop
 
         whole = loop.RecordEpoch.on_batch_end

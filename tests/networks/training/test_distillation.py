@@ -5,15 +5,16 @@ import pytest
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import GridSearchCV
 
-from ferpipe import Augment, ImageNetwork, SequenceNetwork, Training
+from ferpipe import Augment, Distillation, ImageNetwork, SequenceNetwork, Training
 from ferpipe.networks.pretrained import load_network, save_network
 from ferpipe.networks.training import loop
 from ferpipe.networks.training.batches import FrameDataset
 from ferpipe.networks.training.distillation import (
-    ask_trained,
     at_best_temperature,
     cross_fit,
+    predict_trained,
 )
 from ferpipe.networks.training.settings import check_training
 
@@ -29,9 +30,9 @@ def features(n=60):
     return X, np.array(["anger", "fear"])[y]
 
 
-def reader(**training):
+def reader(distillation):
     """A network that reads such sequences."""
-    settings = Training(**{"max_epochs": 20, "lr": 0.02, **training})
+    settings = Training(max_epochs=20, lr=0.02, distillation=distillation)
     return SequenceNetwork(backbone=None, hidden_size=4, training=settings, random_state=0)
 
 
@@ -50,69 +51,74 @@ def teacher(tmp_path_factory):
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.3])
-def test_a_pupil_learns_from_its_teacher_where_labels_lie(teacher, mixup):
+def test_a_student_learns_from_its_teacher_where_labels_are_wrong(teacher, mixup):
     path, X, y = teacher
     lies = np.where(y == "anger", "fear", "anger")
 
-    def pupil(share):
+    def score(weight):
         settings = {"max_epochs": 6, "batch_size": 16, "lr": 0.003}
-        training = Training(teacher=path, teacher_share=share, **settings)
+        training = Training(distillation=Distillation(path, weight=weight), **settings)
         augment = Augment(mixup=mixup)
         network = ImageNetwork(training=training, augment=augment, random_state=0)
         return network.fit(X, lies).score(X, y)
 
-    assert pupil(0.9) > 0.9
-    assert pupil(0.1) < 0.1
+    assert score(0.9) > 0.9
+    assert score(0.1) < 0.1
 
 
-def test_several_teachers_teach_their_mean(teacher, tmp_path):
+def test_several_teachers_give_the_mean_of_their_probabilities(teacher, tmp_path):
     path, X, y = teacher
     settings = Training(max_epochs=1, batch_size=16)
     lies = np.where(y == "anger", "fear", "anger")
     other = ImageNetwork(training=settings, random_state=1).fit(X, lies)
     paths = [path, save_network(other, tmp_path / "other.safetensors")]
     dataset = FrameDataset(X, np.arange(48) % 2, places=np.arange(8, 48))
-    taught = ask_trained(paths, dataset, np.unique(y), ImageNetwork)
+    soft = predict_trained(paths, dataset, np.unique(y), ImageNetwork)
     alone = [load_network(one).predict_proba(X[8:]) for one in paths]
-    np.testing.assert_allclose(taught, (alone[0] + alone[1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(soft, (alone[0] + alone[1]) / 2, atol=1e-6)
     assert np.abs(alone[0] - alone[1]).max() > 0.1
-    assert taught.dtype == np.float32
-    pupils = [
-        ImageNetwork(training=Training(max_epochs=1, teacher=names), random_state=0)
+    assert soft.dtype == np.float32
+    students = [
+        ImageNetwork(
+            training=Training(max_epochs=1, distillation=Distillation(names)),
+            random_state=0,
+        )
         for names in (path, [path, path], paths)
     ]
-    one, twice, two = (pupil.fit(X, y).predict_proba(X) for pupil in pupils)
+    one, twice, two = (student.fit(X, y).predict_proba(X) for student in students)
     np.testing.assert_array_equal(one, twice)
     assert np.abs(one - two).max() > 1e-3
 
 
 def test_teachers_that_do_not_fit(teacher, tmp_path):
     path, X, y = teacher
+
+    def student(teacher):
+        return ImageNetwork(training=Training(distillation=Distillation(teacher)))
+
     with pytest.raises(ValueError, match="names no network"):
-        ImageNetwork(training=Training(teacher=[])).fit(X, y)
+        student([]).fit(X, y)
     with pytest.raises(ValueError, match=r"got DummyClassifier\(\)\. An estimator"):
-        ImageNetwork(training=Training(teacher=[path, DummyClassifier()])).fit(X, y)
+        student([path, DummyClassifier()]).fit(X, y)
     with pytest.raises(FileNotFoundError, match="no such file of weights"):
-        ImageNetwork(training=Training(teacher=[path, tmp_path / "none"])).fit(X, y)
-    with pytest.raises(ValueError, match=r"tells the classes \['anger', 'fear'\]; y has"):
-        ImageNetwork(training=Training(teacher=path)).fit(
-            X, np.where(y == "fear", "joy", y)
-        )
+        student([path, tmp_path / "none"]).fit(X, y)
+    with pytest.raises(ValueError, match=r"the classes \['anger', 'fear'\]; y has"):
+        student(path).fit(X, np.where(y == "fear", "joy", y))
     with pytest.raises(ValueError, match="16"):
-        ImageNetwork(training=Training(teacher=path)).fit(np.tile(X, (1, 2, 2)), y)
+        student(path).fit(np.tile(X, (1, 2, 2)), y)
     with pytest.raises(FileNotFoundError, match="no such file of weights"):
-        ImageNetwork(training=Training(teacher=tmp_path / "none")).fit(X, y)
+        student(tmp_path / "none").fit(X, y)
     with pytest.raises(ValueError, match="cannot teach a SequenceNetwork"):
-        reader(teacher=path).fit(*features())
+        reader(Distillation(path)).fit(*features())
     with pytest.raises(ValueError, match="belongs to loss='cross_entropy'"):
-        check_training(Training(teacher=path), loss="squared_hinge")
+        check_training(Training(distillation=Distillation(path)), loss="squared_hinge")
 
 
 @pytest.mark.parametrize("groups", [None, np.arange(48) % 2])
 def test_folds_that_cannot_be_met_are_named(teacher, groups):
     _, X, y = teacher
-    settings = Training(teacher=DummyClassifier(), teacher_folds=30)
-    with pytest.raises(ValueError, match=r"teacher_folds=30\) divides 48 .* Lower it"):
+    settings = Training(distillation=Distillation(DummyClassifier(), folds=30))
+    with pytest.raises(ValueError, match=r"folds=30\) divides 48 .* Lower it"):
         ImageNetwork(training=settings).fit(X, y, groups=groups)
 
 
@@ -132,29 +138,29 @@ class KnowsGroups(ClassifierMixin, BaseEstimator):
         return np.column_stack([~known, known]).astype(float)
 
 
-def test_a_teacher_that_is_fitted_is_asked_about_strangers_only(tmp_path):
+def test_a_fitted_teacher_predicts_other_subjects_only(tmp_path):
     groups = np.arange(48) // 4
     X = np.full((48, 8, 8), groups[:, None, None], np.uint8)
     dataset = FrameDataset(X, np.arange(48) % 2, places=np.arange(4, 48))
     settings = {"groups": groups[4:], "n_folds": 4, "seed": 0, "folder": tmp_path}
     classes = np.array(["anger", "fear"])
-    taught, kept = cross_fit(KnowsGroups(), dataset, classes, **settings)
-    assert taught.tolist() == [[1.0, 0.0]] * 44
+    soft, kept = cross_fit(KnowsGroups(), dataset, classes, **settings)
+    assert soft.tolist() == [[1.0, 0.0]] * 44
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     assert len(kept) == len(KnowsGroups.fits) == 4
     again, _ = cross_fit(KnowsGroups(), dataset, classes, **settings)
-    assert np.array_equal(again, taught)
+    assert np.array_equal(again, soft)
     assert len(KnowsGroups.fits) == 4
 
 
-def test_answers_for_which_there_is_no_room(teacher, tmp_path):
+def test_probabilities_that_cannot_be_written(teacher, tmp_path):
     _, X, y = teacher
     (tmp_path / "file").write_text("no folder")
     dataset = FrameDataset(X, (y == "fear").astype(int))
     settings = {"groups": None, "n_folds": 2, "seed": 0, "folder": tmp_path / "file"}
     with pytest.warns(UserWarning, match="answers could not be written"):
-        taught, _ = cross_fit(DummyClassifier(), dataset, np.unique(y), **settings)
-    assert taught.sum(axis=1).tolist() == [1.0] * 48
+        soft, _ = cross_fit(DummyClassifier(), dataset, np.unique(y), **settings)
+    assert soft.sum(axis=1).tolist() == [1.0] * 48
 
 
 def test_answers_are_as_sure_as_they_are_right():
@@ -172,18 +178,18 @@ def test_answers_are_as_sure_as_they_are_right():
     assert (never.argmin(axis=1) == 0).all()
 
 
-def test_a_pupil_of_a_fitted_teacher_ends_the_same_after_a_kill(
+def test_a_student_of_a_fitted_teacher_ends_the_same_after_a_kill(
     teacher, tmp_path, monkeypatch
 ):
     _, X, y = teacher
     settings = {"max_epochs": 3, "batch_size": 16}
 
-    def pupil(folder):
+    def student(folder):
         tutor = ImageNetwork(training=Training(**settings))
-        training = Training(teacher=tutor, checkpoint=folder, **settings)
+        training = Training(distillation=Distillation(tutor), checkpoint=folder, **settings)
         return ImageNetwork(training=training, random_state=0)
 
-    whole = pupil(None).fit(X, y)
+    whole = student(None).fit(X, y)
     trainings = []
     train = loop.train
 
@@ -196,9 +202,9 @@ def test_a_pupil_of_a_fitted_teacher_ends_the_same_after_a_kill(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train", killed_in_the_third)
         with pytest.raises(InterruptedError):
-            pupil(tmp_path).fit(X, y)
+            student(tmp_path).fit(X, y)
     assert len(list(tmp_path.iterdir())) == 2
-    again = pupil(tmp_path).fit(X, y)
+    again = student(tmp_path).fit(X, y)
     assert list(tmp_path.iterdir()) == []
     for name, value in whole.weights_.items():
         assert np.array_equal(value, again.weights_[name])
@@ -209,7 +215,22 @@ def test_sequences_are_taught_by_an_estimator_of_sequences():
     lies = np.where(y == "anger", "fear", "anger")
     lies[::3] = y[::3]
     tutor = DummyClassifier(strategy="constant", constant="fear")
-    taught = reader(teacher=tutor, teacher_share=1.0).fit(X, lies)
-    assert (taught.predict(X) == "fear").all()
-    taught.set_params(pooling="per_frame").fit(X, lies)
-    assert (taught.predict(X) == "fear").all()
+    soft = reader(Distillation(tutor, weight=1.0)).fit(X, lies)
+    assert (soft.predict(X) == "fear").all()
+    soft.set_params(pooling="per_frame").fit(X, lies)
+    assert (soft.predict(X) == "fear").all()
+
+
+def test_a_search_reaches_the_weight(teacher):
+    path, X, y = teacher
+    quick = Training(max_epochs=2, distillation=Distillation(path, weight=0.5))
+    search = GridSearchCV(
+        ImageNetwork(training=quick, random_state=0),
+        {"training__distillation__weight": [0.0, 1.0]},
+        cv=2,
+    ).fit(X, y)
+    tried = search.cv_results_["param_training__distillation__weight"]
+    assert list(tried) == [0.0, 1.0]
+    chosen = search.best_estimator_.training.distillation
+    assert chosen.weight == search.best_params_["training__distillation__weight"]
+    assert quick.distillation.weight == 0.5

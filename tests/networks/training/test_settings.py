@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
-from ferpipe import SequenceNetwork, Training
+from ferpipe import Distillation, EarlyStopping, SequenceNetwork, Training, WeightAveraging
 from ferpipe.networks.training.loop import Net, RecordEpoch, cosine, find_device, one_cycle
 from ferpipe.networks.training.settings import check_training, split_validation
 
@@ -44,7 +44,6 @@ def column(fitted, name):
         {"batch_size": 1},
         {"schedule": "steps"},
         {"validation": 0.7},
-        {"patience": 0},
         {"device": "tpu"},
         {"label_smoothing": 1.0},
     ],
@@ -55,7 +54,7 @@ def test_wrong_settings_are_named(wrong):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"patience": 3}, {"best_epoch": True}, {"schedule": "reduce_on_plateau"}]
+    "wrong", [{"early_stopping": EarlyStopping()}, {"schedule": "reduce_on_plateau"}]
 )
 def test_watching_validation_without_validation_says_what_to_set(wrong):
     with pytest.raises(ValueError, match=r"validation is None: set validation=0.1"):
@@ -69,6 +68,25 @@ def test_combinations_that_make_no_sense():
         check_training(Training(label_smoothing=0.1), loss="squared_hinge")
     with pytest.raises(ValueError, match=r"a pair \(X, y\), got 3 items"):
         check_training(Training(validation=(1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"early_stopping": EarlyStopping(patience=0)}, "'patience' .* of EarlyStopping"),
+        ({"averaging": WeightAveraging(start=1)}, "'start' parameter of WeightAveraging"),
+        ({"distillation": Distillation("a", weight=2)}, "'weight' .* of Distillation"),
+        ({"distillation": Distillation(None)}, "'teacher' parameter of Distillation"),
+        ({"early_stopping": 3}, "'early_stopping' parameter of Training"),
+        (
+            {"early_stopping": EarlyStopping(patience=None, restore_best_weights=False)},
+            "does nothing: set patience",
+        ),
+    ],
+)
+def test_wrong_groups_of_settings_are_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        network(validation=0.25, **wrong).fit(*features())
 
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw", "nadam", "adamax"])
@@ -102,10 +120,12 @@ def test_plateau_halves_the_learning_rate():
     assert lrs[-1] == pytest.approx(0.01)
 
 
-def test_patience_stops_and_best_epoch_is_kept():
+def test_patience_stops_and_the_best_weights_are_restored():
     X, y = features()
     valid = (X, np.roll(y, 1))
-    fitted = network(validation=valid, patience=3, best_epoch=True, max_epochs=50).fit(X, y)
+    fitted = network(
+        validation=valid, early_stopping=EarlyStopping(patience=3), max_epochs=50
+    ).fit(X, y)
     losses = column(fitted, "valid_loss")
     best = int(np.argmin(losses))
     assert len(losses) == best + 1 + 3 < 50
@@ -114,7 +134,8 @@ def test_patience_stops_and_best_epoch_is_kept():
     loss = -np.log(probabilities[np.arange(len(truth)), truth]).mean()
     assert loss == pytest.approx(losses[best], rel=1e-4)
 
-    last = clone(fitted).set_params(training__best_epoch=False).fit(X, y)
+    last = clone(fitted)
+    last.set_params(training__early_stopping__restore_best_weights=False).fit(X, y)
     assert column(last, "valid_loss") == losses
     probabilities = last.predict_proba(valid[0])
     loss = -np.log(probabilities[np.arange(len(truth)), truth]).mean()
@@ -239,7 +260,8 @@ def blow_up(monkeypatch, number):
 
 
 def test_a_loss_that_is_not_finite_leaves_the_best_weights(monkeypatch):
-    settings = {"validation": 0.25, "best_epoch": True, "optimizer": "sgd"}
+    settings = {"validation": 0.25, "optimizer": "sgd"}
+    settings["early_stopping"] = EarlyStopping(patience=None)
     X, y = features()
     whole = network(**settings, max_epochs=2).fit(X, y)
     blow_up(monkeypatch, 3)
