@@ -311,7 +311,7 @@ class ImageTransformer(ImageMixin):
             and the output depends on it.
         """
         check_is_fitted(self)
-        # they may have been set since
+        # they may have changed since fit
         validate_parameters(self)
         images = self._check_images(X, reset=False)
         self._check_parameters(self.image_shape_)

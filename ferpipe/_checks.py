@@ -1,9 +1,8 @@
 """Checks of images, landmarks and sequences: shape, dtype, finite values.
 
-Each function returns the data in one canonical form or raises an error that
-says what was expected, what came and what to do. scikit-learn's
-``validate_data`` rejects lists and object arrays of images, so these are used
-by every estimator of the package.
+Each function returns the data in one form, or raises an error with what was expected,
+what came and what to do. Every estimator of the package uses them, because scikit-learn's
+``validate_data`` rejects lists and object arrays of images.
 """
 
 from collections.abc import Iterator
@@ -25,12 +24,12 @@ __all__ = [
 ]
 
 
-# values looked at a time
+# values checked at a time
 _CHECKED = 1 << 22
-# sums of squares of larger ones overflow single precision, which networks compute in
+# squares of larger values overflow single precision, in which networks compute
 _LARGEST = 1e15
-# Largest values of the scales that images come on: floats, floats after standardization
-# and the like, bytes, 16 bits. How often a value may be larger before it is on another.
+# Largest values of the scales of images: floats in 0..1, standardized floats, bytes, 16
+# bits; and the factor by which a value may exceed its scale.
 _SCALES = (1.0, 15.0, 255.0, 65535.0)
 _BYTES = 255.0
 _BEYOND = 16
@@ -42,14 +41,16 @@ def check_images(X: Any, *, name: str = "X") -> NDArray[Any]:
     Parameters
     ----------
     X : array-like of shape (n, h, w) or (n, h, w, 3), or list of such images
-        Gray or RGB images, uint8 or finite float on any scale.
+        Gray or RGB images, uint8 or finite float on any scale. A pandas Series, or a data
+        frame of one column, is a list of images. A last axis of one, ``(n, h, w, 1)``, is
+        dropped.
     name : str, default="X"
         Name of the argument in error messages.
 
     Returns
     -------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        In the dtype that came; the input itself when it already has this form.
+        In the dtype of the input; the input itself if it already has this form.
 
     Raises
     ------
@@ -92,22 +93,22 @@ def check_sequences(X: Any, *, name: str = "X") -> list[NDArray[Any]]:
     Parameters
     ----------
     X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
-        Sequences with time first. A frame is a feature vector ``(d,)``, a gray
-        image ``(h, w)`` or an RGB image ``(h, w, 3)``.
+        Sequences with time first, or a pandas Series of them. A frame is a feature vector
+        ``(d,)``, a gray image ``(h, w)`` or ``(h, w, 1)``, or an RGB image ``(h, w, 3)``.
     name : str, default="X"
         Name of the argument in error messages.
 
     Returns
     -------
     sequences : list of ndarray of shape (T_i, ...)
-        One array a sequence; all frames have one shape.
+        One array per sequence; all frames have one shape.
 
     Raises
     ------
     TypeError
         If the values are not numbers.
     ValueError
-        If there is no sequence, one has no frame, frames differ in shape or a
+        If there is no sequence, a sequence has no frame, frames differ in shape or a
         value is not finite.
     """
     X = as_list(X)
@@ -191,11 +192,11 @@ def check_frame_shape(
     Parameters
     ----------
     got, expected : tuple of int
-        Shape of what came and of what was seen in fit.
+        Shape of the input and shape seen in fit.
     estimator : object
         The fitted estimator, named in the message.
     kind : {"images", "frames"}, default="images"
-        What the shapes belong to.
+        Whether the shapes are of images or of frames.
 
     Raises
     ------
@@ -218,16 +219,16 @@ def check_pair(value: Any, name: str, example: tuple[int, int]) -> None:
     Parameters
     ----------
     value : object
-        What came.
+        The value.
     name : str
         Name of the parameter, for the message.
     example : (int, int)
-        A value that would do, for the message.
+        A valid value, for the message.
 
     Raises
     ------
     ValueError
-        If it is something else.
+        If it is anything else.
     """
     if len(value) != 2 or not all(
         isinstance(number, Integral) and int(number) >= 1 for number in value
@@ -239,7 +240,7 @@ def check_pair(value: Any, name: str, example: tuple[int, int]) -> None:
 
 
 def as_list(X: Any) -> Any:
-    """Turn samples that stand one by one in a container into a list of them.
+    """Turn a container of separate samples into a list of them.
 
     Parameters
     ----------
@@ -249,9 +250,9 @@ def as_list(X: Any) -> Any:
     Returns
     -------
     samples : list or object
-        A list for a tuple, a one-dimensional array of objects, a series of objects and a
-        data frame with one column of them, such as a ColumnTransformer hands on. Anything
-        else as it is.
+        A list for a tuple, a one-dimensional array of objects, a Series of objects, and a
+        data frame with one column of objects, as a ColumnTransformer passes it. Anything
+        else is returned as it is.
     """
     if isinstance(X, list | tuple):
         return list(X)
@@ -300,14 +301,14 @@ def _check_numeric(array: NDArray[Any], name: str) -> None:
 
 
 def _check_finite(array: NDArray[Any], name: str) -> None:
-    # no smaller integer reaches the limit
+    # smaller integers cannot reach the limit
     if array.dtype.kind != "f" and array.dtype.itemsize < 8:
         return
     limit = _LARGEST
     if array.dtype.kind == "f":
         limit = array.dtype.type(min(limit, float(np.finfo(array.dtype).max)))
     for start, part in _slices(array):
-        # NaN is neither
+        # NaN is false in both comparisons
         fine = (part >= -limit) & (part <= limit)
         if not fine.all():
             first, *others = (int(axis[0]) for axis in np.nonzero(~fine))
@@ -324,14 +325,14 @@ def _check_finite(array: NDArray[Any], name: str) -> None:
 
 
 def _slices(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield parts and where they begin, so that little memory is taken beside them."""
+    """Yield parts of an array and their starts, so that checks need little memory."""
     step = max(1, _CHECKED * len(array) // max(1, array.size))
     for start in range(0, len(array), step):
         yield start, array[start : start + step]
 
 
 def value_scale_of(images: NDArray[Any]) -> float | None:
-    """Tell the scale that images are on.
+    """Return the scale of images.
 
     Parameters
     ----------
@@ -341,8 +342,8 @@ def value_scale_of(images: NDArray[Any]) -> float | None:
     Returns
     -------
     scale : float or None
-        Its largest value: 1, 15, 255 or 65535, the first that no value is beyond; 255 at
-        least for whole numbers. None for larger values, and when all are 0.
+        Its largest value: 1, 15, 255 or 65535, the smallest that no value exceeds; at least
+        255 for whole numbers. None for larger values, and if all values are 0.
     """
     if images.dtype == np.uint8:
         return _BYTES
@@ -355,22 +356,23 @@ def value_scale_of(images: NDArray[Any]) -> float | None:
 
 
 def check_value_scale(images: NDArray[Any], scale: float | None, estimator: Any) -> None:
-    """Refuse images that are on quite another scale than those that fit saw.
+    """Refuse images on quite another scale than those of fit.
 
     Parameters
     ----------
     images : ndarray
         Images.
     scale : float or None
-        What :func:`value_scale_of` gave for those that fit saw; None checks nothing.
+        Result of :func:`value_scale_of` for the images of fit; None checks nothing.
     estimator : object
         The fitted estimator, named in the message.
 
     Raises
     ------
     ValueError
-        If floats are within 0..1 where fit saw whole gray values, if bytes come where fit
-        saw 16 bits, or a value is more than 16 times as large as the scale of fit.
+        If floats lie within 0..1 and those of fit were gray values of 0..255 or more, if
+        the images are bytes and those of fit had 16 bits, or if a value is more than 16
+        times as large as the scale of fit.
     """
     if scale is None:
         return
@@ -386,7 +388,7 @@ def check_value_scale(images: NDArray[Any], scale: float | None, estimator: Any)
 
 
 def _largest_value(array: NDArray[Any]) -> float:
-    # of the two extremes, as the absolute value of all takes as much memory again
+    # from the two extremes: the absolute values would need as much memory as the array
     return max(
         (max(float(part.max()), -float(part.min())) for _, part in _slices(array)),
         default=0.0,

@@ -1,4 +1,4 @@
-"""How an estimator of frames serves sequences, and how sequences become rows."""
+"""Sequences: apply a transformer to every frame, pool frames, differences of frames."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ def pool_frames(sequences: list[NDArray[Any]], method: str = "mean") -> NDArray[
     sequences : list of ndarray of shape (T_i, d)
         Feature vectors, time first.
     method : {"mean", "max", "last", "concat"}, default="mean"
-        Mean or maximum over time, the last frame, or all frames side by side.
+        Mean or maximum over time, the last frame, or all frames concatenated.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def pool_frames(sequences: list[NDArray[Any]], method: str = "mean") -> NDArray[
     Raises
     ------
     ValueError
-        If the frames of sequences that differ in length are to be put side by side.
+        If ``method="concat"`` and the sequences differ in length.
     """
     if method == "mean":
         return np.stack([sequence.mean(axis=0) for sequence in sequences])
@@ -48,7 +48,7 @@ def pool_frames(sequences: list[NDArray[Any]], method: str = "mean") -> NDArray[
     lengths = sorted({len(sequence) for sequence in sequences})
     if len(lengths) > 1:
         raise ValueError(
-            f"Frames can be put side by side in sequences of one length only, got lengths "
+            f"'concat' needs sequences of one length only, got lengths "
             f"from {lengths[0]} to {lengths[-1]}: cut the sequences to one length, or pool "
             "with 'mean', 'max' or 'last'."
         )
@@ -63,12 +63,12 @@ def frame_deltas(
     Parameters
     ----------
     sequences : list of ndarray of shape (T_i, ...)
-        Frames, time first. Whole numbers are turned into floats, so that nothing
-        wraps round.
+        Frames, time first. Whole numbers become floats, so that no difference
+        overflows.
     reference : {"first", "previous"}, default="first"
-        What is subtracted. The first frame is compared with itself either way.
+        Frame that is subtracted. From the first frame, itself is subtracted either way.
     append : bool, default=True
-        Put the differences after the features, for frames ``(d,)``; False gives the
+        Append the differences to the features, for frames ``(d,)``; False returns the
         differences alone.
 
     Returns
@@ -97,24 +97,24 @@ class PerFrame(SequenceMixin, BaseEstimator):
     Parameters
     ----------
     transformer : transformer
-        What is applied to frames. A clone of it is fitted on all frames of all
-        sequences, each frame with its sequence's target and group.
+        Transformer of frames. A clone of it is fitted on all frames of all sequences, each
+        frame with the target and group of its sequence.
 
     Attributes
     ----------
     transformer_ : transformer
         The fitted clone.
     frame_shape_ : tuple of int
-        Shape of a frame seen in fit: ``(d,)``, ``(h, w)`` or ``(h, w, 3)``; missing where
+        Shape of a frame seen in fit: ``(d,)``, ``(h, w)`` or ``(h, w, 3)``; missing if
         frames may differ in size.
 
     See Also
     --------
-    PoolFrames : Make one row of each sequence of feature vectors.
+    PoolFrames : Pool each sequence of feature vectors into one row.
 
     Notes
     -----
-    Groups are handed on to the transformer if its fit takes them. With
+    Groups are passed to the transformer if its fit takes them. With
     ``set_output(transform="pandas")``, sequences of feature vectors become a list of data
     frames, one per sequence; images stay arrays.
 
@@ -143,7 +143,7 @@ class PerFrame(SequenceMixin, BaseEstimator):
         X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
             Sequences.
         y : array-like of shape (n,), default=None
-            Target of each sequence; the transformer gets it for each frame.
+            Target of each sequence, which the transformer gets for each frame.
         groups : array-like of shape (n,), default=None
             Group of each sequence, such as its subject.
 
@@ -169,7 +169,7 @@ class PerFrame(SequenceMixin, BaseEstimator):
         X : list of array-like of shape (T_i, ...), or ndarray of shape (n, T, ...)
             Sequences.
         y : array-like of shape (n,), default=None
-            Target of each sequence; the transformer gets it for each frame.
+            Target of each sequence, which the transformer gets for each frame.
         groups : array-like of shape (n,), default=None
             Group of each sequence, such as its subject.
 
@@ -184,7 +184,7 @@ class PerFrame(SequenceMixin, BaseEstimator):
         with _frames_named(lengths):
             if hasattr(self.transformer_, "fit_transform"):
                 transformed = self.transformer_.fit_transform(frames, y, **groups)
-            else:  # a FrozenEstimator has none
+            else:  # a FrozenEstimator has no fit_transform
                 transformed = self.transformer_.fit(frames, y, **groups).transform(frames)
         return _split(transformed, lengths, self.transformer_)
 
@@ -204,8 +204,8 @@ class PerFrame(SequenceMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the frames are not as in fit, or the transformer does not give one row or
-            image a frame.
+            If the frames have another shape than in fit, or the transformer does not return
+            one row or image per frame.
         """
         check_is_fitted(self)
         validate_parameters(self)
@@ -267,13 +267,13 @@ def _frames_named(lengths: list[int]) -> Iterator[None]:
 
 
 class PoolFrames(SequenceMixin, BaseEstimator):
-    """Make one row of each sequence of feature vectors.
+    """Pool each sequence of feature vectors into one row.
 
     Parameters
     ----------
     method : {"mean", "max", "last", "concat"}, default="mean"
-        Mean or maximum of each feature over time, the last frame, or all frames side
-        by side. The last needs sequences of one length.
+        Mean or maximum of each feature over time, the last frame, or all frames
+        concatenated. "concat" needs sequences of one length.
 
     Attributes
     ----------
@@ -284,7 +284,7 @@ class PoolFrames(SequenceMixin, BaseEstimator):
 
     See Also
     --------
-    PerFrame : Make feature vectors of frames that are images.
+    PerFrame : Turn frames that are images into feature vectors.
 
     Examples
     --------
@@ -305,7 +305,7 @@ class PoolFrames(SequenceMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Remember the number of features, and of frames where it matters.
+        """Learn the number of features; with ``method="concat"``, also of frames.
 
         Parameters
         ----------
@@ -328,16 +328,16 @@ class PoolFrames(SequenceMixin, BaseEstimator):
         if len(frame_shape) != 1:
             raise ValueError(
                 f"PoolFrames takes sequences of feature vectors (T_i, d), got frames of "
-                f"shape {frame_shape}: make features of images first, for example with "
+                f"shape {frame_shape}: turn images into features first, for example with "
                 "PerFrame(HOGFeatures())."
             )
-        pool_frames(sequences, self.method)  # refuses unequal lengths now, not later
+        pool_frames(sequences, self.method)  # refuse unequal lengths in fit
         if self.method == "concat":
             self.n_frames_ = len(sequences[0])
         return self
 
     def transform(self, X: Any) -> NDArray[Any]:
-        """Make one row of each sequence.
+        """Pool each sequence into one row.
 
         Parameters
         ----------
@@ -351,7 +351,7 @@ class PoolFrames(SequenceMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the frames, or with ``method="concat"`` the lengths, are not as in fit.
+            If the frames differ from those of fit, or the lengths with ``method="concat"``.
         """
         check_is_fitted(self)
         validate_parameters(self)
@@ -366,7 +366,7 @@ class PoolFrames(SequenceMixin, BaseEstimator):
         return rows
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
-        """Name the columns: ``mean_x0``, or ``t0_x0`` for frame 0 side by side.
+        """Name the columns: ``mean_x0``, or ``t0_x0`` for frame 0 of "concat".
 
         Parameters
         ----------
@@ -398,17 +398,16 @@ class PoolFrames(SequenceMixin, BaseEstimator):
 class FrameDeltas(SequenceMixin, BaseEstimator):
     """Differences of each frame to the first or to the previous frame.
 
-    Where a sequence starts with a neutral face, the difference to the first frame
-    takes the person's own looks out; the difference to the previous frame is the
-    motion.
+    If a sequence starts with a neutral face, the difference to the first frame removes
+    the appearance of the person; the difference to the previous frame is the motion.
 
     Parameters
     ----------
     reference : {"first", "previous"}, default="first"
-        What is subtracted from each frame.
+        Frame that is subtracted from each frame.
     append : bool, default=True
-        Put the differences after the features they come from. False gives the
-        differences alone, and is the only choice for frames that are images.
+        Append the differences to the features. False returns the differences alone, and
+        is the only choice for frames that are images.
 
     Attributes
     ----------
@@ -417,10 +416,10 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
 
     Notes
     -----
-    Lengths are kept: the first frame is compared with itself, so its differences are
-    0, and a sequence of one frame has only zeros. Whole numbers (such as uint8
-    images) give float32 or wider. With ``set_output(transform="pandas")``, sequences of
-    feature vectors become a list of data frames, one per sequence.
+    Sequences keep their length: the first frame is subtracted from itself, so its
+    differences are 0, and a sequence of one frame has only zeros. Whole numbers (such as
+    uint8 images) become float32 or wider. With ``set_output(transform="pandas")``,
+    sequences of feature vectors become a list of data frames, one per sequence.
 
     Examples
     --------
@@ -444,7 +443,7 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Remember the shape of a frame; nothing else is learned.
+        """Learn the shape of a frame and nothing else.
 
         Parameters
         ----------
@@ -466,8 +465,8 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
         frame_shape = self.frame_shape_
         if self.append and len(frame_shape) != 1:
             raise ValueError(
-                f"FrameDeltas can put differences after feature vectors (d,) only, got "
-                f"frames of shape {frame_shape}: set append=False to have the differences "
+                f"FrameDeltas can append differences to feature vectors (d,) only, got "
+                f"frames of shape {frame_shape}: set append=False to get the differences "
                 "alone."
             )
         return self
@@ -510,7 +509,7 @@ class FrameDeltas(SequenceMixin, BaseEstimator):
 
 def _takes_groups(transformer: Any) -> bool:
     if sklearn.get_config()["enable_metadata_routing"]:
-        # sees through a Pipeline too, whose fit has no groups in its signature
+        # works for a Pipeline too, whose fit has no groups in its signature
         return bool(get_routing_for_object(transformer).consumes("fit", ["groups"]))
     return has_fit_parameter(transformer, "groups")
 
@@ -519,8 +518,8 @@ def _repeat(values: Any, lengths: list[int], name: str) -> NDArray[Any]:
     values = np.asarray(values)
     if values.ndim == 0 or len(values) != len(lengths):
         raise ValueError(
-            f"{name} must have one entry a sequence: expected {len(lengths)}, got an array "
-            f"of shape {values.shape}."
+            f"{name} must have one entry per sequence: expected {len(lengths)}, got an "
+            f"array of shape {values.shape}."
         )
     return np.repeat(values, lengths, axis=0)
 
@@ -529,7 +528,7 @@ def _split(transformed: Any, lengths: list[int], transformer: Any) -> list[NDArr
     frames = np.asarray(transformed)  # a data frame when the transformer is set to pandas
     if frames.ndim < 2 or len(frames) != sum(lengths):
         raise ValueError(
-            f"{type(transformer).__name__} must give an array with one row or image for "
+            f"{type(transformer).__name__} must return one row or image for "
             f"each of the {sum(lengths)} frames, got {type(transformed).__name__} of shape "
             f"{getattr(transformed, 'shape', None)}."
         )

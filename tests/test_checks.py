@@ -1,8 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from ferpipe import _checks as checks
 from ferpipe._checks import (
+    as_list,
     check_frame_shape,
     check_images,
     check_landmarks,
@@ -268,3 +270,31 @@ def test_another_scale_than_in_fit(images, scale, refused):
         return
     with pytest.raises(ValueError, match=f"fitted on values up to {scale}"):
         check_value_scale(images, scale, object())
+
+
+# Containers and the axis of one channel
+
+
+def test_an_axis_of_one_channel_is_dropped_and_one_of_two_is_refused():
+    gray = GRAY[..., None]
+    np.testing.assert_array_equal(check_images(gray), GRAY)
+    np.testing.assert_array_equal(check_images(list(gray)), GRAY)
+    # gray ones of both kinds are of one shape
+    np.testing.assert_array_equal(check_images([GRAY[0], gray[1]]), GRAY[:2])
+    (frames,) = check_sequences([gray])
+    np.testing.assert_array_equal(frames, GRAY)
+    (frames,) = check_sequences(gray[None])
+    np.testing.assert_array_equal(frames, GRAY)
+    with pytest.raises(ValueError, match=r"\(n, h, w\) or \(n, h, w, 3\)"):
+        check_images(np.repeat(gray, 2, axis=3))
+
+
+def test_a_column_of_a_data_frame_is_a_list():
+    samples = pd.Series(list(GRAY), index=range(7, 7 + len(GRAY)))
+    for column in (samples, samples.to_frame(), samples.to_numpy(), tuple(GRAY)):
+        held = as_list(column)
+        assert isinstance(held, list)
+        np.testing.assert_array_equal(held, GRAY)
+    # rows of numbers stay a table
+    for rows in (pd.DataFrame({"a": [1.0, 2.0]}), pd.Series([1.0]), np.zeros((2, 3)), "ab"):
+        assert as_list(rows) is rows

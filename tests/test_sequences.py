@@ -167,7 +167,7 @@ def test_per_frame_refuses_output_that_cannot_be_split(clips, transformer, messa
 
 
 def test_per_frame_refuses_a_target_of_another_length(clips):
-    with pytest.raises(ValueError, match="y must have one entry a sequence: expected 4"):
+    with pytest.raises(ValueError, match="y must have one entry per sequence: expected 4"):
         PerFrame(StandardScaler()).fit(clips, [0, 1])
 
 

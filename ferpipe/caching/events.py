@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other: a file to which each appends lines."""
+"""A journal file to which the processes of a run append the events that they count."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class Journal:
     Parameters
     ----------
     path : str or path
-        File that the processes append to; it is created when it is missing.
+        File to which the processes append; it is created if it is missing.
     """
 
     def __init__(self, path: PathLike[str] | str) -> None:
@@ -26,9 +26,9 @@ class Journal:
         self.path.touch()
 
     def add(self, event: str, number: int = 1) -> None:
-        """Append an event that occurred so often.
+        """Append an event and how often it occurred.
 
-        A short append is whole or absent on a local disk.
+        On a local disk, a short append is written whole or not at all.
         """
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
@@ -37,7 +37,7 @@ class Journal:
             os.close(descriptor)
 
     def count(self, event: str) -> int:
-        """Return how often the event occurred so far."""
+        """Return how often the event has occurred."""
         *lines, _ = self.path.read_text().split("\n")
         events = (line.split() for line in lines)
         return sum(int(number) for name, number in events if name == event)
@@ -51,9 +51,9 @@ class Journal:
         event : str
             The event that moves the bar.
         total : int
-            How many are expected.
+            Expected number of events.
         description : str
-            What stands before the bar.
+            Text before the bar.
         """
         done = Event()
         with tqdm(total=total, desc=description, unit="fit", disable=None) as bar:

@@ -1,10 +1,10 @@
-"""One content-addressed store on disk: fitted steps, and what samples were turned into.
+"""A content-addressed store on disk: fitted steps, and the features of samples.
 
-An entry is found by the hash of everything that it was computed from, the package's
-files and the versions of the libraries that compute included, and checked against the
-hash of its own bytes when it is read: a damaged one is computed anew, with a warning.
-Entries of other versions are never found again and leave as the oldest do. A folder that
-others may write to is refused, for entries are pickles.
+The key of an entry is the hash of everything that it was computed from, including the
+package's files and the versions of the libraries that compute. When an entry is read, it is
+checked against the hash of its bytes: a damaged one is computed again, with a warning.
+Entries of other versions are never found again and are removed as the oldest. A folder to
+which others may write is refused, because entries are pickles.
 """
 
 import json
@@ -40,11 +40,11 @@ __all__ = [
     "warn_of_lost",
 ]
 
-# rows asked for at a time; use is noted once an hour, so that reading seldom writes
+# rows per query; use is recorded once an hour, so that reading rarely writes
 _ASKED = 500
 _HOUR = 3600
 _DAY = 24 * _HOUR
-# libraries of which another version may give other numbers, or not read an entry
+# libraries whose other versions may compute other numbers, or fail to read an entry
 _COMPUTING = (
     "dlib-bin",
     "numpy",
@@ -55,7 +55,7 @@ _COMPUTING = (
     "scipy",
     "torch",
 )
-# folders of which it has been said that nothing can be kept there
+# folders for which a warning has been shown that nothing can be kept there
 _SAID: set[Path] = set()
 
 
@@ -65,7 +65,7 @@ def content_hash(*parts: Any) -> str:
     Parameters
     ----------
     *parts : object
-        Whatever can be pickled.
+        Anything that can be pickled.
 
     Returns
     -------
@@ -78,14 +78,14 @@ def content_hash(*parts: Any) -> str:
 
 
 def cache_folder(folder: PathLike[str] | str | None = None) -> Path:
-    """Return a folder, or when None ``$FERPIPE_CACHE`` or ``~/.cache/ferpipe``."""
+    """Return a folder; for None, ``$FERPIPE_CACHE`` or ``~/.cache/ferpipe``."""
     if folder is None:
         folder = os.environ.get("FERPIPE_CACHE") or "~/.cache/ferpipe"
     return Path(folder).expanduser()
 
 
 def own_folder(folder: PathLike[str] | str) -> Path:
-    """Make a folder that nobody else may write to, or refuse one that others may.
+    """Make a folder to which nobody else may write; refuse one to which others may.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def own_folder(folder: PathLike[str] | str) -> Path:
     ------
     ValueError
         If the folder belongs to somebody else, or its group or others may write to it:
-        what they put there would be run.
+        the code in their files would run.
     OSError
         If it cannot be made.
     """
@@ -109,7 +109,7 @@ def own_folder(folder: PathLike[str] | str) -> Path:
     others = _who_else(folder.stat())
     if others is not None:
         raise ValueError(
-            f"{folder}: this folder {others}, who could put files there that are run: "
+            f"{folder}: this folder {others}, who could put files there whose code runs: "
             f"take the right away (chmod go-w {folder}), or name another folder in "
             "FERPIPE_CACHE."
         )
@@ -117,10 +117,10 @@ def own_folder(folder: PathLike[str] | str) -> Path:
 
 
 def _who_else(status: os.stat_result) -> str | None:
-    """Say who but this user may write to a file or folder; None if nobody may."""
+    """Return who else may write to a file or folder; None if nobody."""
     if not hasattr(os, "geteuid"):
         return None
-    # the superuser may write everywhere
+    # root may write everywhere
     if status.st_uid not in (0, os.geteuid()):
         return f"belongs to another user (number {status.st_uid})"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -130,7 +130,7 @@ def _who_else(status: os.stat_result) -> str | None:
 
 @cache
 def _package_digest() -> str:
-    """Hash the package's code and weights: while it is worked on, its version stays."""
+    """Hash the package's code and weights: they change more often than the version."""
     folder = Path(ferpipe.__file__).parent
     digest = blake2b(digest_size=16)
     for path in sorted(folder.rglob("*")):
@@ -150,19 +150,18 @@ def _library_versions() -> dict[str, str]:
 
 
 class Store:
-    """Values on disk, found by the content that they were computed from.
+    """Values on disk, with the content that they were computed from as their key.
 
-    Safe under several processes: an entry appears whole or not at all, and two
-    processes that want the same one compute it once. A folder that cannot be written to
-    is still read.
+    Several processes may use it: an entry appears whole or not at all, and two
+    processes that need the same entry compute it once. A read-only folder is still read.
 
     Parameters
     ----------
     folder : str or path, default=None
-        Where the entries lie; ``$FERPIPE_CACHE`` or ``~/.cache/ferpipe`` when None.
-        It holds pickles, so a folder that others may write to is refused.
+        Folder of the entries; None means ``$FERPIPE_CACHE`` or ``~/.cache/ferpipe``.
+        It holds pickles, so a folder to which others may write is refused.
     size_limit : int, default=4 * 1024**3
-        Bytes kept; beyond it the entries unused for longest are removed.
+        Largest size in bytes; beyond it, the entries unused for longest are removed.
     """
 
     def __init__(
@@ -179,16 +178,16 @@ class Store:
         *,
         on_access: Callable[[bool], None] | None = None,
     ) -> Any:
-        """Return the value computed from ``parts``, computing it if it is not there.
+        """Return the value computed from ``parts``; compute it if it is not stored.
 
         Parameters
         ----------
         parts : tuple
-            Everything that the value depends on; hashed by content.
+            Everything on which the value depends; hashed by content.
         compute : callable
-            Called without arguments when there is no intact entry.
+            Called without arguments if there is no intact entry.
         on_access : callable, default=None
-            Told whether the value was found (True) or computed (False).
+            Called with True if the value was found and False if it is computed.
 
         Returns
         -------
@@ -202,15 +201,15 @@ class Store:
         Warns
         -----
         UserWarning
-            If an entry is damaged. If there is no room for the value, or the folder
-            cannot be written to: it is computed again the next time. A process says so
-            once a folder, until something could be kept there or another Store is made.
+            If an entry is damaged. If there is no room for the value or the folder is
+            read-only: it is computed again the next time. A process warns once per folder,
+            until it can keep something there or another Store is made.
         """
         key = content_hash(*parts)
         folder = self.folder / key[:2]
         lock = FileLock(folder / f"{key}.lock")
         with ExitStack() as held:
-            with suppress(OSError):  # what cannot be locked may still be read
+            with suppress(OSError):  # a folder that cannot be locked may still be read
                 own_folder(self.folder)
                 own_folder(folder)
                 held.enter_context(lock)
@@ -251,33 +250,33 @@ class Store:
 
 
 def warn_of_lost(folder: Path, error: Exception) -> None:
-    """Warn that something could not be kept in a store, once for each folder."""
+    """Warn that a store cannot keep something, once per folder."""
     if folder in _SAID:
         return
     _SAID.add(folder)
     warnings.warn(
-        f"{folder}: nothing can be kept here ({error}); the work goes on, and the next run "
-        "does it again. Make room, or name another folder in FERPIPE_CACHE.",
+        f"{folder}: nothing can be kept here ({error}); the run goes on, and the next run "
+        "computes this again. Make room, or name another folder in FERPIPE_CACHE.",
         stacklevel=3,
     )
 
 
 def warn_of_damage(what: Path, n: int = 1) -> None:
-    """Warn that something in a store was damaged and is computed anew."""
+    """Warn that an entry of a store is damaged and is computed again."""
     some = "" if n == 1 else f"{n} entries of it are damaged: "
     warnings.warn(
         f"{what}: {some or 'this is damaged: '}its content is not what was written. It is "
-        "computed anew; if this comes again, the disk may be failing.",
+        "computed anew; if this happens again, the disk may be failing.",
         stacklevel=3,
     )
 
 
 def _read_entry(folder: Path, key: str) -> list[Any]:
-    """Return [value], or [] without an intact entry; a damaged one is removed."""
+    """Return [value], or [] if there is no intact entry; a damaged one is removed."""
     for path in _paths(folder, f"{key}-*.joblib"):
-        with suppress(OSError):  # another process may have made room just now
+        with suppress(OSError):  # another process may just have removed it
             with path.open("rb") as file:
-                # the file that is checked is the one that is read
+                # check the same open file that is read
                 owned = _who_else(os.fstat(file.fileno())) is None
                 digest = file_digest(file, "sha256").hexdigest()
                 if owned and path.stem == f"{key}-{digest}":
@@ -291,7 +290,7 @@ def _read_entry(folder: Path, key: str) -> list[Any]:
 
 
 def _paths(folder: Path, pattern: str) -> list[Path]:
-    """Return the files there; none where the folder was removed or cannot be read."""
+    """Return the files there; none if the folder was removed or cannot be read."""
     try:
         return list(folder.glob(pattern))
     except OSError:
@@ -312,16 +311,16 @@ def _write(value: Any, folder: Path, key: str) -> None:
 
 
 class RowStore:
-    """Arrays on disk, one for each sample, in one SQLite file.
+    """Arrays on disk, one per sample, in one SQLite file.
 
-    Safe under several processes on one machine.
+    Several processes on one machine may use it.
 
     Parameters
     ----------
     folder : str or path, default=None
-        Where the file ``rows.sqlite`` lies, as for :class:`Store`.
+        Folder of the file ``rows.sqlite``, as for :class:`Store`.
     size_limit : int, default=4 * 1024**3
-        Bytes kept; beyond it the rows unused for longest are removed.
+        Largest size in bytes; beyond it, the rows unused for longest are removed.
     """
 
     def __init__(
@@ -331,7 +330,7 @@ class RowStore:
         self.size_limit = size_limit
 
     def read(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
-        """Return the rows that are there.
+        """Return the rows that are stored.
 
         Parameters
         ----------
@@ -341,7 +340,7 @@ class RowStore:
         Returns
         -------
         rows : dict of bytes to ndarray
-            The arrays cannot be written to. Missing and damaged rows are left out.
+            The arrays are read-only. Missing and damaged rows are left out.
 
         Raises
         ------
@@ -363,7 +362,7 @@ class RowStore:
         return rows
 
     def write(self, rows: Mapping[bytes, np.ndarray]) -> None:
-        """Keep rows.
+        """Store rows.
 
         Parameters
         ----------
@@ -387,14 +386,14 @@ class RowStore:
             warn_of_lost(self.folder, error)
 
     def _with_database(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function with the database; begin anew when the file is damaged."""
+        """Call a function with the database; start a new file if it is damaged."""
         path = own_folder(self.folder) / "rows.sqlite"
         for last in (False, True):
             try:
                 with closing(sqlite3.connect(path, timeout=600)) as database:
-                    # a damaged text is found by its checksum
+                    # the checksum finds damaged text
                     database.text_factory = bytes
-                    # SQLite does not wait by itself for another that sets up
+                    # SQLite does not wait for another process that sets up
                     with FileLock(path.with_suffix(".lock")):
                         _set_up(database)
                     return function(database, *arguments)
@@ -424,7 +423,7 @@ _NOT_DAMAGED = {
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    """Whether an error says that the file is no database as this module writes it."""
+    """Return whether an error means that the file is no database of this module."""
     if not isinstance(error, sqlite3.OperationalError):
         return True
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
@@ -432,7 +431,7 @@ def _is_damage(error: sqlite3.Error) -> bool:
 
 
 def _checksum(key: bytes, form: bytes, content: bytes) -> bytes:
-    """Hash all of a row: an intact content under another key or shape is damage too."""
+    """Hash a row with its key and shape: right bytes under another key are damage too."""
     digest = blake2b(digest_size=16)
     for part in (key, form, content):
         digest.update(len(part).to_bytes(8))
@@ -442,9 +441,9 @@ def _checksum(key: bytes, form: bytes, content: bytes) -> bytes:
 
 def _set_up(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA journal_mode = WAL")
-    # what a power cut damages is found out, and computed again
+    # damage by a power cut is found by the checksum, and computed again
     database.execute("PRAGMA synchronous = OFF")
-    # the content last: the others can be read without it
+    # the content last, so that the other columns can be read without it
     database.execute(
         "CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, used INTEGER, form BLOB, "
         "checksum BLOB, content BLOB)"
@@ -454,7 +453,7 @@ def _set_up(database: sqlite3.Connection) -> None:
 def _read(
     database: sqlite3.Connection, keys: list[bytes]
 ) -> tuple[dict[bytes, NDArray[Any]], int]:
-    """Return intact rows by their keys, and how many are damaged."""
+    """Return the intact rows by key, and the number of damaged ones."""
     rows, stale, n_damaged = {}, [], 0
     now = int(time.time())
     for start in range(0, len(keys), _ASKED):
@@ -487,7 +486,7 @@ def _write_rows(
     database.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)", entries)
     excess = _size(database) - size_limit
     if excess > 0:
-        # a tenth more, so that this is seldom needed
+        # remove a tenth more, so that this rarely happens
         excess += size_limit // 10
         leaving = []
         for key, length in database.execute(

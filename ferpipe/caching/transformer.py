@@ -1,9 +1,8 @@
-"""What is computed once and remembered: rows of samples, and fitted steps.
+"""A cache for features of samples, and one for fitted steps.
 
-Features of an image that no other image has a part in are remembered by sample
-(:class:`Cached`): whatever fold, search or run the image comes up in again, they are there.
-What is learned from many samples is remembered by fit (:class:`StepMemory`). Both are kept
-on disk by :mod:`ferpipe.caching.store`.
+:class:`Cached` keeps the features of each sample, if they depend on this sample alone: any
+fold, search or run that needs them finds them. :class:`StepMemory` keeps fitted steps,
+which depend on many samples. :mod:`ferpipe.caching.store` holds both on disk.
 """
 
 import weakref
@@ -36,33 +35,33 @@ __all__ = [
     "without_cache",
 ]
 
-# what does not change the output
+# attributes that do not change the output
 _WITHOUT_EFFECT = ("n_jobs", "verbose", OUTPUT_CONFIG)
-# samples transformed before the store is looked into again
+# samples transformed between two reads of the store
 _BLOCK = 64
-# place in memory -> weak reference to the read-only array there, and the hash of its bytes
+# id of a read-only array -> weak reference to it, and the hash of its bytes
 _REMEMBERED: dict = {}
 
 
 class Cached(SampleMixin, BaseEstimator):
-    """Remember on disk what a transformer made of each sample.
+    """Keep the output of a transformer for each sample on disk.
 
-    A sample (an image, a sequence, a row) is known by its content; what was made of it is
-    found again in another fold, search, process or program, as long as the transformer's
-    class, parameters and learned attributes and the package are the same. Only samples
-    that are not known go through the transformer.
+    The key of a sample (an image, a sequence, a row) is its content. Another fold, search,
+    process or program finds its output again as long as the transformer's class,
+    parameters and learned attributes and the package are the same. Only new samples go
+    through the transformer.
 
     Parameters
     ----------
     transformer : transformer
-        What each sample goes through, independently of the others. A transformer that
-        learns from the data, such as a scaler, is right but remembers for one fit only:
-        use it for what learns nothing, such as the extractors, FaceAligner and
-        CandideFitter.
+        It transforms each sample independently of the others. A transformer that learns
+        from the data, such as a scaler, works, but its output is found again for the same
+        fit only. Use Cached for stateless transformers, such as the extractors,
+        FaceAligner and CandideFitter.
     store : RowStore, default=None
-        Where rows are kept; None takes ``$FERPIPE_CACHE`` or ``~/.cache/ferpipe``.
+        Where the output is kept; None means ``$FERPIPE_CACHE`` or ``~/.cache/ferpipe``.
     journal : ferpipe.caching.events.Journal, default=None
-        Gets lines that say how many samples were found (``row_reused``) and transformed
+        Counts the samples that were found (``row_reused``) and transformed
         (``row_computed``).
 
     Attributes
@@ -72,12 +71,12 @@ class Cached(SampleMixin, BaseEstimator):
 
     Notes
     -----
-    Several processes may want the same samples at the same time. Each takes them in an
-    order of its own, some at a time, and looks before each time what the others have done.
-    Samples that are not arrays of numbers, such as the names of files, are not remembered.
-    A change in the code of a transformer that is not ferpipe's goes unnoticed.
+    Several processes may need the same samples at the same time. Each takes them in blocks
+    in its own random order, and reads before each block which ones the others have
+    transformed. Samples that are not arrays of numbers, such as names of files, are not
+    kept. A change of code in a transformer outside ferpipe does not change the key.
 
-    The programs put it around stateless steps by themselves.
+    The grid program wraps stateless steps in it.
 
     Examples
     --------
@@ -138,11 +137,11 @@ class Cached(SampleMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like or list
-            What the transformer takes.
+            Input of the transformer.
         y : array-like of shape (n,), default=None
             Target, as the transformer takes it.
         **fit_params : dict
-            What else the transformer's fit takes.
+            Other arguments of the transformer's fit.
 
         Returns
         -------
@@ -152,22 +151,22 @@ class Cached(SampleMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> Any:
-        """Transform samples, those that are known by looking them up.
+        """Transform new samples, and read the output of known ones.
 
         Parameters
         ----------
         X : array-like or list
-            What the transformer takes.
+            Input of the transformer.
 
         Returns
         -------
         transformed : ndarray or list of ndarray
-            What the transformer gives.
+            Output of the transformer.
 
         Raises
         ------
         ValueError, TypeError
-            As the transformer raises them.
+            The errors of the transformer.
         """
         check_is_fitted(self)
         validate_parameters(self)
@@ -178,9 +177,9 @@ class Cached(SampleMixin, BaseEstimator):
         if not keys:
             return transform(X)
         store = self.store or RowStore()
-        # each sample once, even if it is there twice
+        # each sample once, even if it occurs twice
         places = {key: place for place, key in enumerate(keys)}
-        # whether the transformer gives a list is known by the key of no sample
+        # the key of no sample records whether the transformer returns a list
         of_lists = _key([], identity)
         rows = store.read([of_lists, *places])
         missing = [key for key in places if key not in rows or of_lists not in rows]
@@ -196,7 +195,7 @@ class Cached(SampleMixin, BaseEstimator):
             try:
                 some = transform(_take(X, [places[key] for key in block]))
             except (TypeError, ValueError):
-                transform(X)  # raises it too, and names samples by their places in X
+                transform(X)  # raises it too, with the index of the sample in X
                 raise
             new = dict(zip(block, map(np.asarray, some), strict=True))
             new[of_lists] = np.asarray(isinstance(some, list))
@@ -240,20 +239,18 @@ class Cached(SampleMixin, BaseEstimator):
 
 
 class StepMemory:
-    """What ``Pipeline(memory=...)`` is given: steps remember what was computed before.
+    """The value of ``Pipeline(memory=...)``: steps reuse what was computed before.
 
-    Stateless steps at the beginning of the pipeline, which have ``stateless = True``, get
-    :class:`Cached` around them: they know each sample again. Any other step whose data and
-    parameters are those of an earlier fit is not fitted again, whichever candidate, fold
-    or run the earlier fit belonged to. :func:`take_cache` makes plain what was fitted.
+    Stateless steps at the beginning of the pipeline are wrapped in :class:`Cached`. Any
+    other step is not fitted again if its data and parameters are those of an earlier fit,
+    of any candidate, fold or run. :func:`take_cache` removes the wrappers again.
 
     Parameters
     ----------
     store : Store
-        Where fitted steps are kept, and rows of samples in the same folder.
+        Where fitted steps are kept; a RowStore in the same folder keeps rows of samples.
     journal : ferpipe.caching.events.Journal
-        Gets a line ``step_reused`` or ``step_computed`` for each fitted step, and what
-        :class:`Cached` adds.
+        Counts ``step_reused`` and ``step_computed``, and what :class:`Cached` counts.
     """
 
     def __init__(self, store: Store, journal: Journal) -> None:
@@ -263,18 +260,18 @@ class StepMemory:
     def cache(
         self, function: Callable[..., Any], ignore: Sequence[str] = ()
     ) -> Callable[..., Any]:
-        """Return ``function`` with its results kept; a pipeline asks once for each fit.
+        """Return ``function`` with a cache; a pipeline calls this once per fit.
 
         Parameters
         ----------
         function : callable
-            Takes a transformer first, fits it, and returns the transformed data and the
-            transformer. It has everything that its result depends on among its arguments.
+            It takes a transformer first, fits it, and returns the transformed data and the
+            transformer. Its arguments include everything on which its result depends.
         ignore : sequence of str, default=()
-            Names of keyword arguments that its result does not depend on.
+            Names of keyword arguments on which its result does not depend.
         """
         rows = RowStore(self.store.folder, size_limit=self.store.size_limit)
-        # behind a step that learns, a sample is another one in each fold
+        # behind a step that learns, samples differ from fold to fold
         at_the_start = True
 
         def call(transformer: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
@@ -303,17 +300,17 @@ class StepMemory:
 
 
 class KeptPipeline(Pipeline):
-    """A pipeline that remembers the fit of its last step too.
+    """A pipeline that keeps the fit of its last step too.
 
-    ``Pipeline(memory=...)`` remembers the steps before the last. A search that was killed
-    then finds them again, but would fit the last step of each candidate once more.
+    ``Pipeline(memory=...)`` keeps the steps before the last. A search that was killed finds
+    these again, but would fit the last step of each candidate once more.
 
     Parameters
     ----------
     steps, transform_input
         As for Pipeline.
     memory : StepMemory
-        Its journal gets a line ``fit_reused`` or ``fit_computed`` for each fit.
+        Its journal counts ``fit_reused`` and ``fit_computed``.
     verbose
         As for Pipeline.
     """
@@ -321,7 +318,7 @@ class KeptPipeline(Pipeline):
     steps: list[tuple[str, Any]]
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
-        """Fit the steps that the memory does not have.
+        """Fit the steps that are not in the memory.
 
         Parameters
         ----------
@@ -344,7 +341,7 @@ class KeptPipeline(Pipeline):
 
 
 class _KeptFit(BaseEstimator):
-    """Stands in for the last step while its pipeline is fitted."""
+    """The last step of a pipeline while the pipeline is fitted."""
 
     def __init__(self, estimator: Any, memory: StepMemory) -> None:
         self.estimator = estimator
@@ -367,7 +364,7 @@ class _KeptFit(BaseEstimator):
 def put_cache(
     estimator: Any, *, store: RowStore | None = None, journal: Journal | None = None
 ) -> Any:
-    """Put :class:`Cached` around the stateless steps with which an estimator begins.
+    """Wrap the stateless steps at the beginning of an estimator in :class:`Cached`.
 
     Parameters
     ----------
@@ -400,7 +397,7 @@ def put_cache(
 
 
 def take_cache(estimator: Any) -> Any:
-    """Take away what :func:`put_cache` put there; the parameter and result are as its."""
+    """Remove the wrappers of :func:`put_cache`; parameter and result are as there."""
     if isinstance(estimator, Cached):
         return estimator.transformer_
     if isinstance(estimator, FeatureUnion):
@@ -413,18 +410,18 @@ def take_cache(estimator: Any) -> Any:
 
 
 def without_cache(model: Any) -> Any:
-    """Return a fitted model in which every :class:`Cached` is replaced by what it wraps.
+    """Return a fitted model in which its transformer replaces every :class:`Cached`.
 
     Parameters
     ----------
     model : estimator
-        It stays as it is.
+        It is not changed.
 
     Returns
     -------
     model : estimator
-        It predicts the same, and keeps nothing on disk. Parts without ``Cached`` are those
-        of the model, not copies; the model itself if there is none in it.
+        It predicts the same and keeps nothing on disk. Parts without ``Cached`` are shared
+        with the model; without any ``Cached`` it is the model itself.
     """
     return _without_cache(model, {})
 
@@ -432,7 +429,7 @@ def without_cache(model: Any) -> Any:
 def _without_cache(value: Any, known: dict[int, Any]) -> Any:
     if id(value) in known:
         return known[id(value)][1]
-    known[id(value)] = value, value  # what holds itself ends here
+    known[id(value)] = value, value  # an object that contains itself ends here
     new = value
     if isinstance(value, Cached):
         new = _without_cache(_uncovered(value), known)
@@ -461,7 +458,7 @@ def _without_cache(value: Any, known: dict[int, Any]) -> Any:
 
 
 def _uncovered(cached: Cached) -> Any:
-    """Return what a Cached wraps, with what Cached was told to give (``set_output``)."""
+    """Return the transformer of a Cached, with the ``set_output`` of Cached."""
     inner = cached._inner()
     wanted = getattr(cached, OUTPUT_CONFIG, {})
     if wanted == getattr(inner, OUTPUT_CONFIG, {}):
@@ -472,7 +469,7 @@ def _uncovered(cached: Cached) -> Any:
 
 
 def _holds_estimators(value: Any) -> bool:
-    """Tell whether an object is an estimator, or what scikit-learn keeps some in."""
+    """Return whether an object is an estimator, or one of scikit-learn that holds some."""
     if isinstance(value, type) or not hasattr(value, "__dict__"):
         return False
     package = type(value).__module__.partition(".")[0]
@@ -495,14 +492,14 @@ def _plain_transform(transformer: Any, X: Any) -> Any:
     transformed = np.asarray(transformed)
     if transformed.dtype.hasobject:
         raise TypeError(
-            "Cached can remember arrays of numbers only, but "
-            f"{type(transformer).__name__} gives something else: use it without Cached."
+            "Cached can keep arrays of numbers only, but "
+            f"{type(transformer).__name__} returns something else: use it without Cached."
         )
     return transformed
 
 
 def _identity(value: Any) -> Any:
-    """Return what an estimator's output depends on: its class, parameters and state."""
+    """Return what determines an estimator's output: class, parameters, state."""
     if isinstance(value, BaseEstimator):
         state = {
             name: _identity(item)
@@ -516,7 +513,7 @@ def _identity(value: Any) -> Any:
 
 
 def _keys(X: Any, identity: bytes) -> list[bytes]:
-    """Hash each sample; there are no keys of what does not hold numbers."""
+    """Return a hash per sample; none if the samples do not hold numbers."""
     if not isinstance(X, list | tuple | np.ndarray):
         return []
     try:
@@ -526,7 +523,7 @@ def _keys(X: Any, identity: bytes) -> list[bytes]:
 
 
 def _digest(X: Any) -> Any:
-    """Hash data quickly; what does not hold numbers is left to others."""
+    """Return a quick hash of data; data that does not hold numbers is returned itself."""
     try:
         return _key(X)
     except TypeError:
@@ -552,7 +549,7 @@ def _feed(digest: blake2b, sample: Any) -> None:
 
 
 def _content(array: NDArray[Any]) -> bytes:
-    """Hash an array's bytes, once for one that cannot be written to."""
+    """Hash the bytes of an array; of a read-only array, once."""
     if array.flags.writeable:
         return _hash(array)
     place = id(array)

@@ -1,8 +1,9 @@
-"""Images freed from what the light did: local means and contrast, pixels, histograms.
+"""Normalization of light: local mean and contrast, pixels, histograms.
 
-Each function takes a batch of images and gives a batch of the same shape, and each
-transformer makes a step of a pipeline from one of them. Paper 002 (section 4) takes the
-local mean off the pixels and then the mean of the training images at each pixel:
+Each function takes a batch of images and returns a batch of the same shape; each
+transformer makes one of them a step of a pipeline. Wu and Pan ("Facial emotion recognition
+in images and videos", section 4) subtract the local mean from the pixels and then the mean
+of the training images at each pixel:
 ``make_pipeline(LocalMeanNormalizer(), PixelNormalizer(with_std=False))``.
 """
 
@@ -31,7 +32,7 @@ __all__ = [
     "normalize_local_mean",
 ]
 
-# in smaller tiles OpenCV's CLAHE counts too coarsely: whole pixels in 256 levels
+# in smaller tiles, OpenCV's CLAHE counts too coarsely: whole pixels in 256 levels
 _TILE_AREA = 2048
 
 
@@ -41,7 +42,7 @@ def normalize_local_mean(images: NDArray[Any], *, sigma: float = 4.0) -> NDArray
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Gray or RGB images, uint8 or float; each color channel is taken by itself.
+        Gray or RGB images, uint8 or float; each color channel is normalized by itself.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that weights the surroundings, in pixels.
 
@@ -62,21 +63,21 @@ def normalize_local_contrast(images: NDArray[Any], *, sigma: float = 4.0) -> NDA
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Gray or RGB images, uint8 or float; each color channel is taken by itself.
+        Gray or RGB images, uint8 or float; each color channel is normalized by itself.
     sigma : float, default=4.0
         Standard deviation of the Gaussian that weights the surroundings, in pixels.
 
     Returns
     -------
     normalized : ndarray of the same shape, float32
-        Free of scale and offset. An image of one level becomes 0.
+        Independent of scale and offset. An image of one gray level becomes 0.
     """
     normalized = np.empty(images.shape, np.float32)
     for image, result in zip(images, normalized, strict=True):
         difference = _without_local_mean(image, sigma)
         deviation = np.sqrt(_blur(difference**2, sigma))
         divisor = np.maximum(deviation, deviation.mean(axis=(0, 1)))
-        divisor[divisor == 0] = 1  # a flat image, whose differences are 0
+        divisor[divisor == 0] = 1  # a flat image has differences of 0
         result[...] = difference / divisor
     return normalized
 
@@ -87,15 +88,15 @@ def equalize_histogram(images: NDArray[Any], *, amount: float = 1.0) -> NDArray[
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Gray or RGB images, uint8 or float on any scale. Of a color image the luma is
-        equalized and the differences of the channels to it are kept.
+        Gray or RGB images, uint8 or float on any scale. In a color image, the luma is
+        equalized and the differences between the channels and the luma are kept.
     amount : float, default=1.0
         How far to go from the image stretched to 0..255 (0) to the equalized one (1).
 
     Returns
     -------
     equalized : ndarray of the same shape, uint8
-        An image of one level becomes 0.
+        An image of one gray level becomes 0.
     """
     import cv2
 
@@ -113,18 +114,18 @@ def equalize_adaptive_histogram(
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
-        Gray or RGB images, uint8 or float on any scale. Of a color image the luma is
-        equalized and the differences of the channels to it are kept.
+        Gray or RGB images, uint8 or float on any scale. In a color image, the luma is
+        equalized and the differences between the channels and the luma are kept.
     tiles : (int, int), default=(4, 4)
         Rows and columns of tiles with a histogram each.
     clip_limit : float, default=4.0
         How often a gray level may occur in a tile, as a multiple of the mean count of a
-        level; what is above is spread over all levels.
+        level; counts above it are spread over all levels.
 
     Returns
     -------
     equalized : ndarray of the same shape, uint8
-        An image of one level becomes 0.
+        An image of one gray level becomes 0.
 
     Raises
     ------
@@ -151,7 +152,7 @@ def equalize_adaptive_histogram(
 
 
 class _ImagesToImages(ImageTransformer, BaseEstimator):
-    """What the transformers below share: images of one shape in, images of it out."""
+    """The base of the transformers below: images to images of the same shape."""
 
     _gives = "images"
 
@@ -159,8 +160,8 @@ class _ImagesToImages(ImageTransformer, BaseEstimator):
 class LocalMeanNormalizer(_ImagesToImages):
     """Subtract from each pixel the mean of its surroundings.
 
-    What changes slowly over a face, such as shade from one side, goes; edges, folds and
-    contours stay, on the scale of the images.
+    This removes what changes slowly over a face, such as shade from one side, and keeps
+    edges, folds and contours, on the scale of the images.
 
     Parameters
     ----------
@@ -178,13 +179,18 @@ class LocalMeanNormalizer(_ImagesToImages):
     See Also
     --------
     LocalContrastNormalizer : Divides by the local standard deviation as well.
-    PixelNormalizer : The step that follows in paper 002.
+    PixelNormalizer : The step that follows in Wu and Pan.
 
     Notes
     -----
-    Paper 002 (section 4) subtracts "the local mean of pixel values" and names no window;
-    here it is a Gaussian, cut off at four sigma, and beyond its border the image is its
-    own mirror image. Each color channel is taken by itself. The output is float32.
+    Wu and Pan [1]_ (section 4) subtract "the local mean of pixel values" and name no
+    window; here it is a Gaussian, cut off at four sigma, and the image is mirrored at its
+    borders. Each color channel is normalized by itself. The output is float32.
+
+    References
+    ----------
+    .. [1] F. Wu and R. Pan, "Facial emotion recognition in images and videos", undated
+       report.
 
     Examples
     --------
@@ -212,9 +218,9 @@ class LocalMeanNormalizer(_ImagesToImages):
 class LocalContrastNormalizer(_ImagesToImages):
     """Subtract the local mean and divide by the local standard deviation.
 
-    Dark and bright, flat and harsh parts of a face come to look alike: the result is the
-    same whatever the brightness and contrast of the image. The divisor is at least its
-    mean over the image, so that noise in flat parts is not blown up.
+    Dark and bright parts, and parts of low and high contrast, become similar: the result
+    does not depend on the brightness and contrast of the image. The divisor is at least
+    its mean over the image, so that noise in flat parts is not amplified.
 
     Parameters
     ----------
@@ -232,15 +238,16 @@ class LocalContrastNormalizer(_ImagesToImages):
 
     Notes
     -----
-    With v the image less its local mean and w the Gaussian window, a pixel becomes
+    With v the image minus its local mean and w the Gaussian window, a pixel becomes
     v / max(c, s), where s is the square root of w * v² (* is convolution) and c the mean
-    of s over the image: the "local contrast normalization layer" of [1]_. Paper 002
-    (section 4) has such a layer inside its first network, and gives no formula.
+    of s over the image: the "local contrast normalization layer" of Jarrett et
+    al. [1]_. Wu and Pan (section 4) have such a layer inside their first network, and give
+    no formula.
 
-    Differences from [1]_: the window is cut off at four sigma, not at 9×9 pixels; beyond
-    its border the image is its own mirror image; and each color channel is taken by
-    itself, where [1]_ sums over its feature maps, so that the color of the light goes
-    too. The output is float32.
+    Differences from Jarrett et al. [1]_: the window is cut off at four sigma, not at 9×9
+    pixels; the image is mirrored at its borders; and each color channel is normalized by
+    itself, where they sum over feature maps, so the color of the light is removed too. The
+    output is float32.
 
     References
     ----------
@@ -272,15 +279,14 @@ class LocalContrastNormalizer(_ImagesToImages):
 class PixelNormalizer(_ImagesToImages):
     """Subtract the mean training image and divide by the deviation at each pixel.
 
-    It is what StandardScaler does to rows, for images that stay images; each color
-    channel of a pixel has its own mean and scale. The faces must be aligned for this
-    to mean anything.
+    This is StandardScaler for images; each color channel of a pixel has its own mean and
+    scale. It needs aligned faces.
 
     Parameters
     ----------
     with_std : bool, default=True
-        Divide by the standard deviation; False subtracts the mean alone, as paper 002
-        does.
+        Divide by the standard deviation; False subtracts the mean alone, as Wu and
+        Pan do.
 
     Attributes
     ----------
@@ -297,8 +303,13 @@ class PixelNormalizer(_ImagesToImages):
 
     Notes
     -----
-    Paper 002 (section 4) subtracts "the global mean of pixels at that location", after
-    the local mean; it does not divide. The output is float32.
+    Wu and Pan [1]_ (section 4) subtract "the global mean of pixels at that location" after
+    the local mean; they do not divide. The output is float32.
+
+    References
+    ----------
+    .. [1] F. Wu and R. Pan, "Facial emotion recognition in images and videos", undated
+       report.
 
     Examples
     --------
@@ -323,9 +334,9 @@ class PixelNormalizer(_ImagesToImages):
         self.scale_ = np.ones(self.image_shape_)
         if self.with_std:
             squares = np.zeros(self.image_shape_)
-            for image in images:  # not at once: float64 copies of all images are large
+            for image in images:  # one by one: float64 copies of all images are large
                 squares += (image - self.mean_) ** 2
-            # rounding of the mean can leave a deviation where the pixel never varies
+            # rounding of the mean can give a pixel that never varies a deviation
             varies = images.min(axis=0) != images.max(axis=0)
             self.scale_[varies] = np.sqrt(squares[varies] / len(images))
 
@@ -344,15 +355,15 @@ class PixelNormalizer(_ImagesToImages):
 class HistogramEqualizer(_ImagesToImages):
     """Spread the gray levels of each image evenly over 0..255.
 
-    Any two images of a face that differ by a monotone change of the gray levels, such as
-    exposure or gamma, come to look alike. One map serves the whole image: shade from one
-    side stays (see CLAHE).
+    Two images of a face that differ by a monotone change of the gray levels, such as
+    exposure or gamma, become alike. One map serves the whole image, so shade from one side
+    stays (see CLAHE).
 
     Parameters
     ----------
     amount : float, default=1.0
         How far to go from the image stretched to 0..255 (0) to the equalized one (1).
-        Less than 1 tames the noise that equalization brings out in flat parts.
+        Less than 1 reduces the noise that equalization amplifies in flat parts.
 
     Attributes
     ----------
@@ -365,13 +376,13 @@ class HistogramEqualizer(_ImagesToImages):
 
     Notes
     -----
-    Each image is first stretched so that its levels are 0..255, whatever scale it came
-    on, and rounded; then the values are those of OpenCV's ``equalizeHist``. For gray
+    Each image is first stretched to levels of 0..255, whatever its scale, and
+    rounded; then the values are those of OpenCV's ``equalizeHist``. For gray
     uint8 images, stretching makes no difference to the equalized image.
 
-    Of a color image the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalized, and
-    the differences of the channels to the luma are stretched with it and otherwise kept
-    (as in YCbCr); what leaves 0..255 is cut off. The output is uint8.
+    In a color image, the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalized. The
+    differences between the channels and the luma are stretched with it and otherwise kept
+    (as in YCbCr). Values outside 0..255 are clipped. The output is uint8.
 
     Examples
     --------
@@ -395,8 +406,8 @@ class HistogramEqualizer(_ImagesToImages):
 class CLAHE(_ImagesToImages):
     """Equalize the histogram around each pixel, with limited contrast (CLAHE).
 
-    Shade from one side of the face goes as well, and the limit keeps noise in flat parts
-    from being blown up.
+    This removes shade from one side of the face too. The limit keeps noise in flat parts
+    from being amplified.
 
     Parameters
     ----------
@@ -404,7 +415,7 @@ class CLAHE(_ImagesToImages):
         Rows and columns of tiles with a histogram each.
     clip_limit : float, default=4.0
         How often a gray level may occur in a tile, as a multiple of the mean count of a
-        level; what is above is spread over all levels. Large values set no limit.
+        level; counts above it are spread over all levels. Large values set no limit.
 
     Attributes
     ----------
@@ -417,18 +428,18 @@ class CLAHE(_ImagesToImages):
 
     Notes
     -----
-    This is contrast-limited adaptive histogram equalization [1]_ as OpenCV's ``CLAHE``
-    has it: each tile has a map of the gray levels, and between the centers of the tiles
-    the maps are interpolated. OpenCV rounds the limit down to whole pixels and gives
-    fewer than 256 clipped ones to the darkest levels, which can make images of 48×48
-    pixels brighter by tens of levels. So pixels count several times over (3×3, 5×5, …)
-    where a tile has fewer than 2048 of them.
+    This is contrast-limited adaptive histogram equalization [1]_ in OpenCV's version:
+    each tile has a map of the gray levels, and the maps are interpolated between the
+    centers of the tiles. OpenCV rounds the limit down to whole pixels and adds fewer than
+    256 clipped pixels to the darkest levels, which can make images of 48×48 pixels
+    brighter by tens of levels. Therefore each pixel counts several times (3×3, 5×5, …) if
+    a tile has fewer than 2048 pixels.
 
-    Each image is first stretched so that its levels are 0..255, whatever scale it came
-    on, and rounded; images that have no contrast but noise should not come here. Of a
-    color image the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalized, and the
-    differences of the channels to the luma are stretched with it and otherwise kept (as
-    in YCbCr); what leaves 0..255 is cut off. The output is uint8.
+    Each image is first stretched to levels of 0..255, whatever its scale, and
+    rounded; an image without contrast becomes amplified noise. In a color image,
+    the luma 0.299 R + 0.587 G + 0.114 B is stretched and equalized. The differences
+    between the channels and the luma are stretched with it and otherwise kept (as in
+    YCbCr). Values outside 0..255 are clipped. The output is uint8.
 
     References
     ----------
@@ -473,7 +484,7 @@ def _blur(image: NDArray[Any], sigma: float) -> NDArray[Any]:
 
 def _without_local_mean(image: NDArray[Any], sigma: float) -> NDArray[Any]:
     image = image.astype(np.float64)
-    # an offset makes no difference, but without it flat images are 0 to the last bit
+    # the offset has no effect, but without it flat images are exactly 0
     image -= image.min(axis=(0, 1))
     return image - _blur(image, sigma)
 
@@ -500,7 +511,7 @@ def _with_equalized_luma(
 
 
 def _luma(image: NDArray[Any]) -> NDArray[Any]:
-    # no matrix product: its sums can round differently from pixel to pixel
+    # no matrix product: the rounding of its sums depends on the pixel
     return 0.299 * image[:, :, 0] + 0.587 * image[:, :, 1] + 0.114 * image[:, :, 2]
 
 

@@ -1,4 +1,4 @@
-"""What the extractors share: images to rows of features, a chunk of images at a time."""
+"""The base of the extractors: from images to rows of features, in chunks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +12,12 @@ from ferpipe._base import ImageTransformer, Tags
 __all__ = ["ImageExtractor", "in_chunks", "to_gray"]
 
 _LUMINANCE = np.array([0.2125, 0.7154, 0.0721])
-# pixels worked on at a time: what is computed from them stays in the processor's cache
+# pixels in a chunk: what is computed from them fits into the processor's cache
 _PIXELS = 1 << 17
 
 
 def to_gray(images: NDArray[Any]) -> NDArray[Any]:
-    """Turn color images into their luminance; gray ones stay as they are.
+    """Turn color images into luminance; gray images stay as they are.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def in_chunks(
     n_jobs: int | None = None,
     pixels: int = _PIXELS,
 ) -> NDArray[Any]:
-    """Describe many images, some at a time, so that memory does not grow with them.
+    """Describe images in chunks, so that memory does not grow with their number.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def in_chunks(
     n_jobs : int, default=None
         Number of threads, as joblib counts them.
     pixels : int, default=131072
-        About as many pixels are worked on at a time.
+        About the number of pixels in a chunk.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def in_chunks(
 
 
 class ImageExtractor(ImageTransformer):
-    """Images of one size to rows of features, a chunk of images at a time.
+    """Transform images of one size into rows of features, in chunks. Color becomes gray.
 
     A subclass has ``_describe(images)``, which returns the features (k, d) of images
     (k, h, w[, 3]), and a parameter ``n_jobs``.

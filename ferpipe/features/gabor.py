@@ -1,4 +1,4 @@
-"""Gabor filters: how strongly each part of a face is striped, how finely and which way."""
+"""Gabor filters: edges and stripes of a face by place, width and direction."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ from ferpipe.features.extractor import ImageExtractor, to_gray
 
 __all__ = ["GaborFeatures", "gabor", "gabor_at_points", "gabor_responses"]
 
-# half an octave apart; coarser banks told expressions apart worse on 48x48 crops
+# half an octave apart; coarser banks classified expressions worse on 48x48 crops
 _FREQUENCIES = (0.4, 0.283, 0.2, 0.141, 0.1)
 # extent of a kernel to either side, in standard deviations of its Gaussian
 _EXTENT = 3
-# pixels filtered at a time: responses to all of them stay in the processor's cache
+# pixels filtered at a time: the responses to all of them fit into the processor's cache
 _PIXELS = 8 * 48 * 48
 # side of the parts in which images are filtered: wider ones multiply more zeros
 _SIDE = 32
@@ -50,14 +50,14 @@ def gabor(
     orientations : int, default=8
         Number of orientations: the waves run in the directions ``k * pi / orientations``.
     bandwidth : float, default=1.0
-        Range of frequencies that a filter lets through, in octaves.
+        Range of frequencies that a filter passes, in octaves.
     part : {"magnitude", "real", "imaginary"}, default="magnitude"
-        What is taken of the complex response.
+        Part of the complex response that becomes the feature.
     cells : (int, int), default=(6, 6)
         Rows and columns of cells that an image is divided into.
     pool : {"mean", "max", "std", "center"}, default="mean"
-        What is taken of a cell: mean, maximum or standard deviation over its pixels, or
-        the pixel in its middle.
+        How the responses in a cell are pooled: mean, maximum or standard deviation over
+        its pixels, or the pixel in its middle.
 
     Returns
     -------
@@ -90,15 +90,15 @@ def gabor_at_points(
     bandwidth: float = 1.0,
     part: str = "magnitude",
 ) -> NDArray[Any]:
-    """Responses to a bank of Gabor filters at points that are each image's own.
+    """Responses to a bank of Gabor filters at given points of each image.
 
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
         Gray or RGB images, uint8 or float; color is turned into gray first.
     points : ndarray of shape (n, p, 2)
-        x and y of points in each image, in pixels, such as landmarks. The response of the
-        nearest pixel is taken; of one at the edge, for a point outside.
+        x and y of points in each image, in pixels, such as landmarks. The response is that
+        of the nearest pixel; for a point outside the image, the nearest one at its edge.
     frequencies, orientations, bandwidth, part
         As for :func:`gabor`.
 
@@ -110,12 +110,12 @@ def gabor_at_points(
     Raises
     ------
     ValueError
-        If there are not points for each image.
+        If the number of images with points differs from the number of images.
     """
     points = check_landmarks(points, name="points")
     if len(points) != len(images):
         raise ValueError(
-            f"points must be given for each image: got those of {len(points)} images for "
+            f"points must hold a set of points for each image: got {len(points)} sets for "
             f"{len(images)} images."
         )
     height, width = images.shape[1:3]
@@ -148,8 +148,8 @@ def gabor_responses(
     Returns
     -------
     responses : ndarray of shape (n, n_frequencies, orientations, h, w), complex64
-        The pair that :func:`skimage.filters.gabor` gives, as one complex number. Images
-        go on beyond their edges as in a mirror, the pixels at the edge twice.
+        The pair that :func:`skimage.filters.gabor` returns, as one complex number. Images
+        are mirrored at their edges; the pixels at the edge count twice.
     """
     height, width = images.shape[1:3]
     bank = _bank(height, width, tuple(frequencies), orientations, bandwidth)
@@ -165,10 +165,10 @@ def gabor_responses(
 class GaborFeatures(ImageExtractor, BaseEstimator):
     """Magnitudes of Gabor filters over cells: wrinkles and lips by size and direction.
 
-    A Gabor filter is a wave under a Gaussian. It answers to stripes and edges of one size
+    A Gabor filter is a wave under a Gaussian. It responds to stripes and edges of one size
     and one direction near a pixel, much as the simple cells of the visual cortex do. The
-    magnitude of the answers hardly changes when an edge moves a little; its means over the
-    cells of a grid make a compact description of an aligned face.
+    magnitude of the response hardly changes when an edge moves a little; its means over
+    the cells of a grid are a compact description of an aligned face.
 
     Parameters
     ----------
@@ -177,15 +177,16 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
     orientations : int, default=8
         Number of orientations: the waves run in the directions ``k * pi / orientations``.
     bandwidth : float, default=1.0
-        Range of frequencies that a filter lets through, in octaves; it sets the width of
+        Range of frequencies that a filter passes, in octaves; it sets the width of
         the Gaussian.
     part : {"magnitude", "real", "imaginary"}, default="magnitude"
-        What is taken of the complex response.
+        Part of the complex response that becomes the feature.
     cells : (int, int), default=(6, 6)
         Rows and columns of cells that an image is divided into.
     pool : {"mean", "max", "std", "center"}, default="mean"
-        What is taken of a cell: mean, maximum or standard deviation over its pixels, or
-        the pixel in its middle, which samples the face at a grid of points.
+        How the responses in a cell are pooled: mean, maximum or standard deviation over
+        its pixels, or the pixel in its middle, which samples the face at a grid of
+        points.
     n_jobs : int, default=None
         Number of threads; None means 1, -1 all processors.
 
@@ -206,13 +207,13 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
     Notes
     -----
     Kernels are those of :func:`skimage.filters.gabor_kernel` with its Gaussian (as wide
-    along the wave as across it, cut off at three standard deviations), and images go on
-    beyond their edges as in :func:`skimage.filters.gabor`'s mode ``"reflect"``. In [1]_
-    the mean of each kernel is taken off, so that even light gives no answer; here it is
-    not: at a bandwidth of one octave it would be 0.2 % of the light. A kernel whose
-    Gaussian is round is an outer product of two waves, so each filter is two products
-    with matrices that hold the mirror at the edges as well; orientations on either side
-    of the vertical share them.
+    along the wave as across it, cut off at three standard deviations), and images are
+    mirrored at their edges as in :func:`skimage.filters.gabor`'s mode ``"reflect"``. Lades
+    et al. [1]_ subtract the mean of each kernel, so that even light gives no response; this
+    class does not: at a bandwidth of one octave, it is 0.2 % of the light. A kernel
+    with a round Gaussian is an outer product of two waves, so each filter is two matrix
+    products, and the matrices include the mirror at the edges. Orientations on either side
+    of the vertical share the products.
 
     References
     ----------
@@ -268,12 +269,12 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
 
         ``f0.20`` is the frequency in cycles per pixel; ``t45`` the direction in which the
         wave runs, in degrees from the x axis towards the y axis (downwards), so that ``t0``
-        answers to upright stripes; ``r3c2`` the row and column of the cell.
+        responds to upright stripes; ``r3c2`` the row and column of the cell.
 
         Parameters
         ----------
         input_features : ignored
-            Present for scikit-learn's interface; pixels have no names.
+            Ignored: pixels have no names.
 
         Returns
         -------
@@ -290,7 +291,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
         return np.asarray(names, dtype=object)
 
     def plot(self, image: NDArray[Any], axes: Any = None) -> Any:
-        """Draw the responses of one image, before they are pooled, and the cells.
+        """Draw the responses of one image before pooling, and the cells.
 
         Parameters
         ----------
@@ -302,7 +303,7 @@ class GaborFeatures(ImageExtractor, BaseEstimator):
         Returns
         -------
         axes : matplotlib Axes
-            A row a frequency, each on a scale of its own, and a column an orientation.
+            One row per frequency, each on its own scale, and one column per orientation.
         """
         from matplotlib.figure import Figure
 
@@ -384,8 +385,8 @@ _Blocks = list[tuple[slice, slice, NDArray[Any]]]
 class _Filter(NamedTuple):
     """The waves along y and x whose outer product is a kernel.
 
-    With the wave along x the other way round they make the kernel of the mirrored
-    orientation, so that a filter may have two. A wave is a list of blocks of its matrix,
+    With the wave along x reversed, they make the kernel of the mirrored orientation, so a
+    filter may have two orientations. A wave is a list of blocks of its matrix,
     or None where it is 0.
     """
 
@@ -461,8 +462,8 @@ def _responses(
 ) -> Iterator[tuple[slice, int, int, _Response]]:
     """Yield which images, frequency, orientation, and the real and imaginary response.
 
-    Both parts have shape (h * n, w), rows of all these images together; what follows is
-    written over them.
+    Both parts have shape (h * n, w), the rows of all these images together; the next
+    response overwrites them.
     """
     height, width = images.shape[1:3]
     step = min(max(1, _PIXELS // (height * width)), len(images))
@@ -481,7 +482,7 @@ def _responses(
 def _aligned(count: int, size: int) -> NDArray[Any]:
     """Return buffers that begin at multiples of 64 bytes.
 
-    OpenCV rounds the last bit of a magnitude by where in memory it lies.
+    OpenCV rounds the last bit of a magnitude depending on its address in memory.
     """
     padded = -(-size // 16) * 16
     memory = np.empty(count * padded + 16, np.float32)
@@ -525,7 +526,7 @@ def _filter_rows(rows: NDArray[Any], blocks: _Blocks, out: NDArray[Any]) -> None
 
 
 def _part_of(response: _Response, part: str) -> NDArray[Any]:
-    """Return a part of the response, perhaps in the response's own memory."""
+    """Return a part of the response; it may share the response's memory."""
     import cv2
 
     real, imaginary = response
@@ -587,7 +588,7 @@ def _weights(edges: NDArray[Any]) -> NDArray[Any]:
 
 
 def _frequency_names(frequencies: Sequence[float]) -> list[str]:
-    """Write frequencies with as many decimals, two or more, as tell them apart."""
+    """Write frequencies with as many decimals, two or more, as distinguish them."""
     for decimals in range(2, 18):
         names = [f"{frequency:.{decimals}f}" for frequency in frequencies]
         if len(set(names)) == len(names):

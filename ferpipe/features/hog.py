@@ -38,8 +38,8 @@ def hog(
     orientations : int, default=9
         Number of orientation bins between 0 and 180 degrees.
     pixels_per_cell : (int, int), default=(8, 8)
-        Rows and columns of a cell, in pixels. Pixels that fill no whole cell at the
-        bottom and on the right are left out.
+        Rows and columns of a cell, in pixels. Pixels at the bottom and on the right that
+        do not fill a whole cell are left out.
     cells_per_block : (int, int), default=(2, 2)
         Rows and columns of a block, in cells. Blocks overlap: one starts at every cell.
     block_norm : {"L1", "L1-sqrt", "L2", "L2-Hys"}, default="L2-Hys"
@@ -135,7 +135,7 @@ def _cell_histograms(
     dx += dy
     magnitudes = np.sqrt(dx, out=dx)
 
-    # where a pixel's magnitude goes: cells in order, a slot for each of their bins
+    # the place of a pixel's magnitude: cells in order, one place for each of their bins
     slots = orientations + 1
     in_cells = np.s_[:, : n_rows * cell_height, : n_columns * cell_width]
     offsets = np.repeat(np.arange(n_columns) * slots, cell_width)
@@ -157,10 +157,10 @@ def _cell_histograms(
 def _gradients(gray: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Differences of the pixels on both sides, along x and y; 0 at the border."""
     single = gray.dtype.kind == "f" and gray.dtype.itemsize <= 4
-    # scikit-image subtracts in the images' own precision
+    # as scikit-image, which subtracts in the precision of the images
     gray = np.ascontiguousarray(gray, dtype=np.float32 if single else np.float64)
     dx, dy = np.empty(gray.shape), np.zeros(gray.shape)
-    # all rows in one go; where one row meets the next is the border
+    # all rows at once; where one row meets the next is the border
     row = gray.ravel()
     np.subtract(row[2:], row[:-2], out=dx.ravel()[1:-1])
     dx[:, :, 0] = dx[:, :, -1] = 0
@@ -171,7 +171,7 @@ def _gradients(gray: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 def _orientation_bins(
     dx: NDArray[Any], dy: NDArray[Any], orientations: int
 ) -> NDArray[Any]:
-    """Bin of each gradient; the last one, number ``orientations``, is 180 degrees."""
+    """Return the bin of each gradient; number ``orientations`` stands for 180 degrees."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         cotangent = dx / dy  # falls from inf to -inf between 0 and 180 degrees
     borders = 1 / np.tan(np.arange(1, orientations) * (np.pi / orientations))
@@ -216,8 +216,8 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
     """Histograms of oriented gradients: where edges run, and in which direction.
 
     The gradients of an image are counted by direction in small cells, weighted by
-    their magnitude, and made comparable within overlapping blocks of cells. They
-    follow the folds and contours that an expression makes and hardly change with the
+    their magnitude, and normalized within overlapping blocks of cells. They
+    follow the folds and contours of an expression and hardly change with the
     light. A strong first choice for small aligned faces with a linear classifier.
 
     Parameters
@@ -245,13 +245,14 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
     Notes
     -----
     The values are those of :func:`skimage.feature.hog` on a gray image, within 1e-6.
-    scikit-image adds up a cell in single precision, which shows where cells have
-    thousands of pixels; and it loses gradients whose orientation is so little under
-    180 degrees that it is rounded up to that: here they count in the last bin.
-    Differences from [1]_ are those of scikit-image: no Gaussian window over a block,
-    and a gradient votes for one bin of one cell, without interpolation. Color becomes
-    gray by the luminance 0.2125 R + 0.7154 G + 0.0721 B on the image's own scale, where
-    [1]_ takes the channel with the largest gradient at each pixel.
+    scikit-image sums a cell in single precision, which matters for cells of thousands of
+    pixels, and it drops gradients whose orientation is so close to 180 degrees that it
+    is rounded to 180; here they count in the last bin.
+
+    Differences from Dalal and Triggs [1]_ are those of scikit-image: no Gaussian window
+    weights a block, and a gradient votes for one bin of one cell, without interpolation.
+    Color becomes gray by the luminance 0.2125 R + 0.7154 G + 0.0721 B on the image's own
+    scale, where they use the channel with the largest gradient at each pixel.
 
     References
     ----------
@@ -296,8 +297,8 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of the output, such as ``hog_r3c4_b0_o30``.
 
-        ``r3c4`` is the row and column of the cell in the image; ``b0`` says which
-        cell of its block it is, counted row by row (a cell belongs to several
+        ``r3c4`` is the row and column of the cell in the image; ``b0`` is the number
+        of the cell within its block, counted row by row (a cell belongs to several
         blocks); ``o30`` is the middle of the orientation bin in degrees: the
         direction of the gradient, measured from the x axis towards the y axis
         (downwards).
@@ -305,7 +306,7 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
         Parameters
         ----------
         input_features : ignored
-            Present for scikit-learn's interface; pixels have no names.
+            Ignored: pixels have no names.
 
         Returns
         -------
@@ -330,8 +331,8 @@ class HOGFeatures(ImageExtractor, BaseEstimator):
     def plot(self, image: NDArray[Any], axes: Any = None) -> Any:
         """Draw the histograms of an image's cells as stars.
 
-        Each ray stands for an orientation bin and runs along the edges that were
-        counted there, so at right angles to their gradients; the more, the brighter.
+        Each ray stands for an orientation bin and runs along the edges that are
+        counted there, at right angles to their gradients. Fuller bins are brighter.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Local binary patterns (LBP): the texture round each pixel, counted in cells."""
+"""Local binary patterns (LBP): the texture around each pixel, counted in cells."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -22,8 +22,8 @@ NORMS = ("L1", "L1-sqrt", "L2")
 # patterns of more points have too many codes for a histogram or a table
 _MOST_POINTS_IN_TABLE = 16
 _VARIANCE_BINS = 16
-# pixels in memory at a time, and those worked on at a time: measured; what is computed
-# from them just fits the second cache
+# pixels in memory at a time, and pixels processed at a time: by measurement, the values
+# computed from them just fit into the second-level cache
 _PIXELS = 1 << 17
 _BLOCK = 40_000
 
@@ -33,8 +33,8 @@ def local_binary_pattern(
 ) -> NDArray[Any]:
     """Local binary patterns of a batch of gray images.
 
-    Each pixel is compared with points on a circle round it, where the image is
-    interpolated bilinearly; it is 0 outside.
+    Each pixel is compared with points on a circle around it. The image is interpolated
+    bilinearly at these points, and is 0 outside its borders.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ def local_binary_pattern(
     radius : float, default=1
         Radius of the circle, in pixels.
     method : {"default", "ror", "uniform", "nri_uniform", "var"}, default="default"
-        "default": one bit for each point that is not darker than the center, from the
-        right against the clock; "ror": the smallest code among the pattern's rotations;
-        "uniform": number of bits set, or ``n_points + 1`` if the bits change more than
-        twice round the circle; "nri_uniform": the same, with the rotations told apart
-        (59 codes for 8 points); "var": variance of the points, NaN where it is 0.
+        "default": one bit for each point that is not darker than the center, counted
+        counterclockwise from the right; "ror": the smallest code among the pattern's
+        rotations; "uniform": number of bits set, or ``n_points + 1`` if the bits change
+        more than twice around the circle; "nri_uniform": the same with a code for each
+        rotation (59 codes for 8 points); "var": variance of the points, NaN where it is 0.
 
     Returns
     -------
@@ -58,9 +58,9 @@ def local_binary_pattern(
 
     Notes
     -----
-    The codes are those of :func:`skimage.feature.local_binary_pattern`, also where a point
-    is as bright as its center but for rounding: comparisons are made in single precision
-    first, and what that cannot decide is computed again in scikit-image's order of
+    The codes are those of :func:`skimage.feature.local_binary_pattern`, also where
+    rounding decides whether a point is as bright as its center: comparisons run in single
+    precision first, and those that it cannot decide run again in scikit-image's order of
     operations. Variances are the same up to rounding.
 
     References
@@ -107,17 +107,17 @@ def lbp(
     n_points : int or sequence of int, default=8
         Number of points on the circle; one for each radius, or one for all.
     radius : float or sequence of float, default=1
-        Radius of the circle in pixels. Several radii give several scales, side by side.
+        Radius of the circle in pixels. Several radii give several scales in a row.
     method : {"default", "ror", "uniform", "nri_uniform", "var"}, default="nri_uniform"
         As for :func:`local_binary_pattern`.
     cells : (int, int), default=(6, 6)
         Rows and columns of the grid of cells, which covers the image.
     overlap : float, default=0.0
-        Share of a cell's height and width that it has in common with the next, from 0
-        to below 1. Cells grow with it; the grid covers the image all the same.
+        Share of a cell's height and width that overlaps with the next cell, from 0 to
+        below 1. Larger shares make larger cells; the grid always covers the image.
     norm : {"L1", "L1-sqrt", "L2"} or None, default="L1"
-        Norm that each histogram is divided by; "L1-sqrt" takes the root afterwards,
-        None leaves the counts as they are.
+        Norm by which each histogram is divided; "L1-sqrt" then takes the square root,
+        None keeps the counts.
 
     Returns
     -------
@@ -151,9 +151,9 @@ def circle(n_points: int, radius: Any) -> NDArray[Any]:
     """Offsets (rows, columns) of the points on a circle or an ellipse, in pixels.
 
     ``radius`` is one number, or two for rows and columns. The points start at the right
-    and run against the clock; they are rounded as scikit-image does it.
+    and run counterclockwise; they are rounded as in scikit-image.
     """
-    # the radius passes through single precision there
+    # scikit-image converts the radius to single precision
     rows, columns = np.broadcast_to(np.float32(radius), 2).astype(np.float64)
     angles = 2 * np.pi * np.arange(n_points, dtype=np.float64) / n_points
     offsets = np.stack([-rows * np.sin(angles), columns * np.cos(angles)], axis=1)
@@ -186,7 +186,7 @@ def code_type(n_points: int) -> type:
 def patterns(
     samples: NDArray[Any], axes: tuple[int, int], offsets: NDArray[Any], *, origin: int = 0
 ) -> NDArray[Any]:
-    """Compare each pixel or voxel with points round it in one plane: one bit a point.
+    """Compare each pixel or voxel with points around it in one plane: one bit per point.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def patterns(
     Returns
     -------
     codes : ndarray of the shape of samples
-        Right wherever all points lie within the sample; anything nearer to its edges.
+        Correct wherever all points lie within the sample; arbitrary near its edges.
     """
     values = samples.reshape(-1)
     strides = _strides(samples, axes)
@@ -220,7 +220,7 @@ def patterns(
         for number, places in found:
             doubtful[number].append(places + start)
     for number, parts in enumerate(doubtful):
-        if parts:  # a point on a pixel is never in doubt
+        if parts:  # a point on a pixel is always decided
             places = np.concatenate(parts)
             places = _compare_exactly(samples, places, axes, offsets[number], origin)
             octets[number // 8, places] |= np.uint8(1 << number % 8)
@@ -241,15 +241,15 @@ def _compare_quickly(
 ) -> list[tuple[int, NDArray[Any]]]:
     """Set the bits that single precision can decide; return the places of the others.
 
-    ``values`` are what ``octets`` belong to and ``reach`` more at both ends; ``by_column``
-    lists the points' numbers and rows for each column. Returned are pairs of a point's
-    number and the indices, within ``octets``, that it is in doubt at.
+    ``values`` are the values of ``octets`` and ``reach`` more at both ends; ``by_column``
+    lists the numbers and rows of the points for each column. The result is pairs of a
+    point's number and the undecided indices within ``octets``.
     """
     import cv2
 
     n, (down, right) = len(values) - 2 * reach, strides
     peak = 255.0 if values.dtype == np.uint8 else float(np.abs(values).max())
-    # several times the error of an interpolation in single precision, while that lasts
+    # several times the error of an interpolation in single precision
     tolerance = np.float32(max(peak * 2.0**-18, 1e-35) if peak < 1e30 else np.inf)
     center = values[reach : reach + n]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -296,8 +296,8 @@ def _compare_quickly(
 def _flat_patches(values: NDArray[Any], single: Any, strides: list[int]) -> NDArray[Any]:
     """Find the 2x2 patches of one value, by their first pixel.
 
-    Interpolated in double precision they give that value exactly, however the weights
-    are rounded: if 1 - w is exact, (1 - w) v and w v are rounded by amounts that leave
+    Interpolation in double precision gives that value exactly, however the weights are
+    rounded: if 1 - w is exact, (1 - w) v and w v are rounded by amounts that leave
     their sum at most half a unit in the last place from v, and a v with an even last bit
     (as single precision numbers have) wins the tie. 1 - w is exact at all places but
     those between 0 and one half.
@@ -316,9 +316,9 @@ def _flat_patches(values: NDArray[Any], single: Any, strides: list[int]) -> NDAr
 def variances(
     samples: NDArray[Any], axes: tuple[int, int], offsets: NDArray[Any], *, origin: int = 0
 ) -> NDArray[Any]:
-    """Variance of the points round each pixel; parameters as for :func:`patterns`.
+    """Variance of the points around each pixel; parameters as for :func:`patterns`.
 
-    Where all points are equal it is 0, and the result NaN.
+    Where all points are equal, the variance is 0 and the result NaN.
     """
     values = samples.reshape(-1)
     down, right = strides = _strides(samples, axes)
@@ -370,9 +370,9 @@ def _compare_exactly(
     offset: NDArray[Any],
     origin: int,
 ) -> NDArray[Any]:
-    """Leave the places, flat indices, at which a point is not darker than the center.
+    """Return the places, flat indices, where a point is not darker than the center.
 
-    Every operation and its order are scikit-image's, in double precision.
+    The operations and their order are those of scikit-image, in double precision.
     """
     values = samples.reshape(-1)
     strides = _strides(samples, axes)
@@ -383,7 +383,7 @@ def _compare_exactly(
         )
     )
     first = places + np.floor(offset).astype(int) @ strides
-    # a point in line with pixels has no other row or column to be taken
+    # a point on a row or column of pixels needs no second one
     down, right = (np.ceil(offset) - np.floor(offset)).astype(int) * strides
     top = left * values[first] + after * values[first + right]
     bottom = left * values[first + down] + after * values[first + down + right]
@@ -392,7 +392,7 @@ def _compare_exactly(
 
 def _weights(size: int, origin: int, offset: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Weights of the pixels before and after a point, for each coordinate of its center."""
-    # the sum first, as its rounding differs from place to place
+    # the sum first: its rounding depends on the place
     points = np.arange(size) - origin + offset
     after = points - np.floor(points)
     return 1 - after, after
@@ -445,7 +445,7 @@ def _relabel(codes: NDArray[Any], n_points: int, method: str) -> NDArray[Any]:
     changes = np.bitwise_count(codes ^ ((codes >> 1) | ((codes & 1) << last)))
     if method == "uniform":
         return np.where(changes <= 2, ones, codes.dtype.type(n_points + 1))
-    # uniform: a run of ones, told by its length and by where it starts
+    # uniform: one run of ones, given by its length and its start
     wide, ones = codes.astype(np.int64), ones.astype(np.int64)
     first_one = np.bitwise_count((wide & -wide) - 1).astype(np.int64)
     first_zero = np.bitwise_count((~wide & (wide + 1)) - 1).astype(np.int64)
@@ -491,10 +491,10 @@ def bins_of(codes: NDArray[Any], n_points: int, method: str) -> NDArray[Any]:
 
 
 def _variance_ranks(variance: NDArray[Any], images: NDArray[Any]) -> NDArray[Any]:
-    """Find which sixteenth of its image's variances each variance is in."""
+    """Return the sixteenth of the image's variances in which each variance lies."""
     axes = (1, 2)
     peak = np.abs(images.astype(np.float64)).max(axis=axes, keepdims=True)
-    # what is smaller is rounding error; NaN stands for 0
+    # smaller values are rounding errors; NaN stands for 0
     variance = np.where(variance > 1e-12 * peak**2, variance, 0.0)
     rows = np.sort(variance.reshape(len(variance), -1), axis=1)
     ends = np.arange(1, _VARIANCE_BINS) * rows.shape[1] // _VARIANCE_BINS
@@ -558,34 +558,34 @@ def normalized(counts: NDArray[Any], norm: str | None) -> NDArray[Any]:
 
 
 class LBPFeatures(ImageExtractor, BaseEstimator):
-    """Histograms of local binary patterns: which small structures are where.
+    """Histograms of local binary patterns: small structures by their place.
 
-    Each pixel is described by which of the points on a circle round it are at least as
-    bright: spots, edges, line ends and flat places have each their patterns. They are
-    counted in the cells of a grid, so that the place on the face is kept. Steady changes
-    of the light change nothing. A classic for expressions, often with an SVM.
+    The pattern of a pixel lists the points on a circle around it that are at least as
+    bright: spots, edges, line ends and flat places each have their own patterns. Patterns
+    are counted in the cells of a grid, which keeps their place on the face. Monotone
+    changes of the light change nothing. A classic for expressions, often with an SVM.
 
     Parameters
     ----------
     n_points : int or sequence of int, default=8
         Number of points on the circle; one for each radius, or one for all.
     radius : float or sequence of float, default=1
-        Radius of the circle in pixels. Several radii give several scales, side by side.
+        Radius of the circle in pixels. Several radii give several scales in a row.
     method : {"default", "ror", "uniform", "nri_uniform", "var"}, default="nri_uniform"
         "default": all patterns (256 bins for 8 points); "ror": rotations are one pattern
         (36); "uniform": by the number of brighter points, with one bin for all patterns
-        that change more than twice round the circle (10); "nri_uniform": the same, with
-        rotations told apart (59), the u2 of [1]_; "var": variance of the points, in 16
-        bins.
+        that change more than twice around the circle (10); "nri_uniform": the same with
+        a bin for each rotation (59), the u2 of Ahonen et al. [1]_; "var": variance of
+        the points, in 16 bins.
     cells : (int, int), default=(6, 6)
         Rows and columns of the grid of cells, which covers the image.
     overlap : float, default=0.0
-        Share of a cell's height and width that it has in common with the next, from 0
-        to below 1.
+        Share of a cell's height and width that overlaps with the next cell, from 0 to
+        below 1.
     norm : {"L1", "L1-sqrt", "L2"} or None, default="L1"
-        Norm that each cell's histogram is divided by; "L1-sqrt" takes the root
-        afterwards (a linear SVM on it compares histograms by Hellinger's distance), None
-        leaves the counts as they are.
+        Norm by which each cell's histogram is divided. "L1-sqrt" then takes the square
+        root: a linear SVM on it compares histograms by the Hellinger distance. None keeps
+        the counts.
     n_jobs : int, default=None
         Number of threads, as joblib counts them.
 
@@ -601,11 +601,12 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
     Notes
     -----
     The codes are those of :func:`skimage.feature.local_binary_pattern`: points are
-    interpolated bilinearly, and the image is 0 outside. [1]_ gives some regions more weight
-    than others, which is left to the classifier here.
+    interpolated bilinearly, and the image is 0 outside. Ahonen et al. [1]_ weight
+    some regions more than others; here the classifier does.
 
-    The bins of "var" are the sixteenths of the image's own variances, so that nothing is
-    learned and contrast drops out; [2]_ learns them from all training images.
+    The bins of "var" are the sixteenths of the image's own variances, so nothing is
+    learned and contrast has no effect; Ojala et al. [2]_ learn them from all training
+    images.
 
     References
     ----------
@@ -661,13 +662,13 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
         """Name the columns of the output, such as ``lbp_R1_r3c4_b12``.
 
         ``R1`` is the radius, ``r3c4`` the row and column of the cell, and ``b12`` the
-        number of the bin: the code, for "ror" the place of the code among those that
+        number of the bin: the code, for "ror" the position of the code among those that
         occur, for "var" the sixteenth.
 
         Parameters
         ----------
         input_features : ignored
-            Present for scikit-learn's interface; pixels have no names.
+            Ignored: pixels have no names.
 
         Returns
         -------
@@ -726,7 +727,7 @@ class LBPFeatures(ImageExtractor, BaseEstimator):
 
 
 def check_scales(n_points: Any, radius: Any, method: str) -> None:
-    """Refuse points and radii that do not pair up, repeat or have no histogram."""
+    """Refuse points and radii that do not form pairs, repeat, or have no histogram."""
     radii = [radius] if isinstance(radius, Real) else list(radius)
     points = [n_points] * len(radii) if isinstance(n_points, Integral) else list(n_points)
     if not radii or not all(isinstance(r, Real) and float(r) > 0 for r in radii):

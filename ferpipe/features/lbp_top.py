@@ -35,7 +35,7 @@ __all__ = ["LBPTopFeatures", "lbp_top"]
 # each plane's rows and columns as axes of (t, y, x)
 _PLANES = {"xy": (1, 2), "xt": (0, 2), "yt": (0, 1)}
 _METHODS = tuple(method for method in METHODS if method != "var")
-# voxels worked on at a time
+# voxels processed at a time
 _VOXELS = 1 << 17
 
 
@@ -66,9 +66,9 @@ def lbp_top(
     cells : (int, int), default=(4, 4)
         Rows and columns of the grid of cells, which covers the inner part of the frames.
     overlap : float, default=0.0
-        Share of a cell's height and width that it has in common with the next.
+        Share of a cell's height and width that overlaps with the next cell.
     norm : {"L1", "L1-sqrt", "L2"} or None, default="L1"
-        Norm that each histogram is divided by, as for :func:`ferpipe.features.lbp.lbp`.
+        Norm by which each histogram is divided, as for :func:`ferpipe.features.lbp.lbp`.
     n_jobs : int, default=None
         Number of threads, as joblib counts them.
 
@@ -108,7 +108,7 @@ def lbp_top(
 
 
 def _alike(sequences: list[NDArray[Any]]) -> Iterator[list[int]]:
-    """Put sequences of one length and type together, as many as are worked on at once."""
+    """Yield indices of sequences of one length and type, to be processed at once."""
     groups: dict[Any, list[int]] = {}
     for index, sequence in enumerate(sequences):
         groups.setdefault((sequence.shape, sequence.dtype), []).append(index)
@@ -124,7 +124,7 @@ def _inner_codes(
     radii: Sequence[float],
     margins: list[int],
 ) -> NDArray[Any]:
-    """Patterns of bits of the voxels that all three planes' points lie round."""
+    """Return the patterns of voxels whose points lie inside the sequence in all planes."""
     axes = _PLANES[plane]
     # radii are along x, y, t, axes are of (t, y, x)
     codes = patterns(volumes, axes, circle(n_points, [radii[2 - axis] for axis in axes]))
@@ -137,7 +137,7 @@ def _three(value: Any) -> tuple[Any, ...]:
 
 
 def _margins(radii: Sequence[float]) -> list[int]:
-    """Frames, rows and columns at either end whose points can lie outside."""
+    """Return how many frames, rows and columns at either end can have points outside."""
     return [int(np.ceil(radius)) for radius in reversed(radii)]
 
 
@@ -173,13 +173,13 @@ def _check_lengths(sequences: list[NDArray[Any]], radii: Sequence[float]) -> Non
 
 
 class LBPTopFeatures(SequenceMixin, BaseEstimator):
-    """Local binary patterns from three orthogonal planes: texture and how it moves.
+    """Local binary patterns from three orthogonal planes: texture and its motion.
 
-    A sequence of images is a block of voxels. Patterns are taken in its XY planes, which
-    are the frames, and in its XT and YT planes, which show how rows and columns of pixels
-    change over time. They are counted in the cells of a grid over all frames, so that a
-    sequence of any length becomes one row, for example for an SVM. The classic strong
-    baseline for expressions that move.
+    A sequence of images is a block of voxels. Patterns are computed in its XY planes, the
+    frames, and in its XT and YT planes, which hold how rows and columns of pixels change
+    over time. They are counted in the cells of a grid over all frames, so a sequence of
+    any length becomes one row, for example for an SVM. A strong, classic baseline for
+    dynamic expressions.
 
     Parameters
     ----------
@@ -188,14 +188,14 @@ class LBPTopFeatures(SequenceMixin, BaseEstimator):
     radius : float or (float, float, float), default=1
         Radius along x and y, in pixels, and along time, in frames, or one for all.
     method : {"default", "ror", "uniform", "nri_uniform"}, default="nri_uniform"
-        Which patterns are told apart, as for LBPFeatures.
+        Kind of patterns, as for LBPFeatures.
     cells : (int, int), default=(4, 4)
         Rows and columns of the grid of cells.
     overlap : float, default=0.0
-        Share of a cell's height and width that it has in common with the next, from 0
-        to below 1.
+        Share of a cell's height and width that overlaps with the next cell, from 0 to
+        below 1.
     norm : {"L1", "L1-sqrt", "L2"} or None, default="L1"
-        Norm that each histogram is divided by, as for LBPFeatures.
+        Norm by which each histogram is divided, as for LBPFeatures.
     n_jobs : int, default=None
         Number of threads, as joblib counts them.
 
@@ -210,13 +210,13 @@ class LBPTopFeatures(SequenceMixin, BaseEstimator):
 
     Notes
     -----
-    As in [1]_, only voxels count whose points lie within the sequence in all planes: the
-    ``ceil(radius)`` first and last frames, rows and columns are neighbours only, and the
-    cells divide what is left of a frame. A sequence needs ``2 * ceil(radius) + 1`` frames
-    along time, three for a radius of 1; shorter ones are an error.
+    As in Zhao and Pietikäinen [1]_, a voxel counts if its points lie within the sequence
+    in all planes: the first and last ``ceil(radius)`` frames, rows and columns serve as
+    neighbors only, and the cells divide the rest of a frame. A sequence needs
+    ``2 * ceil(radius) + 1`` frames, three for a radius of 1; shorter ones are an error.
 
-    Points are interpolated bilinearly, with time running down the XT and YT planes.
-    Histograms are normalized for each plane and cell. Color becomes gray by its
+    Points are interpolated bilinearly, and time is the vertical axis of the XT and YT
+    planes. Histograms are normalized for each plane and cell. Color becomes gray by its
     luminance.
 
     References
@@ -307,7 +307,7 @@ class LBPTopFeatures(SequenceMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the frames are not as in fit, or a sequence has too few.
+            If the frames have another shape than in fit, or a sequence has too few of them.
         """
         check_is_fitted(self)
         validate_parameters(self)
@@ -332,7 +332,7 @@ class LBPTopFeatures(SequenceMixin, BaseEstimator):
         Parameters
         ----------
         input_features : ignored
-            Present for scikit-learn's interface; pixels have no names.
+            Ignored: pixels have no names.
 
         Returns
         -------

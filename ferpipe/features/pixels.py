@@ -16,15 +16,15 @@ __all__ = ["PixelFeatures", "pixels"]
 
 
 def pixels(images: NDArray[Any], *, size: tuple[int, int] | None = None) -> NDArray[Any]:
-    """Lay the pixels of each image of a batch in a row.
+    """Flatten each image of a batch into a row of pixels.
 
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, 3)
         Gray or RGB images, uint8 or float; color is turned into gray first.
     size : (int, int), default=None
-        Rows and columns to shrink the images to first; None keeps them as they are.
-        A new pixel is the mean of the area that it covers, parts of pixels included.
+        Rows and columns to which images are reduced first; None keeps their size.
+        A new pixel is the mean of the area that it covers, including parts of pixels.
 
     Returns
     -------
@@ -62,18 +62,18 @@ def _check_size(image_size: tuple[int, ...], size: tuple[int, int] | None) -> No
     if size is not None and (image_size[0] < size[0] or image_size[1] < size[1]):
         raise ValueError(
             f"Images of {image_size[0]}x{image_size[1]} pixels are smaller than size="
-            f"{tuple(size)}: images are only made smaller; give a smaller size, or None."
+            f"{tuple(size)}: images are never enlarged; give a smaller size, or None."
         )
 
 
 class PixelFeatures(ImageExtractor, BaseEstimator):
-    """Pixels as features: what every other feature has to beat.
+    """Pixels as features: the baseline for all other features.
 
     Parameters
     ----------
     size : (int, int), default=None
-        Rows and columns to shrink the images to first, by the mean over areas; None
-        keeps them as they are.
+        Rows and columns to which images are reduced first, by the mean over areas;
+        None keeps their size.
     n_jobs : int, default=None
         Number of threads, as joblib counts them.
 
@@ -87,7 +87,7 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
 
     See Also
     --------
-    ferpipe.LocalMeanNormalizer : Takes away slow changes of the light beforehand.
+    ferpipe.LocalMeanNormalizer : Removes slow changes of the light beforehand.
 
     Notes
     -----
@@ -136,7 +136,7 @@ class PixelFeatures(ImageExtractor, BaseEstimator):
         return np.asarray(names, dtype=object)
 
     def plot(self, image: NDArray[Any], axes: Any = None) -> Any:
-        """Draw an image in the size that is used.
+        """Draw an image at the size of the features.
 
         Parameters
         ----------

@@ -29,8 +29,8 @@ def zernike(
         Highest order of the polynomials.
     grid : (int, int), default=(1, 1)
         Rows and columns of cells. Each has a disc of its own, the largest that fits.
-        Pixels outside the discs are left out, as are those that fill no whole cell at
-        the bottom and on the right.
+        Pixels outside the discs are left out, and so are those at the bottom and on
+        the right that do not fill a whole cell.
 
     Returns
     -------
@@ -106,13 +106,13 @@ def _cell_shape(image_size: tuple[int, ...], grid: tuple[int, int]) -> tuple[int
 
 
 class ZernikeFeatures(ImageExtractor, BaseEstimator):
-    """Magnitudes of Zernike moments: the shape of what is in a disc, however it is turned.
+    """Magnitudes of Zernike moments: the shape inside a disc, independent of rotation.
 
     The brightness inside a disc is written as a sum of polynomials that are orthogonal
     on it: low orders are the mean, slopes and curvature, higher ones finer structure.
     The magnitude of a moment stays the same when the image turns around the middle of
-    the disc. With a grid of cells this holds for each cell on its own, and the features
-    also say where on the face something is.
+    the disc. With a grid of cells, this holds for each cell by itself, and the features
+    also keep the place on the face.
 
     Parameters
     ----------
@@ -138,15 +138,15 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
     Notes
     -----
     The moment of order n and repetition m is (n + 1) / N times the sum of the pixels,
-    each multiplied by the complex conjugate of the polynomial V_nm of [1]_ in its
-    middle, over the N pixels whose middles lie in the disc: the integral over the unit
-    disc taken as a sum of equal areas. Moments of -m have the same magnitude and are
-    left out. The disc stands in the middle of the cell, where [2]_ first moves the
-    center of mass there and scales the shape to one area: that is meant for silhouettes,
-    and here faces are aligned beforehand. The moment ``n0_m0`` is the mean of the disc;
-    nothing is divided by it. Color becomes gray by the luminance 0.2125 R + 0.7154 G +
-    0.0721 B. Where the order is high and the disc has few pixels, moments are no longer
-    independent of each other.
+    each multiplied by the complex conjugate of the polynomial V_nm of Teague [1]_ at its
+    center, over the N pixels with centers in the disc: the integral over the unit
+    disc as a sum of equal areas. Moments of -m have the same magnitude and are
+    left out. The disc lies in the middle of the cell. Khotanzad and Hong [2]_ first move
+    the center of mass there and scale the shape to one area; that is meant for
+    silhouettes, and faces are aligned beforehand. The moment ``n0_m0`` is the mean of the
+    disc; the other moments are not divided by it. Color becomes gray by the luminance
+    0.2125 R + 0.7154 G + 0.0721 B. If the order is high and the disc has few pixels, the
+    moments depend on each other.
 
     References
     ----------
@@ -187,13 +187,13 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
         """Name the columns of the output, such as ``zernike_n4_m2``.
 
         ``n`` is the order, ``m`` the repetition: how often the polynomial repeats in
-        one turn around the middle. With several cells, ``zernike_r0c1_n4_m2`` says the
-        row and column of the cell.
+        one turn around the middle. With several cells, ``zernike_r0c1_n4_m2`` includes
+        the row and column of the cell.
 
         Parameters
         ----------
         input_features : ignored
-            Present for scikit-learn's interface; pixels have no names.
+            Ignored: pixels have no names.
 
         Returns
         -------
@@ -211,10 +211,10 @@ class ZernikeFeatures(ImageExtractor, BaseEstimator):
         return np.asarray(names, dtype=object)
 
     def plot(self, image: NDArray[Any], axes: Any = None) -> Any:
-        """Draw an image as its moments describe it: their polynomials added up.
+        """Draw the image that the moments describe: the weighted sum of their polynomials.
 
-        The complex moments are used; the features, which are their magnitudes, know
-        less, namely not by how much each polynomial is turned.
+        The sum uses the complex moments. The features are their magnitudes and do not
+        hold the angle of each polynomial.
 
         Parameters
         ----------

@@ -265,7 +265,7 @@ def test_what_is_no_array_of_numbers_is_refused(place):
         def transform(self, X):
             return csr_array(X)
 
-    with pytest.raises(TypeError, match=r"arrays of numbers only, but Sparse gives"):
+    with pytest.raises(TypeError, match=r"arrays of numbers only, but Sparse"):
         Cached(Sparse(), store=place.rows).fit(X).transform(X)
 
 
