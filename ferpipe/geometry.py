@@ -1,6 +1,6 @@
 """Geometry of points and images in the plane: similarity transforms and warps.
 
-A transform is a matrix of shape (2, 3); it takes a point (x, y), in pixels and y down, to
+A transform is a matrix of shape (2, 3); it maps a point (x, y), in pixels and y down, to
 ``matrix[:, :2] @ (x, y) + matrix[:, 2]``. Pixel centers have whole coordinates.
 """
 
@@ -26,18 +26,18 @@ Pair = Sequence[float] | np.ndarray
 
 
 def similarity(scale: float, angle: float, center: Pair, target: Pair) -> np.ndarray:
-    """Make the similarity transform that takes one point to another.
+    """Return the similarity transform that maps one point to another.
 
     Parameters
     ----------
     scale : float
-        Lengths after over lengths before.
+        Factor of all lengths.
     angle : float
-        Turn in radians, from the x axis towards the y axis: clockwise as images are seen.
+        Rotation in radians, from the x axis towards the y axis: clockwise in the image.
     center : array-like of shape (2,)
-        A point before.
+        A point ``(x, y)``, in pixels.
     target : array-like of shape (2,)
-        Where it comes to lie.
+        Its image under the transform, in pixels.
 
     Returns
     -------
@@ -54,18 +54,18 @@ def similarity(scale: float, angle: float, center: Pair, target: Pair) -> np.nda
 
 
 def fit_similarity(source: ArrayLike, target: ArrayLike) -> np.ndarray:
-    """Fit the similarity transform that takes points to points, by least squares.
+    """Fit the similarity transform from points to points, by least squares.
 
     Parameters
     ----------
     source, target : array-like of shape (p, 2)
-        Points before and after; at least two different ones.
+        Points before and after, in pixels; at least two of the source differ.
 
     Returns
     -------
     matrix : ndarray of shape (2, 3)
-        Minimizes the sum of squared distances between the transformed source and the
-        target. It never mirrors.
+        It minimizes the sum of squared distances between the transformed source and the
+        target, and never mirrors.
 
     Raises
     ------
@@ -75,14 +75,16 @@ def fit_similarity(source: ArrayLike, target: ArrayLike) -> np.ndarray:
     Notes
     -----
     In two dimensions the orthogonal Procrustes problem without reflection has a closed
-    form: with centered points as complex numbers it is the regression of one on the other.
+    form: the regression of the target on the source, centered and as complex numbers.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     source_mean, target_mean = source.mean(0), target.mean(0)
     before, after = source - source_mean, target - target_mean
     size = (before**2).sum()
     if size == 0:
-        raise ValueError("A similarity transform needs at least two different points.")
+        raise ValueError(
+            "A similarity transform needs at least two different points, got equal ones."
+        )
     cosine = (before * after).sum() / size
     sine = (before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]).sum() / size
     x, y = source_mean
@@ -128,7 +130,7 @@ def transform_points(matrix: np.ndarray, points: ArrayLike) -> np.ndarray:
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """Return the transform that undoes another.
+    """Return the inverse of a transform.
 
     Parameters
     ----------
@@ -142,23 +144,23 @@ def invert(matrix: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is none.
+        If the transform has no inverse.
     """
     (a, b, x), (c, d, y) = matrix.tolist()
     size = a * d - b * c
     if size == 0:
-        raise ValueError("The transform takes the plane to a line: nothing undoes it.")
+        raise ValueError("The transform maps the plane to a line: it has no inverse.")
     a, b, c, d = d / size, -b / size, -c / size, a / size
     return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
 
 
 def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return the transform that does one after the other.
+    """Return the transform that applies one transform after another.
 
     Parameters
     ----------
     second, first : ndarray of shape (2, 3)
-        Transforms.
+        The transforms; ``first`` is applied first.
 
     Returns
     -------
@@ -170,25 +172,26 @@ def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Transform an image, free of aliasing when it shrinks.
+    """Transform an image, without aliasing when it shrinks.
 
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3), uint8 or float32
-        What is beyond its border looks like the border.
+        Its border pixels continue beyond the border.
     matrix : ndarray of shape (2, 3)
         From pixels of the image to pixels of the result.
     size : (int, int)
-        Height and width of the result.
+        Height and width of the result, in pixels.
 
     Returns
     -------
-    warped : ndarray of shape (height, width) or (height, width, 3), the dtype that came
+    warped : ndarray of shape (height, width) or (height, width, 3)
+        With the dtype of the image.
 
     Notes
     -----
-    Values between pixels are interpolated bilinearly. Where n pixels of the image fall
-    on one of the result, blocks of n x n pixels of the image are averaged first.
+    Values between pixels are interpolated bilinearly. If the image shrinks by a factor n,
+    blocks of n x n pixels are averaged first.
     """
     import cv2
 
@@ -197,8 +200,8 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
     times = round(abs(linear[0, 0] * linear[1, 1] - linear[0, 1] * linear[1, 0]) ** -0.5)
     if times > 1:
         corners = np.array([(-1, -1), (-1, height), (width, -1), (width, height)])
-        seen = transform_points(invert(matrix), corners)
-        image, from_blocks = average_blocks(image, seen.min(0), seen.max(0), times)
+        covered = transform_points(invert(matrix), corners)
+        image, from_blocks = average_blocks(image, covered.min(0), covered.max(0), times)
         matrix = compose(matrix, from_blocks)
     return cv2.warpAffine(
         image,
@@ -212,22 +215,22 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.nda
 def average_blocks(
     image: np.ndarray, low: Pair, high: Pair, times: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make a part of an image smaller by averaging blocks of pixels.
+    """Shrink a part of an image by averaging blocks of pixels.
 
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3), uint8 or float32
         The image.
     low, high : array-like of shape (2,)
-        ``(x, y)`` of opposite corners of the part; what lies outside the image is left
-        out, and a strip of the image is kept where all of it does.
+        ``(x, y)`` of opposite corners of the part, in pixels. The part is clipped to the
+        image; if it lies outside, a strip at the image's border is kept.
     times : int
         Side of the blocks, in pixels.
 
     Returns
     -------
     small : ndarray
-        One pixel a block, the dtype that came.
+        One pixel per block, with the dtype of the image.
     matrix : ndarray of shape (2, 3)
         From pixels of the small image to pixels of the image.
     """

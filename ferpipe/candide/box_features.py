@@ -85,12 +85,12 @@ class BoxFeatures:
         reach = int(np.abs(boxes).max())
         self._low, self._high = reach, side - reach
 
-    def index(self, places: np.ndarray) -> np.ndarray:
+    def index(self, points: np.ndarray) -> np.ndarray:
         """Return the indices of points in a flattened integral image.
 
         Parameters
         ----------
-        places : ndarray of shape (..., 2)
+        points : ndarray of shape (..., 2)
             ``(x, y)`` in pixels. Points so near to the border that a box would cross it
             are moved inwards.
 
@@ -98,7 +98,7 @@ class BoxFeatures:
         -------
         index : ndarray of shape (...), int
         """
-        rounded = np.rint(places).astype(np.intp)
+        rounded = np.rint(points).astype(np.intp)
         np.clip(rounded, self._low, self._high, out=rounded)
         return rounded[..., 1] * self._stride + rounded[..., 0]
 

@@ -139,15 +139,15 @@ def project_with_jacobian(
     units = np.concatenate([model.shape_units[:, chosen], model.animation_units[:, chosen]])
     n_pose, n_units, k = len(POSE_NAMES), len(units), units.shape[1]
     flat = parameters[..., n_pose:] @ units.reshape(n_units, 3 * k)
-    shown = model.vertices[chosen] + flat.reshape(*flat.shape[:-1], k, 3)
+    deformed = model.vertices[chosen] + flat.reshape(*flat.shape[:-1], k, 3)
     rotation = rotation_matrix(pose[..., :3])
     camera = _camera(rotation, pose)
-    points = shown @ np.swapaxes(camera, -1, -2) + pose[..., None, 4:]
+    points = deformed @ np.swapaxes(camera, -1, -2) + pose[..., None, 4:]
 
     jacobian = np.empty((*points.shape, n_pose + n_units))
     moved = _camera_derivatives(rotation, pose)
     rows = moved.reshape(*moved.shape[:-3], 8, 3)
-    jacobian[..., :4] = (shown @ np.swapaxes(rows, -1, -2)).reshape(*points.shape, 4)
+    jacobian[..., :4] = (deformed @ np.swapaxes(rows, -1, -2)).reshape(*points.shape, 4)
     jacobian[..., 4:6] = np.eye(2)
     jacobian[..., 6:] = camera[..., None, :, :] @ np.moveaxis(units, 0, -1)
     return points, jacobian
@@ -202,7 +202,7 @@ def fit_pose(
     # the error depends on the points only through their regression on the principal axes
     weights = weights / weights.sum()
     root = np.sqrt(weights)[:, None]
-    middle, seen_middle = weights @ vertices, weights @ upward
+    middle, points_middle = weights @ vertices, weights @ upward
     spread = root * (vertices - middle)
     directions, extents, axes = np.linalg.svd(spread, full_matrices=False)
     if extents[1] <= _LINE * extents[0]:
@@ -210,18 +210,18 @@ def fit_pose(
     if np.linalg.det(axes) < 0:
         directions[:, 2] *= -1
         axes[2] *= -1
-    seen = (root * (upward - seen_middle)).T @ directions
-    if np.linalg.norm(seen[:, :2]) <= 1e-12 * np.linalg.norm(root * upward):
+    target = (root * (upward - points_middle)).T @ directions
+    if np.linalg.norm(target[:, :2]) <= 1e-12 * np.linalg.norm(root * upward):
         raise ValueError(
             "The points do not determine a pose, as when all are equal: give different "
             "points for the vertices."
         )
 
-    starts = _flat_cameras(seen[:, :2] / extents[:2])
-    optima = [_refine(start, extents, seen) for start in starts]
-    camera = min(optima, key=lambda optimum: _error(optimum, extents, seen)) @ axes
+    starts = _flat_cameras(target[:, :2] / extents[:2])
+    optima = [_refine(start, extents, target) for start in starts]
+    camera = min(optima, key=lambda optimum: _error(optimum, extents, target)) @ axes
     scale = np.linalg.norm(camera[0])
-    shift = seen_middle - camera[:2] @ middle
+    shift = points_middle - camera[:2] @ middle
     return np.array([*_angles(camera / scale), scale, *(shift * _FLIP)])
 
 
@@ -252,10 +252,10 @@ def rough_poses(
     shares = (weights / weights.sum(1, keepdims=True))[:, :, None]
     upward = points * _FLIP
     middle = (shares * vertices).sum(1, keepdims=True)
-    seen_middle = (shares * upward).sum(1, keepdims=True)
+    points_middle = (shares * upward).sum(1, keepdims=True)
     off = vertices - middle
     weighted = np.swapaxes(shares * off, 1, 2)
-    affine = np.linalg.solve(weighted @ off, weighted @ (upward - seen_middle))
+    affine = np.linalg.solve(weighted @ off, weighted @ (upward - points_middle))
     left, scales, right = np.linalg.svd(np.swapaxes(affine, 1, 2), full_matrices=False)
     rows = left @ right
     rotations = np.concatenate([rows, np.cross(rows[:, :1], rows[:, 1:])], axis=1)
@@ -265,7 +265,7 @@ def rough_poses(
             "The points of a face do not determine a pose, as when all are equal: leave "
             "this face out."
         )
-    shift = seen_middle - scale[:, None, None] * (middle @ np.swapaxes(rows, 1, 2))
+    shift = points_middle - scale[:, None, None] * (middle @ np.swapaxes(rows, 1, 2))
     angles = np.array([_angles(rotation) for rotation in rotations])
     return np.column_stack([angles, scale, shift[:, 0] * _FLIP])
 
@@ -345,14 +345,14 @@ def _flat_cameras(linear: np.ndarray) -> list[np.ndarray]:
     return cameras
 
 
-def _error(camera: np.ndarray, extents: np.ndarray, seen: np.ndarray) -> float:
-    return ((camera[:2] * extents - seen) ** 2).sum()
+def _error(camera: np.ndarray, extents: np.ndarray, target: np.ndarray) -> float:
+    return ((camera[:2] * extents - target) ** 2).sum()
 
 
-def _refine(camera: np.ndarray, extents: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _refine(camera: np.ndarray, extents: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Minimize the error by Newton's method from a camera."""
     for _ in range(_MOST_STEPS):
-        residual = camera[:2] * extents - seen
+        residual = camera[:2] * extents - target
         first = (_FIRST @ camera)[:, :2] * extents
         second = (_SECOND @ camera)[..., :2, :] * extents
         gradient = (first * residual).sum((-1, -2))
@@ -367,8 +367,8 @@ def _refine(camera: np.ndarray, extents: np.ndarray, seen: np.ndarray) -> np.nda
         if length < _LAST_STEP:
             return _moved(camera, step)
         step /= max(1.0, length)
-        error = _error(camera, extents, seen)
-        while _error(_moved(camera, step), extents, seen) >= error:
+        error = _error(camera, extents, target)
+        while _error(_moved(camera, step), extents, target) >= error:
             step /= 2
             if np.linalg.norm(step) < _LAST_STEP:
                 return camera

@@ -93,8 +93,8 @@ class LandmarkObjective:
         See :class:`ferpipe.candide.objective.Objective`.
         """
         offsets = np.linspace(-_REACH, _REACH, _N_SAMPLES)
-        places = ((prepared - points) * normals).sum(1) / unit
-        return offsets, np.abs(offsets - places[:, None])
+        positions = ((prepared - points) * normals).sum(1) / unit
+        return offsets, np.abs(offsets - positions[:, None])
 
     def indicators(
         self,
@@ -227,8 +227,8 @@ class EdgeObjective:
 
         reach = self.reaches[stage]
         offsets = np.linspace(-reach, reach, _N_SAMPLES)
-        places = points[:, None] + unit * offsets[:, None] * normals[:, None]
-        x, y = np.moveaxis(places.astype(np.float32), -1, 0)
+        positions = points[:, None] + unit * offsets[:, None] * normals[:, None]
+        x, y = np.moveaxis(positions.astype(np.float32), -1, 0)
         gradient = cv2.remap(
             prepared, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )

@@ -1,13 +1,13 @@
-"""From a face's box, landmarks or last frame to the wireframe, by two networks.
+"""Fit the wireframe by two networks, from a box, landmarks or the previous frame.
 
-The coarse network of the landmarks looks at an upright crop round the box. The similarity
-transform from the mean face to its points gives a crop in which the face stands upright,
-centered and at one size; the wireframe's network looks at that one and gives the
-parameters. Where the last frame's parameters are known, they take the place of the first.
+The coarse landmark network finds points in an upright crop around the box. The similarity
+transform from the mean face to these points gives a second crop, in which the face is
+upright, centered and of a fixed size. From this crop the wireframe network computes the
+parameters. Landmarks or parameters of the previous frame replace the first step.
 """
 
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,19 +34,20 @@ _OWN = Path(ferpipe.__file__).parent / "pretrained" / "fitter"
 
 
 def parameters_in(matrix: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Return the parameters of a face in a turned, scaled and shifted image.
+    """Return the parameters of a face in a rotated, scaled and shifted image.
 
     Parameters
     ----------
     matrix : ndarray of shape (2, 3)
-        A similarity transform from the image to the other one.
+        A similarity transform from the image to the transformed image.
     parameters : ndarray of shape (n_parameters,)
-        Of the face in the image; the first are its pose.
+        Parameters of the face in the image; the first six are its pose.
 
     Returns
     -------
     parameters : ndarray of shape (n_parameters,)
-        Of the face in the other one: shape and action are the same.
+        Parameters of the face in the transformed image; the shape and animation
+        parameters do not change.
     """
     there = parameters.copy()
     there[2] -= np.arctan2(matrix[1, 0], matrix[0, 0])
@@ -57,23 +58,23 @@ def parameters_in(matrix: np.ndarray, parameters: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class WireframeCascade:
-    """The networks, and the wireframe that they speak of.
+    """The networks, and the wireframe whose parameters they compute.
 
     Attributes
     ----------
     landmarks : PointCascade
-        Its coarse network looks first; it evaluates doubtful finds.
+        Its coarse network runs first; it scores uncertain detections again.
     network : OnnxNetwork
         From one crop, uint8 of shape (1, 1, size, size), to parameters (1, n_parameters)
         and points (1, k, 2).
     model : CandideModel
         The wireframe.
     vertices : ndarray of shape (k,), int
-        Vertices that the points show.
+        The vertices that the points show.
     mean_points : ndarray of shape (k, 2)
-        The points of the mean face of the landmarks.
+        The visible points of the mean face, in outer eye distances.
     quality : FitQualityModel
-        Tells whether the wireframe lies on a face.
+        Gives the probability that the wireframe lies on a face.
     """
 
     landmarks: PointCascade
@@ -82,9 +83,6 @@ class WireframeCascade:
     vertices: np.ndarray
     mean_points: np.ndarray
     quality: FitQualityModel
-    _place: CropPlacer = field(init=False, repr=False, compare=False)
-    _rest: np.ndarray = field(init=False, repr=False, compare=False)
-    _units: np.ndarray = field(init=False, repr=False, compare=False)
 
     def predict(
         self, image: np.ndarray, box: Box, angle: float = 0.0
@@ -112,7 +110,7 @@ class WireframeCascade:
     def from_landmarks(
         self, image: np.ndarray, landmarks: np.ndarray
     ) -> tuple[np.ndarray, float]:
-        """Fit the wireframe to the face of which landmarks are known, nearly.
+        """Fit the wireframe to a face with approximate landmarks.
 
         Parameters
         ----------
@@ -130,14 +128,14 @@ class WireframeCascade:
         return self._predict(image, visible_points(self.model, landmarks)[1])
 
     def refine(self, image: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, float]:
-        """Fit the wireframe again, from where it nearly is.
+        """Fit the wireframe again, starting from parameters that are nearly right.
 
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
             Gray.
         parameters : ndarray of shape (n_parameters,)
-            Of the last frame of a video, for example.
+            The parameters of the previous frame of a video, for example.
 
         Returns
         -------
@@ -150,15 +148,14 @@ class WireframeCascade:
     def with_shape(
         self, image: np.ndarray, parameters: np.ndarray, sigma: np.ndarray
     ) -> np.ndarray:
-        """Put the shape parameters of the person in place of those of one image.
+        """Replace the shape parameters of one image by those of the person.
 
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Not looked at again: what an image tells of shape and of action is told apart
-            already.
+            Not used: the networks already separate shape and animation parameters.
         parameters : ndarray of shape (n_parameters,)
-            Given by the network.
+            Parameters that the network computed.
         sigma : ndarray of shape (n_shape,)
             Shape parameters of the person.
 
@@ -173,7 +170,7 @@ class WireframeCascade:
     def rescore(
         self, image: np.ndarray, face: Face, *, detector: str | Path = "dlib"
     ) -> float:
-        """Score a doubtful find again, as PointCascade does."""
+        """Score an uncertain detection again; see :meth:`PointCascade.rescore`."""
         return self.landmarks.rescore(image, face, detector=detector)
 
     def _predict(self, image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -190,29 +187,37 @@ class WireframeCascade:
         shape = self._rest + parameters[n_pose:] @ self._units
         return project(shape.reshape(-1, 3), parameters[:n_pose])
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def _rest(self) -> np.ndarray:
+        return self.model.vertices[self.vertices].ravel()
+
+    @cached_property
+    def _units(self) -> np.ndarray:
         units = np.concatenate([self.model.shape_units, self.model.animation_units])
-        flat = units[:, self.vertices].reshape(len(units), -1)
-        object.__setattr__(self, "_rest", self.model.vertices[self.vertices].ravel())
-        object.__setattr__(self, "_units", flat)
-        size = self.network.size
-        placer = CropPlacer(self.mean_points, self.landmarks.mean_shape, size)
-        object.__setattr__(self, "_place", placer)
+        return units[:, self.vertices].reshape(len(units), -1)
+
+    @cached_property
+    def _place(self) -> CropPlacer:
+        return CropPlacer(self.mean_points, self.landmarks.mean_shape, self.network.size)
 
 
 def load_wireframe_cascade(
     folder: Path | str, landmarks: PointCascade, model: CandideModel
 ) -> WireframeCascade:
-    """Load the wireframe's network, and what evaluates its fits.
+    """Load the wireframe network and the quality model of its fits.
 
     Parameters
     ----------
     folder : str or path
         Holds ``wireframe.onnx`` and ``quality.npz``.
     landmarks : PointCascade
-        The networks that look first.
+        The landmark networks; the coarse one runs first.
     model : CandideModel
-        The wireframe on which it was trained.
+        The wireframe that the network was trained with.
+
+    Returns
+    -------
+    cascade : WireframeCascade
     """
     vertices, mean_points = visible_points(model, landmarks.mean_shape)
     path = Path(folder) / "wireframe.onnx"

@@ -1,4 +1,4 @@
-"""The network that gives the wireframe's parameters for a crop of a face."""
+"""The network that computes the wireframe's parameters from a crop of a face."""
 
 from collections.abc import Sequence
 
@@ -12,29 +12,31 @@ from ferpipe.faces.landmark_network import CropNetwork, PointNetwork
 __all__ = ["WireframeNetwork"]
 
 _N_POSE = len(POSE_NAMES)
-# spreads of rx, ry, rz, of the logarithm of s, and of tx and ty in multiples of the usual s
+# standard deviations of rx, ry, rz (radians), of log s, and of tx and ty in typical scales
 _POSE_SPREAD = (0.3, 0.3, 0.3, 0.1, 0.1, 0.1)
 
 
 class WireframeNetwork(CropNetwork):
-    """A :class:`~ferpipe.faces.landmark_network.PointNetwork` that also says what p is.
+    """A :class:`~ferpipe.faces.landmark_network.PointNetwork` with a head for parameters.
 
-    The points of the wireframe that landmarks show are found by heat maps. The parameters
-    follow from them and from the same feature maps, narrowed by a convolution each: points
-    tell the pose and what moves, folds and shades tell apart what moves points alike.
+    Heat maps find the visible points of the wireframe. Fully connected layers compute the
+    parameters from these points and from the feature maps, each reduced by a convolution:
+    the points determine the pose and most units, folds and shading separate units that
+    move the points alike.
 
     Parameters
     ----------
     size : int
         Side of the crop, in pixels; a multiple of 16.
     channels : (int, int, int, int)
-        As PointNetwork's.
+        As for PointNetwork.
     n_points : int
-        Points.
+        Number of visible points.
     scale : float
-        Usual s of faces in crops, in pixels.
+        Typical s of faces in crops, in pixels.
     unit_mean, unit_spread : array-like of shape (n_units,)
-        Means and spreads of sigma and alpha; what is learned is counted in these.
+        Means and standard deviations of the shape and animation parameters, which
+        standardize the output.
 
     Notes
     -----
@@ -94,24 +96,24 @@ class WireframeNetwork(CropNetwork):
         Returns
         -------
         parameters : tensor of shape (n, n_parameters), float32
-            Pose in pixels of the crop, sigma and alpha.
+            Head pose (radians and pixels of the crop), shape and animation parameters.
         points : tensor of shape (n, n_points, 2), float32
             ``(x, y)`` in pixels of the crop.
         """
         fine, coarse = self.points.features(crops)
-        # before the heat maps, whose convolution must be the last one
+        # before the heat maps: export_network expects their convolution to be the last
         narrow = (self.narrow_fine(fine).flatten(1), self.narrow_coarse(coarse).flatten(1))
         points = self.points.points_in(fine)
-        places = ((points - self.mean[4:6]) / self.spread[4:6]).flatten(1)
-        seen = self.seen(torch.cat(narrow, 1))
-        hidden = self.hidden(torch.cat([seen, 0.3 * places], 1))
-        learned = self.from_hidden(hidden).float() + self.from_points(places).float()
+        positions = ((points - self.mean[4:6]) / self.spread[4:6]).flatten(1)
+        features = self.seen(torch.cat(narrow, 1))
+        hidden = self.hidden(torch.cat([features, 0.3 * positions], 1))
+        learned = self.from_hidden(hidden).float() + self.from_points(positions).float()
         whole = self.mean + self.spread * learned
         scale = self.scale * torch.exp(whole[:, 3:4])
         return torch.cat([whole[:, :3], scale, whole[:, 4:]], 1), points
 
     def normalized(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Count parameters from their means, in their spreads; s by its logarithm."""
+        """Standardize parameters: means 0, standard deviations 1, s as its logarithm."""
         scale = torch.log(parameters[:, 3:4] / self.scale)
         whole = torch.cat([parameters[:, :3], scale, parameters[:, 4:]], 1)
         return (whole - self.mean) / self.spread

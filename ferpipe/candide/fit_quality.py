@@ -1,8 +1,8 @@
-"""Whether a fitted wireframe lies on a face: what the picture there looks like."""
+"""FitQualityModel: the probability that a fitted wireframe lies on a face."""
 
 import math
-from dataclasses import dataclass, field, fields
-from functools import cache
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,16 @@ __all__ = [
 ]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "fitter" / "quality.npz"
-# below it the wireframe had better be taken to lie beside the face
+# quality below which a fit is taken to miss the face
 LEAST_QUALITY = 0.5
-# side of the crops that are evaluated, in pixels
+# side of the model's crops, in pixels
 QUALITY_SIZE = 32
-# added to the standard deviation of gray values, so that noise in flat areas stays small
+# added to the standard deviation of gray values, so that noise in flat crops stays small
 _LEAST_CONTRAST = 8.0
 
 
 def standardized(crops: ArrayLike) -> np.ndarray:
-    """Bring crops to mean 0 and standard deviation 1.
+    """Standardize crops to mean 0 and standard deviation 1.
 
     Parameters
     ----------
@@ -51,18 +51,18 @@ def standardized(crops: ArrayLike) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class FitQualityModel:
-    """A network of one hidden layer that looks at a small crop placed by the fit.
+    """A network with one hidden layer, on a small crop that the fit places.
 
     Attributes
     ----------
     mean_shape : ndarray of shape (68, 2)
-        Points of the mean face; its outer eye distance is 1. It places the crop.
+        Points of the mean face; its outer eye distance is 1. They place the crop.
     mean_points : ndarray of shape (k, 2)
-        Those of them that vertices of the wireframe show.
+        The visible points of the wireframe in the mean face, in outer eye distances.
     weights, offsets : ndarray of shape (n_pixels, n_hidden) and (n_hidden,)
         From the standardized crop to the hidden units.
     last_weights, last_offset : ndarray of shape (n_hidden,) and ()
-        From these, where they are positive, to the logit.
+        From the hidden units, after ReLU, to the logit.
     """
 
     mean_shape: np.ndarray
@@ -71,49 +71,47 @@ class FitQualityModel:
     offsets: np.ndarray
     last_weights: np.ndarray
     last_offset: np.ndarray
-    _place: CropPlacer = field(init=False, repr=False, compare=False)
 
     def __call__(self, image: np.ndarray, points: np.ndarray) -> float:
-        """Judge one fit.
+        """Evaluate one fit.
 
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
-            Gray; a crop of the face will do.
+            Gray; a crop of the face is enough.
         points : ndarray of shape (k, 2)
-            Where the fitted wireframe shows its points, in pixels.
+            The visible points of the fitted wireframe, in pixels.
 
         Returns
         -------
         quality : float
-            Probability that they are nearer to those of a face than 0.085 outer eye
-            distances on average, among displaced faces and pictures of none as training
-            draws them.
+            Probability that the mean distance of the points from those of a face is below
+            0.085 outer eye distances, for the displaced faces and images without a face
+            that training samples.
         """
         crop = warp(image, self._place(points), (QUALITY_SIZE, QUALITY_SIZE))
         hidden = standardized(crop[None])[0] @ self.weights + self.offsets
         logit = float(np.maximum(hidden, 0) @ self.last_weights + self.last_offset)
         return 1 / (1 + math.exp(-min(max(logit, -50.0), 50.0)))
 
-    def __post_init__(self) -> None:
-        placer = CropPlacer(self.mean_points, self.mean_shape, QUALITY_SIZE)
-        object.__setattr__(self, "_place", placer)
+    @cached_property
+    def _place(self) -> CropPlacer:
+        return CropPlacer(self.mean_points, self.mean_shape, QUALITY_SIZE)
 
 
 def save_quality_model(path: Path | str, quality_model: FitQualityModel) -> None:
-    """Write a quality_model to a file.
+    """Write a quality model to a file.
 
     Parameters
     ----------
     path : str or path
         The file, ``.npz``.
     quality_model : FitQualityModel
-        What is written, weights in single precision.
+        The model; its weights are written in single precision.
     """
     arrays: dict[str, Any] = {
         one.name: np.float32(getattr(quality_model, one.name))
         for one in fields(quality_model)
-        if one.init
     }
     np.savez_compressed(path, **arrays)
 

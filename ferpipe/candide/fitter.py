@@ -1,4 +1,4 @@
-"""CandideFitter: from images of faces to the parameters of the wireframe."""
+"""CandideFitter: the parameters of the wireframe, from images of faces."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -41,66 +41,69 @@ _N_POSE = len(POSE_NAMES)
 
 
 class CandideFitter(SampleMixin, BaseEstimator):
-    """Fit a wireframe to the face in each image: how it is turned, who it is, what it does.
+    """Fit a wireframe to the face in each image: head pose, identity and expression.
 
-    Two small networks, trained on photos and on synthetic faces whose parameters are known,
-    give the parameters at once; or an objective is minimized by Gauss-Newton, with a
-    Gaussian prior of the units that was learned from annotated faces. Given sequences
-    instead of images, a face is looked for in the first frame and followed from frame to
-    frame; one sigma holds for all frames of a sequence, and an alpha for each.
+    Two small networks, trained on photos and on synthetic faces with known parameters,
+    compute the parameters directly; or Gauss-Newton steps minimize an objective, with a
+    Gaussian prior learned from annotated faces. In sequences, it finds the face in the
+    first frame and follows it from frame to frame; all frames of a sequence share the
+    shape (identity) parameters, and each has its own animation (expression) parameters.
 
     Parameters
     ----------
     output : {"units", "actions", "pose", "parameters", "vertices"}, default="units"
-        What comes out: sigma and alpha; alpha alone; rx, ry, rz, s, tx, ty; all of these
-        parameters; or the vertices, x and y in pixels of the image.
+        The output: shape and animation parameters; animation parameters alone; head pose
+        (rx, ry, rz in radians, s, tx, ty in pixels); all of these; or the vertices, x and
+        y in pixels of the image.
     detector : {"dlib", "cascade", None} or path, default="dlib"
-        What finds the face, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
-        images are crops of faces already, framed about as FER2013's.
+        Face detector, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
+        images are already crops of faces, framed about as in FER2013.
     objective : {"landmarks", "learned", "edges"} or Objective, default=None
-        What is minimized: distances to landmarks that are found; the learned objective
-        that comes with the package; the designed one, edges' strength; or a fitted
-        :class:`ferpipe.LearnedObjective`, in a FrozenEstimator. None for the networks,
+        The objective to minimize: distances to landmarks; the learned objective that comes
+        with the package; the designed objective of edges; or a fitted
+        :class:`ferpipe.LearnedObjective` in a FrozenEstimator. None for the networks,
         which are many times faster.
     missing : {"raise", "nan", "center"}, default="center"
-        What an image without a face gives: an error that names it; NaN; or a fit to the
-        middle of the image.
+        Result for an image without a face: an error that names it; NaN; or a fit to the
+        center of the image.
     smoothing : float, default=0.0
-        Standard deviation, in frames, of a Gaussian over time by which pose and alpha of
-        sequences are smoothed; 0 for none.
+        Standard deviation, in frames, of a Gaussian over time that smooths head pose and
+        animation parameters of sequences; 0 for no smoothing.
     subtract_first : bool, default=False
-        Subtract the first frame's alpha from all frames of a sequence: for sequences that
-        begin with a neutral face.
+        Subtract the animation parameters of the first frame from all frames of a sequence:
+        for sequences that begin with a neutral face.
     min_size : float, default=None
         As for :class:`ferpipe.FaceAligner`.
     threshold : float, default=None
         As for :class:`ferpipe.FaceAligner`.
     n_jobs : int, default=None
-        Images or sequences at a time, one thread each; None means 1, -1 all processors.
+        Number of images or sequences processed in parallel, one thread each; None means 1,
+        -1 all processors.
     verbose : bool, default=False
         Show a progress bar.
 
     Attributes
     ----------
     takes_sequences_ : bool
-        Whether sequences were seen in fit, or images.
+        True if ``fit`` got sequences, False if it got images.
 
     See Also
     --------
-    LandmarkPredictor : The points alone.
+    LandmarkPredictor : Returns the landmarks alone.
 
     Notes
     -----
     A list of lists of images, a list of arrays (T, h, w) or (T, h, w, 3), or an array of
-    shape (n, T, h, w) are sequences; a list of images or an array (n, h, w) are not, and
-    color goes last in both.
+    shape (n, T, h, w) are sequences; a list of images or an array (n, h, w) are not. In
+    both the last axis may hold the colors. Left and right in the names of units are the
+    subject's.
 
     Examples
     --------
     >>> import numpy as np
     >>> from ferpipe import CandideFitter
     >>> crops = np.random.default_rng(0).integers(0, 255, (2, 48, 48), dtype=np.uint8)
-    >>> CandideFitter(detector=None).fit_transform(crops).shape  # 14 sigma, 65 alpha
+    >>> CandideFitter(detector=None).fit_transform(crops).shape  # 14 shape, 65 animation
     (2, 79)
     """
 
@@ -148,7 +151,7 @@ class CandideFitter(SampleMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Check the images and remember whether they are sequences.
+        """Check the images and store whether they are sequences.
 
         Parameters
         ----------
@@ -181,27 +184,27 @@ class CandideFitter(SampleMixin, BaseEstimator):
         Parameters
         ----------
         X : list of images or of sequences, or ndarray
-            As seen in fit.
+            As in ``fit``.
 
         Returns
         -------
         features : ndarray of shape (n, d), or list of ndarray of shape (T_i, d)
-            A row an image; for sequences an array each. NaN where there is no face and
+            One row per image; one array per sequence. NaN where there is no face and
             ``missing="nan"``.
 
         Raises
         ------
         NoFaceError
-            If there is no face in some images and ``missing="raise"``; it is a ValueError,
-            and its message names them.
+            If some images have no face and ``missing="raise"``. It is a ValueError, and
+            its message names the images.
         """
         check_is_fitted(self)
         validate_parameters(self)
         if len(X) and _are_sequences(X) != self.takes_sequences_:
-            seen, got = ("sequences", "images")[:: 1 if self.takes_sequences_ else -1]
+            fitted, got = ("sequences", "images")[:: 1 if self.takes_sequences_ else -1]
             raise ValueError(
-                f"X holds {got}, but this CandideFitter was fitted on {seen}. A single "
-                "image or sequence x goes in as [x]."
+                f"X holds {got}, but this CandideFitter was fitted on {fitted}. Pass "
+                "a single image or sequence x as [x]."
             )
         found = self.locate(X)
         if not self.takes_sequences_:
@@ -209,7 +212,7 @@ class CandideFitter(SampleMixin, BaseEstimator):
         return [self._output_of(parameters) for parameters in found.parameters]
 
     def locate(self, X: Any) -> Bunch:
-        """Fit the wireframe and return everything that was found.
+        """Fit the wireframe and return parameters, boxes, scores and quality.
 
         Parameters
         ----------
@@ -220,10 +223,10 @@ class CandideFitter(SampleMixin, BaseEstimator):
         -------
         found : Bunch
             ``parameters`` (n, 85), as ``model.parameter_names`` lists them; ``boxes``
-            (n, 4) and ``scores`` (n,) of the detector, NaN in frames in which the face was
-            followed; and ``quality`` (n,), the probability that the wireframe lies on a
-            face: below 0.5 it had better be rejected. For sequences a list of arrays each.
-            NaN where there is no face.
+            (n, 4) in pixels and ``scores`` (n,) of the detector, NaN in frames in which the
+            face was followed; and ``quality`` (n,), the probability that the wireframe lies
+            on a face: reject fits below 0.5. For sequences, each is a list of arrays. NaN
+            where there is no face.
 
         Raises
         ------
@@ -235,7 +238,7 @@ class CandideFitter(SampleMixin, BaseEstimator):
         ends = np.cumsum(lengths)
         clips = [frames[end - n : end] for n, end in zip(lengths, ends, strict=True)]
         finder = self._finder()
-        # dlib, OpenCV and ONNX Runtime let other threads run meanwhile
+        # dlib, OpenCV and ONNX Runtime release the interpreter lock
         done = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(
             delayed(self._follow)(clip, finder, sequential) for clip in clips
         )
@@ -341,7 +344,7 @@ class CandideFitter(SampleMixin, BaseEstimator):
         return face
 
     def _over_time(self, parameters: np.ndarray) -> np.ndarray:
-        """Smooth pose and alpha of a sequence, and compare with its first frame."""
+        """Smooth pose and animation parameters; subtract those of the first frame."""
         n_shape = len(load_calibrated()[0].shape_names)
         changing = np.r_[0:_N_POSE, _N_POSE + n_shape : parameters.shape[1]]
         if self.smoothing:
@@ -357,11 +360,13 @@ class CandideFitter(SampleMixin, BaseEstimator):
             return self._columns(parameters)
         model, _ = load_calibrated()
         pose, sigma, alpha = model.split(parameters)
-        shown = project(model.shape(sigma, alpha), pose)
-        return shown[:, sorted(model.vertex_names.values())].reshape(len(parameters), -1)
+        projected = project(model.shape(sigma, alpha), pose)
+        return projected[:, sorted(model.vertex_names.values())].reshape(
+            len(parameters), -1
+        )
 
     def _columns(self, parameters: np.ndarray) -> np.ndarray:
-        """Choose the columns that come out among all parameters."""
+        """Select the columns of the output from all parameters."""
         n_shape = len(load_calibrated()[0].shape_names)
         parts = {
             "units": slice(_N_POSE, None),
@@ -394,7 +399,7 @@ def _check_objective(objective: BaseEstimator) -> None:
 
 
 def _are_sequences(X: Any) -> bool:
-    """Tell sequences of images from images."""
+    """Return whether X holds sequences of images, not images."""
     X = as_list(X)
     if isinstance(X, np.ndarray):
         return X.ndim == 5 or (X.ndim == 4 and X.shape[3] > 4)
@@ -407,7 +412,7 @@ def _are_sequences(X: Any) -> bool:
 
 
 def _frames_of(X: Any) -> tuple[list[np.ndarray], list[int]]:
-    """Return all images, and the lengths of the sequences (1 for an image alone)."""
+    """Return all images, and the lengths of the sequences (1 for a single image)."""
     if _are_sequences(X):
         clips = check_raw_sequences(X)
         return [frame for clip in clips for frame in clip], [len(clip) for clip in clips]

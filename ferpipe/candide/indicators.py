@@ -74,9 +74,9 @@ def search_indicators(
         normals = contour_normals(start)
         prepared = objective.prepare(image, start)
         offsets, values = objective.values(prepared, start, normals, unit, stage)
-        place = ((truth - start) * normals).sum(1) / unit
-        counts = np.abs(place) <= offsets[-1]
-        away.append(np.abs(offsets[values.argmin(1)] - place)[counts])
+        position = ((truth - start) * normals).sum(1) / unit
+        counts = np.abs(position) <= offsets[-1]
+        away.append(np.abs(offsets[values.argmin(1)] - position)[counts])
         alone.append(count_minima(values[counts]) == 1)
     distances = np.concatenate(away)
     return Bunch(

@@ -1,4 +1,4 @@
-"""LearnedObjective: how far places are from where a face's point is, by regression."""
+"""LearnedObjective: regress the distance of positions from the points of a face."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,23 +40,23 @@ from ferpipe.geometry import (
 __all__ = ["LearnedObjective", "load_objective", "save_objective"]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "objective" / "objective.npz"
-# pixels in an outer eye distance in crops, and the crops' side in pixels
+# length of an outer eye distance in crops, and the crops' side, in pixels
 _UNIT, _SIDE = 48, 168
 _STRIDE = (_SIDE + 1) ** 2
-# of the faces: kept apart to measure how exact the minima are
-_KEPT = 0.1
-# places on its search line that each displaced face gives to training
-_PLACES_A_LINE = 2
-# what the first fit, which chooses features, sees
+# fraction of the faces held out to measure how exact the minima are
+_HELD_OUT = 0.1
+# training positions on the search line of each displaced face
+_POSITIONS_PER_LINE = 2
+# training rows of the first fit, which selects features
 _FIRST_ROWS = 3000
-# candidates for the minimum, a line's reach to either side and a little beyond
+# candidates for the minimum, in reaches of the line
 _CANDIDATES = np.linspace(-1.3, 1.3, 53)
-# minima that follow the truth less than this tell nothing
+# gain below which a line gives no information
 _LEAST_GAIN = 0.05
 _LEAST_NOISE = 1e-3
 _STORED = ("reach", "boxes", "columns", "thresholds", "leaves", "gain", "noise")
-# Lines err alike where they are near each other and in strange faces: how much what all
-# of them say counts, beside what it would if each erred by itself
+# Errors of neighboring lines are correlated: factor of the precisions that independent
+# errors would have
 _SHARE = 0.4
 _SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16
 # integral images, gains, and the points where lines begin and where they belong
@@ -66,29 +66,29 @@ _Crops = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 class LearnedObjective(BaseEstimator):
     """Objective that is learned from annotated faces.
 
-    For every visible point of the wireframe a regressor learns, from differences of the
-    mean brightness of boxes round a place on the point's search line, how far that place is
-    from the annotated one: the ideal objective, which has one minimum and has it at the
-    right place [1]_. There are two lines a point, across its contour and along it, and
-    stages whose lines get shorter.
+    For every visible point of the wireframe, a regressor learns the distance of a position
+    on the point's search line from the annotated position. Its features are differences of
+    the mean brightness of boxes around the position. This distance is the ideal objective:
+    it has one minimum, at the right place [1]_. Each point has two lines, across its
+    contour and along it; the lines get shorter from stage to stage.
 
     Parameters
     ----------
     regressor : regressor, default=None
-        Learns the distance of a place from few box features. None takes gradient boosting
-        of 32 trees of 5 levels. Trees, forests and gradient boosting of scikit-learn of at
-        most 8 levels are evaluated all at once; other regressors one by one, which is
-        slower.
+        Learns the distance from a few box features. None takes gradient boosting with 32
+        trees of 5 levels. scikit-learn's trees, forests and gradient boosting with at most
+        8 levels are evaluated together; other regressors one by one, which is slower.
     reaches : tuple of float, default=(0.3, 0.15, 0.075)
         Half the length of the search lines of each stage, in outer eye distances.
     n_samples : int, default=13
-        Places on a search line that are looked at, odd or even.
+        Number of samples on a search line, odd or even.
     n_features : int, default=24
-        Box features that each regressor keeps, of 588.
+        Number of box features that each regressor keeps, of 588.
     n_displacements : int, default=4
-        How often each face is displaced to train on, and its mirror image as often.
+        Number of displacements of each training face, and of its mirror image.
     random_state : int, RandomState or None, default=None
-        Draws displacements and places, and seeds the regressors that have a seed.
+        Seed or source of displacements and positions; it also sets ``random_state`` of the
+        regressors that have one.
     verbose : bool, default=False
         Show a progress bar in fit.
 
@@ -97,26 +97,25 @@ class LearnedObjective(BaseEstimator):
     mean_points_ : ndarray of shape (k, 2)
         Visible points of the mean face; its outer eye distance is 1.
     stages_ : list
-        What each stage has learned.
+        The fitted regressors and features of each stage.
     n_stages : int
-        How many stages there are.
+        Number of stages.
 
     See Also
     --------
-    ferpipe.candide.optimizer.fit_objective : Fits the wireframe by it.
+    ferpipe.candide.optimizer.fit_objective : Fits the wireframe by an objective.
 
     Notes
     -----
-    Differences from [1]_: box features are computed in a crop that is turned and scaled
-    upright by the present points, so that they mean the same in all faces, and divided by
-    the crop's standard deviation. Boosted trees stand for the paper's single trees with
-    linear leaves. A line's minimum is not the lowest sample but the minimum of the ideal
-    objective ``|offset - minimum|`` nearest to all samples by least squares, which errs
-    less. How far these minima follow the truth, and with what error, is measured on a
-    tenth of the faces that the regressors do not see, and decides how sure targets are.
-    Left and right points share what is learned, mirrored. The values that are shown and of
-    which the indicators are measured are smoothed over five samples, because trees are
-    steps.
+    Differences from [1]_: the present points place an upright crop of fixed scale, in which
+    the box features are computed and divided by the crop's standard deviation. Boosted
+    trees replace the paper's single trees with linear leaves. The minimum of a line is that
+    of the ideal objective ``|offset - minimum|`` nearest to all samples by least squares,
+    which is more exact than the lowest sample. A held-out tenth of the faces measures how
+    these minima follow the annotation, and with what error; this determines the
+    precisions of the targets. Left and right points share one regressor, mirrored. The
+    method ``values`` and the indicators smooth over five samples, because trees are step
+    functions.
 
     References
     ----------
@@ -155,7 +154,7 @@ class LearnedObjective(BaseEstimator):
 
     @property
     def n_stages(self) -> int:
-        """How many stages there are, from coarse to fine."""
+        """Number of stages, from coarse to fine."""
         return len(self.reaches)
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -167,8 +166,7 @@ class LearnedObjective(BaseEstimator):
         images : list of ndarray of shape (h_i, w_i), uint8
             Gray.
         points : ndarray of shape (n, 68, 2) or (n, k, 2)
-            The 68 points of their faces, or those that the wireframe's visible vertices
-            are compared with; in pixels.
+            The 68 points of each face, or the visible points of the wireframe, in pixels.
 
         Returns
         -------
@@ -177,10 +175,10 @@ class LearnedObjective(BaseEstimator):
         Raises
         ------
         ValueError
-            If there are not as many images as faces, fewer than 20, or points of another
-            number or not finite, or a reach is not positive.
+            If the numbers of images and faces differ, there are fewer than 20, a face has
+            another number of points, a point is not finite, or a reach is not positive.
         TypeError, ValueError
-            If an image is not gray and of 8 bits.
+            If an image is not a gray array of uint8.
         """
         points = as_visible(points)
         if len(images) != len(points) or len(images) < 20:
@@ -196,7 +194,7 @@ class LearnedObjective(BaseEstimator):
         self.mean_points_ = mean_shape(points)
         images, points = _with_mirrored(images, points)
         # a face and its mirror image stay on one side
-        kept = np.tile(_some(len(points) // 2, _KEPT, rng), 2)
+        kept = np.tile(_some(len(points) // 2, _HELD_OUT, rng), 2)
         n_lines = 2 * len(_half())
         progress = tqdm(
             total=len(self.reaches) * n_lines, desc="lines", disable=not self.verbose
@@ -225,7 +223,7 @@ class LearnedObjective(BaseEstimator):
         return self
 
     def prepare(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Return the image: every stage looks at it anew.
+        """Return the image: every stage cuts its own crop.
 
         Parameters
         ----------
@@ -244,17 +242,17 @@ class LearnedObjective(BaseEstimator):
         unit: float,
         stage: int,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Tell where points should go, and how sure that is across and along contours.
+        """Find where points should go, with precisions across and along contours.
 
         Parameters
         ----------
         prepared, points, normals, unit, stage
-            As :class:`ferpipe.candide.objective.Objective` says.
+            As for :class:`ferpipe.candide.objective.Objective`.
 
         Returns
         -------
         targets : ndarray of shape (k, 2)
-            In pixels.
+            Positions in pixels.
         precisions : ndarray of shape (k, 2, 2)
             Per squared pixel.
         """
@@ -281,14 +279,14 @@ class LearnedObjective(BaseEstimator):
         Parameters
         ----------
         prepared, points, normals, unit, stage
-            As :class:`ferpipe.candide.objective.Objective` says.
+            As for :class:`ferpipe.candide.objective.Objective`.
 
         Returns
         -------
         offsets : ndarray of shape (n_samples,)
             In outer eye distances.
         values : ndarray of shape (k, n_samples)
-            The same, smoothed over five samples.
+            The distances, in outer eye distances, smoothed over five samples.
         """
         offsets, values = self._raw_values(prepared, points, normals, stage)
         padded = np.pad(values[: len(points)], ((0, 0), (2, 2)), mode="edge")
@@ -304,7 +302,7 @@ class LearnedObjective(BaseEstimator):
         tolerance: float = 0.03,
         random_state: int | np.random.RandomState | None = None,
     ) -> Bunch:
-        """Measure P1 and P2 of a stage, on lines displaced as it was trained.
+        """Measure P1 and P2 of a stage, on lines displaced as in its training.
 
         Parameters
         ----------
@@ -334,7 +332,7 @@ class LearnedObjective(BaseEstimator):
         chosen: np.ndarray,
         rng: np.random.RandomState,
     ) -> _Crops:
-        """Return integral images of displaced faces, and lines and truth in their crops."""
+        """Return integral images of displaced faces, their displaced and true points."""
         import cv2
 
         crops, gains, starts, truths = [], [], [], []
@@ -357,11 +355,11 @@ class LearnedObjective(BaseEstimator):
         measured: _Crops,
         rng: np.random.RandomState,
     ) -> tuple[np.ndarray, Any, float, float]:
-        """Choose the features of one line, fit its regressor and measure its minima."""
-        integrals, gains, starts, directions, places = _line_of(line, *learned)
+        """Select the features of one line, fit its regressor and measure its minima."""
+        integrals, gains, starts, directions, positions = _line_of(line, *learned)
         n = len(starts)
-        offsets = rng.uniform(-reach, reach, (n, _PLACES_A_LINE))
-        distances = np.abs(offsets - places[:, None])
+        offsets = rng.uniform(-reach, reach, (n, _POSITIONS_PER_LINE))
+        distances = np.abs(offsets - positions[:, None])
 
         def describe(
             boxes: np.ndarray, rows: np.ndarray, offsets: np.ndarray
@@ -391,13 +389,13 @@ class LearnedObjective(BaseEstimator):
         regressor = self._new_regressor(seed)
         regressor.fit(describe(boxes, np.arange(n), offsets), distances.ravel())
 
-        integrals, gains, starts, directions, places = _line_of(line, *measured)
+        integrals, gains, starts, directions, positions = _line_of(line, *measured)
         rows, samples = np.arange(len(starts)), self._offsets(reach)
         offsets = np.tile(samples, (len(starts), 1))
         X = describe(boxes, rows, offsets)
         found = nearest_minima(samples, regressor.predict(X).reshape(offsets.shape))
-        within = np.abs(places) < reach
-        gain, noise = _response(places[within], found[within])
+        within = np.abs(positions) < reach
+        gain, noise = _response(positions[within], found[within])
         return boxes, regressor, gain, noise
 
     def _new_regressor(self, seed: int) -> Any:
@@ -420,7 +418,7 @@ class LearnedObjective(BaseEstimator):
         return np.linspace(-reach, reach, self.n_samples)
 
     def _to_crop(self, points: np.ndarray) -> np.ndarray:
-        """Return the transform to the crop in which a face stands upright."""
+        """Return the transform to the crop in which a face is upright."""
         middle = (self.mean_points_.min(0) + self.mean_points_.max(0)) / 2
         to_crop = similarity(_UNIT, 0, middle, 2 * [(_SIDE - 1) / 2])
         return compose(to_crop, invert(fit_similarity(self.mean_points_, points)))
@@ -428,7 +426,7 @@ class LearnedObjective(BaseEstimator):
     def _raw_values(
         self, image: np.ndarray, points: np.ndarray, normals: np.ndarray, stage: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return offsets, and what the regressors say of lines across and then along."""
+        """Return offsets and predicted distances of the lines across, then along."""
         import cv2
 
         check_is_fitted(self)
@@ -440,27 +438,29 @@ class LearnedObjective(BaseEstimator):
         across = normals @ to_crop[:, :2].T
         across *= _UNIT / np.linalg.norm(across, axis=1, keepdims=True)
         directions = np.concatenate([across, _tangents(across)])
-        places = np.tile(starts, (2, 1))[:, None] + offsets[:, None] * directions[:, None]
+        positions = (
+            np.tile(starts, (2, 1))[:, None] + offsets[:, None] * directions[:, None]
+        )
         features = lines.boxes
-        X = features.describe(cv2.integral(crop).ravel(), features.index(places))
+        X = features.describe(cv2.integral(crop).ravel(), features.index(positions))
         return offsets, lines.predict(X * _gain(crop))
 
 
 @dataclass
 class _Stage:
-    """What one stage has learned, on the half of the lines whose points are not mirrored.
+    """One fitted stage, for the lines of the subject's left half and the middle.
 
     Attributes
     ----------
     reach : float
         Half the length of its search lines, in outer eye distances.
     boxes : ndarray of shape (n_half, n_features, 2, 4), int
-        Features of each line: first those across the contours, then those along them.
+        Features of each line: first the lines across the contours, then those along them.
     regressors : TreeArrays or list of regressors
-        Of the same lines.
+        The regressors of the same lines.
     gain, noise : ndarray of shape (n_half,)
-        Minima are at ``gain`` times the true place but for errors of the standard deviation
-        ``noise``, in outer eye distances.
+        Minima are at ``gain`` times the true position, with errors of the standard
+        deviation ``noise``, in outer eye distances.
     """
 
     reach: float
@@ -471,7 +471,7 @@ class _Stage:
 
     @cached_property
     def lines(self) -> "_Lines":
-        """The lines of both halves."""
+        """The lines of both halves of the face."""
         partner, half = visible_partners(), _half()
         points = np.arange(len(partner))
         of_half = np.searchsorted(half, np.minimum(points, partner))
@@ -499,7 +499,7 @@ class _Lines:
     noise: np.ndarray
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Predict the distances of places (n_lines, n_samples) from their features."""
+        """Predict the distances of positions (n_lines, n_samples) from their features."""
         if isinstance(self.regressors, TreeArrays):
             return self.regressors.predict(X)
         pairs = zip(self.regressors, X, strict=True)
@@ -507,20 +507,21 @@ class _Lines:
 
 
 def nearest_minima(offsets: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Find the ideal objectives that are nearest to values along search lines.
+    """Find the ideal objectives nearest to values along search lines.
 
     Parameters
     ----------
     offsets : ndarray of shape (n_samples,)
-        Of the samples, from minus to plus a line's reach.
+        Offsets of the samples, from minus to plus the reach of the line.
     values : ndarray of shape (n_lines, n_samples)
-        Learned distances.
+        Predicted distances.
 
     Returns
     -------
     minima : ndarray of shape (n_lines,)
-        Each the m that minimizes ``sum((values - abs(offsets - m)) ** 2)``, to a twentieth
-        of the reach; at most 1.3 times the reach away.
+        For each line the m that minimizes ``sum((values - abs(offsets - m)) ** 2)``, on a
+        grid of a twentieth of the reach, up to 1.3 times the reach; in the unit of
+        ``offsets``.
     """
     minima = _CANDIDATES * offsets[-1]
     ideal = np.abs(minima[:, None] - offsets)
@@ -530,7 +531,7 @@ def nearest_minima(offsets: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 @cache
 def _half() -> np.ndarray:
-    """Return the visible points of the left side and of the middle."""
+    """Return the indices of the visible points of the left half and of the middle."""
     partner = visible_partners()
     return np.flatnonzero(partner >= np.arange(len(partner)))
 
@@ -546,15 +547,15 @@ def _line_of(
     starts: np.ndarray,
     truths: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return one line's starts, directions and true places in all crops."""
+    """Return one line's starts, directions and true positions in all crops."""
     half = _half()
     point = half[line % len(half)]
     directions = contour_normals(starts)[:, point]
     if line >= len(half):
         directions = _tangents(directions)
     off = truths[:, point] - starts[:, point]
-    places = (off * directions).sum(1) / _UNIT
-    return integrals, gains, starts[:, point], directions, places
+    positions = (off * directions).sum(1) / _UNIT
+    return integrals, gains, starts[:, point], directions, positions
 
 
 def _with_mirrored(
@@ -569,30 +570,30 @@ def _with_mirrored(
 
 
 def _some(n: int, share: float, rng: np.random.RandomState) -> np.ndarray:
-    """Choose a share of n things."""
+    """Return a mask that selects a fraction of n items at random."""
     chosen = np.zeros(n, bool)
     chosen[rng.permutation(n)[: max(1, round(share * n))]] = True
     return chosen
 
 
 def _gain(crop: np.ndarray) -> np.float32:
-    """Return what a crop's brightness is multiplied by."""
+    """Return the factor that normalizes a crop's contrast."""
     border = _SIDE // 6
     return np.float32(1 / max(crop[border:-border, border:-border].std(), 1.0))
 
 
-def _response(places: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """Return how far found minima follow the true places, and their other errors."""
-    spread = places.var()
-    if len(places) < 3 or spread == 0:
+def _response(positions: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+    """Return the slope of found minima on the true positions, and the residual error."""
+    spread = positions.var()
+    if len(positions) < 3 or spread == 0:
         return 0.0, 1.0
-    gain = ((places - places.mean()) * (found - found.mean())).mean() / spread
-    noise = np.sqrt(((found - gain * places) ** 2).mean())
+    gain = ((positions - positions.mean()) * (found - found.mean())).mean() / spread
+    noise = np.sqrt(((found - gain * positions) ** 2).mean())
     return float(max(gain, 0)), float(max(noise, _LEAST_NOISE))
 
 
 def _as_arrays(regressors: Sequence[Any], n_features: int) -> TreeArrays | list[Any]:
-    """Write regressors as arrays where all of them are trees."""
+    """Return the regressors as arrays if all are trees, otherwise as a list."""
     if not all(can_flatten(regressor) for regressor in regressors):
         return list(regressors)
     return TreeArrays.of(regressors, n_features)
@@ -606,12 +607,12 @@ def save_objective(path: Path | str, objective: LearnedObjective) -> None:
     path : path
         An ``.npz`` file.
     objective : LearnedObjective
-        Fitted with a regressor of trees.
+        A fitted objective whose regressors are trees.
 
     Raises
     ------
     ValueError
-        If its regressors are no trees.
+        If a regressor is not a tree, a forest or gradient boosting of at most 8 levels.
     """
     arrays: dict[str, Any] = {
         "mean_points": objective.mean_points_,
@@ -644,7 +645,7 @@ def load_objective(path: Path | str = _OWN) -> LearnedObjective:
     Parameters
     ----------
     path : path
-        What :func:`save_objective` wrote; the package's own by default.
+        A file that :func:`save_objective` wrote; the package's own by default.
 
     Returns
     -------

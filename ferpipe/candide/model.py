@@ -29,7 +29,7 @@ class CandideModel:
     vertices : ndarray of shape (n, 3)
         The neutral mean face, at which all parameters are 0.
     triangles : ndarray of shape (m, 3), int
-        Indices of vertices, counter-clockwise as seen from outside.
+        Indices of vertices, counter-clockwise from outside.
     shape_units : ndarray of shape (n_shape, n, 3)
         Displacement of every vertex for a parameter of 1.
     animation_units : ndarray of shape (n_animation, n, 3)
@@ -85,8 +85,8 @@ class CandideModel:
         vertices = sorted(self.landmarks)
         weights = np.zeros((len(vertices), N_POINTS))
         for row, vertex in zip(weights, vertices, strict=True):
-            shown_by = list(self.landmarks[vertex])
-            row[shown_by] = 1 / len(shown_by)
+            points = list(self.landmarks[vertex])
+            row[points] = 1 / len(points)
         return np.array(vertices, np.intp), weights
 
     def split(self, parameters: np.ndarray) -> tuple[Any, Any, Any]:

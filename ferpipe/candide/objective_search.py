@@ -156,5 +156,5 @@ class ObjectiveSearch:
         )
         pose, sigma, alpha = self.model.split(parameters)
         vertices, _ = self.model.landmark_weights
-        shown = project(self.model.shape(sigma, alpha)[vertices], pose)
-        return parameters, load_quality_model()(image, shown)
+        projected = project(self.model.shape(sigma, alpha)[vertices], pose)
+        return parameters, load_quality_model()(image, projected)

@@ -262,9 +262,9 @@ def _derivatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the Gauss-Newton Hessian and the direction down of half the error."""
     n = len(points)
-    shown, jacobian = project_with_jacobian(model, parameters, vertices)
+    projected, jacobian = project_with_jacobian(model, parameters, vertices)
     rows = _weigh(root, jacobian).reshape(n, -1, len(target))
-    residual = _weigh(root, (points - shown)[..., None]).reshape(n, -1, 1)
+    residual = _weigh(root, (points - projected)[..., None]).reshape(n, -1, 1)
     transposed = np.swapaxes(rows, 1, 2)
     downhill = (transposed @ residual)[..., 0] + (target - parameters) @ precision
     return transposed @ rows + precision, downhill
@@ -321,7 +321,7 @@ def _error(
     parameters: np.ndarray,
 ) -> np.ndarray:
     pose, sigma, alpha = model.split(parameters)
-    shown = project(model.shape(sigma, alpha)[:, vertices], pose)
+    projected = project(model.shape(sigma, alpha)[:, vertices], pose)
     off = parameters - target
-    residual = _weigh(root, (points - shown)[..., None])
+    residual = _weigh(root, (points - projected)[..., None])
     return (residual**2).sum((1, 2, 3)) + ((off @ precision) * off).sum(1)

@@ -14,35 +14,35 @@ from ferpipe.candide.model import CandideModel
 
 __all__ = ["WireframeFile", "read_wfm", "write_wfm"]
 
-# a hundred times the largest Candide that is published
+# bytes: a hundred times the largest published Candide
 _LARGEST_FILE = 4 * 2**20
-# vertices times units: what is kept of a file that claims many of both, 100 MB
+# vertices times units: bounds the memory for a file that claims many of both to 100 MB
 _MOST_DISPLACEMENTS = 2**22
 
-# float() and int() would also take nan, 1_000 and digits of other scripts
+# float() and int() would also accept nan, 1_000 and digits of other scripts
 _REAL = re.compile(r"[-+.0-9eE]+")
 _WHOLE = re.compile(r"[-+]?[0-9]{1,15}")
 
 
 @dataclass(frozen=True, eq=False)
 class WireframeFile:
-    """What a ``.wfm`` file holds: a model, and the state that it was saved in.
+    """The contents of a ``.wfm`` file: a model and its saved state.
 
     Attributes
     ----------
     model : CandideModel
-        The wireframe. The format knows no names of vertices, landmarks and mirrored units.
-        Triangles are as the file has them, and published files have them clockwise.
+        The wireframe. The format has no names of vertices, landmarks or mirrored units.
+        Triangles keep their order in the file; published files have them clockwise.
     shape_parameters : ndarray of shape (n_shape,)
         Values of the shape units.
     animation_parameters : ndarray of shape (n_animation,)
         Values of the animation units.
     rotation, scale, translation : ndarray of shape (3,)
-        The global motion, as the file gives it.
+        The global motion, in the units of the file.
     texture_points : ndarray of shape (k, 3) or None
-        ``(vertex, x, y)``: where a vertex lies in the texture.
+        ``(vertex, x, y)``: the position of a vertex in the texture.
     texture_file : str or None
-        The image of the texture; only with ``texture_points``.
+        Name of the texture's image; only with ``texture_points``.
     """
 
     model: CandideModel
@@ -92,23 +92,24 @@ def read_wfm(path: Path | str) -> WireframeFile:
     Parameters
     ----------
     path : str or path
-        Text in UTF-8 or Latin-1. Blank lines and lines that begin with ``#`` may stand
+        Text in UTF-8 or Latin-1. Blank lines and lines that begin with ``#`` may occur
         anywhere.
 
     Returns
     -------
     file : WireframeFile
-        A unit is named by the comment before it: by the first line of the last group of
-        comment lines that stand together, since a second line says the unit of a FAP. A
-        unit without one is called ``animation_0`` or ``shape_0`` by its index; a repeated
-        name gets the suffix ``(2)``.
+        The name of a unit is the comment before it: the first line of the last group of
+        adjacent comment lines, because a second line states the unit of a FAP. A unit
+        without a comment is named by its index, such as ``animation_0`` or ``shape_0``; a
+        repeated name gets the suffix ``(2)``.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is a folder, or no such text; the message names the line.
+        If the path is a folder or the text is not of this format; the message names the
+        line.
 
     Notes
     -----
@@ -117,15 +118,15 @@ def read_wfm(path: Path | str) -> WireframeFile:
     - the number of vertices, then ``x y z`` for each;
     - the number of triangles, then three indices of vertices for each;
     - the number of animation units, then for each the number of lines and these,
-      ``vertex dx dy dz``; what is given for one vertex twice adds up;
+      ``vertex dx dy dz``; repeated displacements of a vertex add up;
     - the shape units in the same way;
     - the number of animation parameters, then ``index value`` for each;
     - the shape parameters in the same way;
     - the number of texture points, then ``vertex x y`` for each and the name of the image;
     - rotation, scale and translation, three numbers each.
 
-    A file may end after any block; what does not come is 0, the scale 1. In a second
-    dialect the parameters come without number and index, one value for each unit, and the
+    A file may end after any block; missing values are 0, a missing scale is 1. A second
+    dialect lists the parameters without number and index, one value for each unit, and the
     texture as ``x y`` for each vertex.
     """
     path = Path(path)
@@ -141,17 +142,17 @@ def write_wfm(file_or_model: WireframeFile | CandideModel, path: Path | str) -> 
     Parameters
     ----------
     file_or_model : WireframeFile or CandideModel
-        What to write; a model with all parameters 0, the scale 1 and no texture. Names of
-        vertices, landmarks and mirrored units have no place in the format.
+        What to write; a model is written with all parameters 0, the scale 1 and no
+        texture. The format cannot hold names of vertices, landmarks and mirrored units.
     path : str or path
-        Where to write it, in UTF-8. A file there is replaced.
+        The file, in UTF-8; an existing file is replaced.
 
     Raises
     ------
     TypeError
-        If it is neither of the two.
+        If ``file_or_model`` has another type.
     ValueError
-        If a number is not finite, or a name would not be read back as it is.
+        If a number is not finite, or :func:`read_wfm` would read a name differently.
     """
     if isinstance(file_or_model, CandideModel):
         file_or_model = _at_rest(file_or_model)
@@ -161,7 +162,7 @@ def write_wfm(file_or_model: WireframeFile | CandideModel, path: Path | str) -> 
             f"{type(file_or_model).__name__}."
         )
     text = "".join(f"{line}\n" for line in _text_lines(file_or_model))
-    # the reader has limits, and a fault after opening would leave a file cut short
+    # check with the reader before the file is opened: an error later would truncate it
     content = text.encode("utf-8")
     _parse_content(path, content)
     Path(path).write_bytes(content)
@@ -181,11 +182,11 @@ def _parse_content(path: Path | str, content: bytes) -> WireframeFile:
 
 
 class _Lines:
-    """The lines of a file with data, one after another, and the comments between them."""
+    """Reads the data lines of a file in order, and the comments between them."""
 
     def __init__(self, path: Path | str, text: str) -> None:
         self.path = path
-        # splitlines would also break at characters that no editor counts as a line
+        # splitlines would also split at characters that editors do not count as line ends
         self.lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         if self.lines[-1] == "":
             self.lines.pop()
@@ -201,7 +202,7 @@ class _Lines:
         return len(self.data) - self.position
 
     def rest(self) -> Iterator[str]:
-        """Yield the lines that are left, without taking them."""
+        """Yield the remaining lines without consuming them."""
         return (self.lines[index].strip() for index in self.data[self.position :])
 
     def take(self, expected: str) -> str:
@@ -214,7 +215,7 @@ class _Lines:
         return self.lines[self.data[self.position - 1]].strip()
 
     def error(self, expected: str, got: str) -> ValueError:
-        """Return the error for the line taken last."""
+        """Return the error for the line read last."""
         line = self.data[self.position - 1] + 1
         short = got if len(got) <= 40 else f"{got[:39]}…"
         return ValueError(f"{self.path}, line {line}: expected {expected}, got {short!r}.")
@@ -236,7 +237,7 @@ class _Lines:
         return int(text)
 
     def row(self, expected: str, indices: int, below: int, floats: int) -> list[float]:
-        """Take a line of so many indices (0 to ``below`` - 1) and so many floats."""
+        """Read a line of indices (0 to ``below`` - 1) followed by floats."""
         text = self.take(expected)
         words = text.split()
         if len(words) != indices + floats:
@@ -258,8 +259,8 @@ class _Lines:
         below: int = 0,
         floats: int = 0,
     ) -> np.ndarray:
-        """Take so many lines and return their numbers, of shape (n, indices + floats)."""
-        # before anything of this size is made
+        """Read n lines and return their numbers, of shape (n, indices + floats)."""
+        # checked before anything of this size is allocated
         if n > self.n_left:
             raise self.end_within(name, self.n_left, n)
         rows = [self.row(expected, indices, below, floats) for _ in range(n)]
@@ -278,13 +279,13 @@ class _Lines:
 
 
 def _index(word: str, below: int) -> int | None:
-    """Return an index from 0 to ``below`` - 1; None if the word is none."""
+    """Return an index from 0 to ``below`` - 1; None if the word is not one."""
     index = int(word) if _WHOLE.fullmatch(word) else -1
     return index if 0 <= index < below else None
 
 
 def _number(word: str) -> float | None:
-    """Return a finite number; None if the word is none."""
+    """Return a finite number; None if the word is not one."""
     try:
         number = float(word) if _REAL.fullmatch(word) else math.inf
     except ValueError:
@@ -293,7 +294,7 @@ def _number(word: str) -> float | None:
 
 
 def _clean(comment: str) -> str:
-    """Return the text of a comment; "" if it is a mere line of signs."""
+    """Return the text of a comment; "" if it has no letters or digits."""
     text = " ".join(comment.strip("# \t").split())
     return text if any(map(str.isalnum, text)) else ""
 
@@ -319,7 +320,7 @@ def _parse(lines: _Lines) -> WireframeFile:
         shape_names=shape_names,
         animation_names=animation_names,
     )
-    # after a count of 0 come at most two others: a longer column holds the values
+    # at most two other counts follow a count of 0: a longer column holds the values
     single = takewhile(lambda text: len(text.split()) == 1, lines.rest())
     dense = sum(1 for _ in single) > 3
     animation_parameters = _parameters(lines, "animation", len(animation_names), dense)
@@ -375,7 +376,7 @@ def _units(lines: _Lines, kind: str, n: int) -> tuple[np.ndarray, tuple[str, ...
 def _unique(names: list[str]) -> tuple[str, ...]:
     taken: dict[str, int] = {}
     for name in names:
-        # the name itself takes number 1, and remembers how far its repetitions got
+        # the name itself has number 1; taken[name] is the number of its last repetition
         number = taken.setdefault(name, 0) + 1
         while number > 1 and f"{name} ({number})" in taken:
             number += 1
@@ -399,7 +400,7 @@ def _parameters(lines: _Lines, kind: str, n: int, dense: bool) -> np.ndarray:
 
 
 def _texture(lines: _Lines, n: int) -> tuple[np.ndarray | None, str | None]:
-    """Read the points of the texture and the name of its image; None without them."""
+    """Read the texture's points and the name of its image; None if missing."""
     if not lines.n_left:
         return None, None
     name = "texture points"

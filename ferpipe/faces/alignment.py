@@ -1,4 +1,4 @@
-"""FaceAligner: from any images to crops in which the eyes have fixed places."""
+"""FaceAligner: crops of faces, upright and with the eyes at fixed positions."""
 
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -24,8 +24,9 @@ from ferpipe.io.images import check_raw_images, read_image
 
 __all__ = ["TEMPLATES", "FaceAligner", "align_face", "eye_transform"]
 
-# Mean places of the eye centers, in sides of the crop from its top left corner: first the
-# eye on the image's left. Made level and symmetrical. By benchmarks/crops.py --measure.
+# Mean positions of the eye centers, as fractions of the crop's side from its top left
+# corner: first the subject's right eye, on the left of the image. Made level and symmetric.
+# Measured by benchmarks/crops.py --measure.
 TEMPLATES = {
     "fer2013": ((0.315, 0.391), (0.685, 0.391)),
     "ck48": ((0.318, 0.404), (0.682, 0.404)),
@@ -35,18 +36,20 @@ TEMPLATES = {
 def eye_transform(
     eyes: ArrayLike, size: int, template: str | ArrayLike = "fer2013", margin: float = 0.0
 ) -> np.ndarray:
-    """Return the similarity transform that brings the eyes to their places in a crop.
+    """Return the similarity transform that maps the eyes to their positions in a crop.
 
     Parameters
     ----------
     eyes : array-like of shape (2, 2)
-        ``(x, y)`` of the eye centers in the image, the one on the image's left first.
+        ``(x, y)`` of the eye centers in pixels of the image: first the subject's right
+        eye, on the left of the image.
     size : int
         Side of the crop, in pixels.
     template : {"fer2013", "ck48"} or array-like of shape (2, 2), default="fer2013"
-        Where the eyes come to lie, in sides of the crop.
+        Positions of the eye centers, as fractions of the crop's side.
     margin : float, default=0.0
-        Room added on every side, as a share of the template's side; negative cuts off.
+        Space added on every side, as a fraction of the template's side; negative values
+        cut off.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def eye_transform(
 def align_face(
     image: np.ndarray, matrix: np.ndarray, size: int, *, landmarks: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cut one face out.
+    """Crop one face.
 
     Parameters
     ----------
@@ -72,7 +75,8 @@ def align_face(
     size : int
         Side of the crop, in pixels.
     landmarks : ndarray of shape (p, 2), default=None
-        Points of the face in the image; what is outside their convex hull becomes 0.
+        Points of the face in pixels of the image; pixels outside their convex hull become
+        0.
 
     Returns
     -------
@@ -91,53 +95,55 @@ def align_face(
 
 
 class FaceAligner(RawImageMixin, BaseEstimator):
-    """Find the face in each image and cut it out, eyes level and at fixed places.
+    """Find the face in each image and crop it, with the eyes level and at fixed positions.
 
-    Images of any sizes go in, crops of one size come out: what every later step takes. The
-    similarity transform (turn, scale, shift) brings the centers of both eyes to the places
-    that they have on average in a known data set, so that a network sees the framing that
-    it was trained on. Nothing is learned in fit.
+    It takes images of any sizes and returns crops of one size, as later steps need. A
+    similarity transform (rotation, scale, shift) maps the centers of both eyes to their
+    mean positions in a known data set, so that a network gets the framing that it was
+    trained on. ``fit`` learns nothing.
 
     Parameters
     ----------
     size : int, default=48
         Side of the crops, in pixels.
     template : {"fer2013", "ck48"} or array-like of shape (2, 2), default="fer2013"
-        Where the eye centers come to lie: as in that data set, or ``((x, y), (x, y))`` in
-        sides of the crop, the eye on the image's left first.
+        Positions of the eye centers: the means of that data set, or ``((x, y), (x, y))`` as
+        fractions of the crop's side, the subject's right eye (on the left of the image)
+        first.
     margin : float, default=0.0
-        Room added on every side, as a share of the template's side; negative cuts off.
+        Space added on every side, as a fraction of the template's side; negative values
+        cut off.
     color : bool, default=False
-        Give RGB crops instead of gray ones.
+        Return RGB crops instead of gray ones.
     mask : bool, default=False
-        Make black what is outside the convex hull of the landmarks.
+        Set pixels outside the convex hull of the landmarks to black.
     missing : {"raise", "nan", "center"}, default="raise"
-        What an image without a face gives: an error that names it; a crop of NaN (all
-        crops are float32 then); or the middle square of the image.
+        Result for an image without a face: an error that names it; a crop of NaN (all
+        crops are float32 then); or the central square of the image.
     detector : {"dlib", "cascade", None} or path, default="dlib"
-        What finds the face, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
-        images are crops of faces already, framed about as FER2013's.
+        Face detector, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
+        images are already crops of faces, framed about as in FER2013.
     min_size : float, default=None
         Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
         of the image where that is less.
     threshold : float, default=None
-        Score from which on a face is sure; None takes the detector's own.
+        Detection score above which a face is accepted; None for the detector's default.
     landmarks : {"ferpipe", "face_recognition_models"} or path, default="ferpipe"
-        What finds the points, as :class:`LandmarkPredictor`'s ``model``.
+        Landmark model, as ``model`` of :class:`LandmarkPredictor`.
     n_jobs : int, default=None
-        Images at a time, one thread each; None means 1, -1 all processors.
+        Number of images processed in parallel, one thread each; None means 1, -1 all
+        processors.
     verbose : bool, default=False
         Show a progress bar.
 
     See Also
     --------
-    LandmarkPredictor : The points themselves.
+    LandmarkPredictor : Returns the landmarks.
 
     Notes
     -----
-    Levelling the eyes and fixing their distance is the alignment of [1]_. There,
-    the eyes came from the data set's annotation or a detector of their own; here they are
-    the means of six landmarks each.
+    Levelling the eyes and fixing their distance is the alignment of seed paper 002 [1]_.
+    Here the center of each eye is the mean of its six landmarks.
 
     References
     ----------
@@ -221,7 +227,7 @@ class FaceAligner(RawImageMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Cut the faces out.
+        """Crop the faces.
 
         Parameters
         ----------
@@ -236,8 +242,8 @@ class FaceAligner(RawImageMixin, BaseEstimator):
         Raises
         ------
         NoFaceError
-            If there is no face in some images and ``missing="raise"``; it is a ValueError,
-            and its message names them.
+            If some images have no face and ``missing="raise"``. It is a ValueError, and
+            its message names the images.
         """
         validate_parameters(self)
         images = check_raw_images(X)
@@ -304,13 +310,14 @@ class FaceAligner(RawImageMixin, BaseEstimator):
         places = np.asarray(self.template, dtype=np.float64)
         if places.shape != (2, 2) or not np.isfinite(places).all():
             raise ValueError(
-                "template must be the name of a data set or the places of both eyes, such "
-                f"as ((0.3, 0.4), (0.7, 0.4)) in sides of the crop; got {self.template!r}."
+                "template must be the name of a data set or the positions of both eyes, as "
+                "fractions of the crop's side such as ((0.3, 0.4), (0.7, 0.4)); got "
+                f"{self.template!r}."
             )
         if places[0, 0] >= places[1, 0]:
             raise ValueError(
-                "template must name the eye on the image's left first, so that its x is "
-                f"smaller; got {self.template!r}."
+                "template must begin with the subject's right eye, on the left of the "
+                f"image, which has the smaller x; got {self.template!r}."
             )
         return places
 

@@ -15,13 +15,13 @@ from ferpipe.io.images import as_uint8
 
 __all__ = ["Box", "Face", "check_detector", "detect_faces", "find_face", "score_face"]
 
-# Enlarging more shows nothing new, and faces under 20 pixels have no expression to read.
+# More enlargement does not help: faces under 20 pixels show no expression.
 _LARGEST_SCALE = 4.0
 # x, y, width and height, in pixels
 Box = tuple[float, float, float, float]
 # center, width and score
 _Find = tuple[np.ndarray, float, float]
-# Detectors are not said to be safe to share between threads.
+# the detectors do not document that threads may share them: one per thread
 _OF_THREAD = threading.local()
 
 
@@ -32,13 +32,13 @@ class Face(NamedTuple):
     ----------
     box : tuple of float
         ``(x, y, width, height)`` in pixels of the image: the square from the brows to the
-        chin, upright in the face's own frame. Every detector's boxes are brought to this
+        chin, upright in the face's own frame. Boxes of all detectors are converted to this
         framing, which is dlib's.
     score : float
-        How sure the detector is, on its own scale.
+        Confidence on the detector's own scale.
     angle : float
-        The turn of the image, in radians, clockwise, at which the face was found: 0 for
-        faces that were found upright.
+        In-plane rotation at which the face was found, in radians, clockwise in the image;
+        0 for faces found upright.
     """
 
     box: Box
@@ -61,30 +61,30 @@ def detect_faces(
     image : array-like of shape (h, w), (h, w, 3) or (h, w, 4)
         Gray, RGB or RGBA, as :func:`ferpipe.io.images.as_uint8` takes it.
     detector : {"dlib", "cascade"} or path, default="dlib"
-        "dlib": HOG detector for frontal faces [1]_, the most reliable of the two.
+        "dlib": HOG detector for frontal faces [1]_, the more reliable of the two.
         "cascade": OpenCV's boosted cascade [2]_, several times faster.
         A path with the ending ``.onnx``: the YuNet network [3]_ in that file, which also
-        sees faces from the side; OpenCV's model zoo has it.
+        finds faces in profile; OpenCV's model zoo has it.
     min_size : float, default=40
-        Smallest width of a face, in pixels. The time goes with ``1 / min_size ** 2``: the
-        image is first shrunk until such a face is as small as the detector can see.
-        Faces under 20 pixels are not looked for.
+        Smallest width of a face, in pixels. The time grows with ``1 / min_size ** 2``: the
+        image is first shrunk until such a face has the smallest size that the detector
+        finds. Faces under 20 pixels are not searched.
     threshold : float, default=None
-        Least score. None takes 0 for "dlib" and "cascade" and 0.6 for YuNet; lower
-        values find more faces, and more that are none.
+        Least score. None takes 0 for "dlib" and "cascade" and 0.6 for YuNet; lower values
+        find more faces and more false ones.
     angle : float, default=0.0
-        Look for faces that are turned by this angle, in radians, clockwise. Every
-        detector finds turns of about 15 degrees to either side of it.
+        Search for faces rotated by this angle, in radians, clockwise in the image. Every
+        detector tolerates about 15 degrees to either side of it.
 
     Returns
     -------
     faces : list of Face
-        The best score first; empty if there is none.
+        The best score first; empty if there is no face.
 
     Raises
     ------
     TypeError, ValueError
-        If the image is none.
+        If the input is not an image.
     FileNotFoundError
         If the file of the detector is missing.
     ValueError
@@ -113,13 +113,13 @@ def find_face(
     threshold: float | None = None,
     rescore: Callable[[Face], float] | None = None,
 ) -> Face | None:
-    """Find the face in an image of one person: the largest that is surely one.
+    """Find the face in an image of one person: the largest certain detection.
 
-    The search begins with faces of a third of the image's shorter side and goes on to
-    smaller ones only when there is none: a large portrait costs no more than a small one.
-    When no score is well above the threshold, faces that are turned by 25 degrees to
-    either side are looked for too, and the best of all that are not far below it is taken;
-    faces smaller than a fifth of the shorter side must be sure.
+    The search begins with faces of a third of the image's shorter side and continues with
+    smaller ones only if it finds none: a large portrait costs no more than a small one. If
+    no score is well above the threshold, it also searches for faces rotated by 25 degrees
+    to either side and returns the best detection that is not far below the threshold;
+    faces smaller than a fifth of the shorter side need a certain detection.
 
     Parameters
     ----------
@@ -131,16 +131,17 @@ def find_face(
         Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
         of the image where that is less.
     threshold : float, default=None
-        As for :func:`detect_faces`. For "dlib", faces are in doubt by 0.8 above and below
-        it.
+        As for :func:`detect_faces`. For "dlib", scores up to 0.8 above or below it are
+        uncertain.
     rescore : callable, default=None
-        Called with each :class:`Face` in doubt; what it returns takes the place of the
-        score. The best is taken if it is not below the threshold, for "dlib" by not more
-        than 0.5.
+        Called with each uncertain :class:`Face`; its return value replaces the score. The
+        best face is returned if its score is not below the threshold, for "dlib" not more
+        than 0.5 below.
 
     Returns
     -------
     face : Face or None
+        None if there is no face.
 
     Raises
     ------
@@ -176,7 +177,7 @@ def find_face(
 def score_face(
     image: np.ndarray, box: Box, angle: float = 0.0, *, detector: str | Path = "dlib"
 ) -> float:
-    """Return the score of a face whose place is known.
+    """Return the detection score of a face at a known position.
 
     Parameters
     ----------
@@ -192,31 +193,31 @@ def score_face(
     Returns
     -------
     score : float
-        The best of the finds in an upright crop that lie near the box and are about as
-        large; 2 below the threshold if there is none.
+        The best score of the detections in an upright crop that lie near the box and have
+        about its size; 2 below the threshold if there are none.
     """
     kind = check_detector(detector)
     x, y, width, height = box
-    side = round(_ROOM * kind.window)
+    side = round(_CROP_SIDE * kind.window)
     middle = (side - 1) / 2
-    scale = _LOOK * kind.window / width
+    scale = _FACE_WIDTH * kind.window / width
     center = (x + width / 2 - 0.5, y + height / 2 - 0.5)
     crop = warp(image, similarity(scale, -angle, center, (middle, middle)), (side, side))
     return max(
         (
             float(score)
             for at, size, score in kind.find(crop, kind.threshold - 1.5)
-            if np.abs(at - middle).max() < 0.25 * _LOOK * kind.window
-            and 0.65 < size / (_LOOK * kind.window) < 1.5
+            if np.abs(at - middle).max() < 0.25 * _FACE_WIDTH * kind.window
+            and 0.65 < size / (_FACE_WIDTH * kind.window) < 1.5
         ),
         default=kind.threshold - 2.0,
     )
 
 
-# of score_face's crop, in windows of the detector: the width of the face, and the side
-_LOOK, _ROOM = 1.125, 1.875
+# score_face's crop, in windows of the detector: the width of the face, and the side
+_FACE_WIDTH, _CROP_SIDE = 1.125, 1.875
 _TILT = np.deg2rad(25)
-# in dlib's scores, as most faces are upright: less than what a turn of 25 degrees costs
+# subtracted from dlib's scores of rotated faces, because most faces are upright
 _TILT_COST = 0.25
 
 
@@ -232,12 +233,12 @@ def _sizes(shorter_side: int, min_size: float | None) -> Iterator[float]:
 
 @dataclass(frozen=True)
 class _Detector:
-    """How one detector is used.
+    """A detector and its constants.
 
     ``find(frame, threshold)`` yields (center, width, score) of faces in a gray or RGB
     frame, in the framing of dlib's boxes; ``window`` is the width of the smallest face
-    that it sees. Finds by up to ``doubt`` above or below the threshold are in doubt, and
-    rejected when their final score is more than ``slack`` below it.
+    that it finds, in pixels. Scores up to ``doubt`` above or below the threshold are
+    uncertain; such a face is rejected if its final score is more than ``slack`` below.
     """
 
     find: Callable[[np.ndarray, float], Iterator[_Find]]
@@ -248,7 +249,7 @@ class _Detector:
 
 
 def check_detector(detector: str | Path | None) -> _Detector:
-    """Return what a detector's name or file stands for.
+    """Return the detector of a name or file.
 
     Parameters
     ----------
@@ -283,7 +284,7 @@ def check_detector(detector: str | Path | None) -> _Detector:
 def _search(
     image: np.ndarray, kind: _Detector, min_size: float, threshold: float, angle: float
 ) -> list[Face]:
-    """Look for faces in the image as the detector can see them best."""
+    """Search for faces in the image, scaled and rotated to suit the detector."""
     scale = min(kind.window / min_size, _LARGEST_SCALE)
     height, width = image.shape[:2]
     frame_size = max(1, round(scale * height)), max(1, round(scale * width))
@@ -313,8 +314,8 @@ def _find_by_dlib(frame: np.ndarray, threshold: float) -> Iterator[_Find]:
         yield center, box.width(), score
 
 
-# Against dlib's boxes of the same faces (AFW and Helen), the cascade's are wider and
-# higher up; medians, in widths of the cascade's box.
+# Size and center of dlib's boxes of the same faces (AFW and Helen), relative to the
+# cascade's; medians, in widths of the cascade's box.
 _CASCADE_WIDTH = 0.91
 _CASCADE_CENTER = np.array([0.0, 0.065])
 
@@ -330,9 +331,9 @@ def _find_by_cascade(frame: np.ndarray, threshold: float) -> Iterator[_Find]:
             yield center + width * _CASCADE_CENTER, width * _CASCADE_WIDTH, score
 
 
-# dlib's boxes of the same faces, from the hand-made points: how far down the line from
-# between the eyes to the mouth the center lies, and the width over the hypotenuse of that
-# line and the distance of the eyes; medians.
+# dlib's boxes of the same faces, from annotated points: position of the center on the line
+# from between the eyes to the mouth, and width relative to the hypotenuse of this line and
+# the distance of the eyes; medians.
 _POINTS_CENTER = 0.457
 _POINTS_WIDTH = 1.69
 
@@ -379,7 +380,7 @@ def _load_yunet(path: str, thread: int) -> Any:
     import cv2
 
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: there is no such detector file.")
+        raise FileNotFoundError(f"{path}: this detector file does not exist.")
     try:
         return cv2.FaceDetectorYN.create(path, "", (320, 320))
     except cv2.error as error:

@@ -1,9 +1,9 @@
-"""Find the points of a face with two small networks, the second in the frame of the first.
+"""Find the 68 points of a face with two small networks, from coarse to fine.
 
-The coarse network looks at an upright crop round the detector's box. The similarity
-transform from the mean face to its points gives a crop in which the face stands upright,
-centered and at one size; the fine network looks at that one, twice: the second time from
-where its own points place the face.
+The coarse network takes an upright crop around the detector's box. The similarity transform
+from the mean face to its points gives a crop in which the face is upright, centered and of
+a fixed size. The fine network takes that crop; its points give a second such crop, from
+which it computes the result.
 """
 
 import json
@@ -38,10 +38,10 @@ __all__ = [
     "read_metadata",
 ]
 
-# of a crop, in outer eye distances of the mean face
+# side of a crop, in outer eye distances of the mean face
 CROP_SIDE = 2.35
-# In dlib's scores, for a move of one outer eye distance, and the move that counts for
-# nothing; set on finds with scores from -0.8 in photos of AFW and Helen and in images
+# Change of dlib's score per movement of one outer eye distance, and the movement without a
+# change; set on detections with scores from -0.8 in photos of AFW and Helen and in images
 # without a face.
 _SCORE_OF_MOVES = 40.0
 _NEUTRAL_MOVE = 0.025
@@ -53,7 +53,7 @@ def crop_transform(placement: np.ndarray, mean_shape: np.ndarray, size: int) -> 
     Parameters
     ----------
     placement : ndarray of shape (2, 3)
-        From the mean face to the image.
+        The transform from the mean face to the image.
     mean_shape : ndarray of shape (68, 2)
         Points of the mean face; its outer eye distance is 1.
     size : int
@@ -62,7 +62,8 @@ def crop_transform(placement: np.ndarray, mean_shape: np.ndarray, size: int) -> 
     Returns
     -------
     matrix : ndarray of shape (2, 3)
-        The crop's center is the middle of the mean face's bounding box.
+        From pixels of the image to pixels of the crop, whose center is the middle of the
+        mean face's bounding box.
     """
     middle = (mean_shape.min(0) + mean_shape.max(0)) / 2
     to_crop = similarity(size / CROP_SIDE, 0, middle, ((size - 1) / 2, (size - 1) / 2))
@@ -70,18 +71,18 @@ def crop_transform(placement: np.ndarray, mean_shape: np.ndarray, size: int) -> 
 
 
 class CropPlacer:
-    """Frames a face by points that are known: what depends on them alone is left to do.
+    """Computes the transform from an image to a crop, from points of the face.
 
-    Calling it with points is ``crop_transform(fit_similarity(mean_points, points),
-    mean_shape, size)`` in a quarter of the time. Places are complex numbers here: a
+    Calling it with points equals ``crop_transform(fit_similarity(mean_points, points),
+    mean_shape, size)`` in a quarter of the time: with points as complex numbers, a
     similarity transform is one product and one sum.
 
     Parameters
     ----------
     mean_points : ndarray of shape (k, 2)
-        Those points of the mean face.
+        The same points of the mean face.
     mean_shape : ndarray of shape (68, 2)
-        All points of it; its outer eye distance is 1.
+        All points of the mean face; its outer eye distance is 1.
     size : int
         Side of the crop, in pixels.
     """
@@ -89,7 +90,7 @@ class CropPlacer:
     def __init__(self, mean_points: np.ndarray, mean_shape: np.ndarray, size: int) -> None:
         mean = mean_points.mean(0)
         off = mean_points - mean
-        # the regression of complex numbers on these, centered
+        # weights of the regression on the centered mean points, as complex numbers
         self._weights = (off[:, 0] - 1j * off[:, 1]) / (off**2).sum()
         from_mean = crop_transform(np.eye(2, 3), mean_shape, size)
         self._scale = from_mean[0, 0]
@@ -102,18 +103,22 @@ class CropPlacer:
         Parameters
         ----------
         points : ndarray of shape (k, 2)
-            In pixels of the image.
+            The points, in pixels of the image.
 
         Returns
         -------
         matrix : ndarray of shape (2, 3)
+            From pixels of the image to pixels of the crop.
         """
-        places = np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]
-        middle = complex(places.mean())
-        turn = self._scale / complex(self._weights @ (places - middle))
-        shift = self._target - turn * middle
+        numbers = np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]
+        middle = complex(numbers.mean())
+        linear = self._scale / complex(self._weights @ (numbers - middle))
+        shift = self._target - linear * middle
         return np.array(
-            [[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]]
+            [
+                [linear.real, -linear.imag, shift.real],
+                [linear.imag, linear.real, shift.imag],
+            ]
         )
 
 
@@ -147,7 +152,7 @@ def place_in_box(
 
 @dataclass(frozen=True)
 class PointCascade:
-    """Both networks, and what they must know.
+    """Both networks, the mean face and its position in detectors' boxes.
 
     Attributes
     ----------
@@ -187,23 +192,24 @@ class PointCascade:
         return self._passes(image, box, angle)[1]
 
     def refine(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """Find the points again, from where they nearly are.
+        """Find the points again, from approximate ones.
 
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
             Gray.
         landmarks : ndarray of shape (68, 2)
-            Points of the face, in the last frame of a video for example.
+            Points of the face, such as those of the previous frame of a video.
 
         Returns
         -------
         landmarks : ndarray of shape (68, 2)
+            ``(x, y)`` in pixels of the image.
         """
         return self._predict(self.fine, image, fit_similarity(self.mean_shape, landmarks))
 
     def predict_coarse(self, image: np.ndarray, box: Box, angle: float = 0.0) -> np.ndarray:
-        """Find the points roughly, by the coarse network alone.
+        """Find approximate points by the coarse network alone.
 
         Parameters
         ----------
@@ -217,23 +223,24 @@ class PointCascade:
         Returns
         -------
         landmarks : ndarray of shape (68, 2)
+            ``(x, y)`` in pixels of the image.
         """
         return self._predict(self.coarse, image, self._in_box(box, angle))
 
     def box_of(self, landmarks: np.ndarray) -> tuple[Box, float]:
-        """Return the box that a detector would put round a face, and the face's turn.
+        """Return the box that a detector would give for a face, and the face's rotation.
 
         Parameters
         ----------
         landmarks : ndarray of shape (68, 2)
-            Points of the face.
+            Points of the face, in pixels.
 
         Returns
         -------
         box : tuple of float
             ``(x, y, width, height)`` in pixels.
         angle : float
-            In radians, clockwise.
+            In-plane rotation of the face, in radians, clockwise in the image.
         """
         placement = fit_similarity(self.mean_shape, landmarks)
         scale = np.hypot(placement[0, 0], placement[1, 0])
@@ -245,17 +252,17 @@ class PointCascade:
     def rescore(
         self, image: np.ndarray, face: Face, *, detector: str | Path = "dlib"
     ) -> float:
-        """Score a doubtful find again, where the points say that the face is.
+        """Score an uncertain detection again, at the position of the points.
 
-        On a face, points that are looked for a second time from where they were found
-        hardly move, and a detector finds it again in an upright crop.
+        On a face, the points hardly move when they are found a second time, and the
+        detector finds the face again in an upright crop.
 
         Parameters
         ----------
         image : ndarray of shape (h, w), uint8
             Gray.
         face : Face
-            What the detector found.
+            The detection.
         detector : {"dlib", "cascade"} or path, default="dlib"
             As for :func:`ferpipe.faces.detection.score_face`.
 
@@ -278,7 +285,7 @@ class PointCascade:
         """Find the points by the coarse network and then by the fine one, twice."""
         size = self.fine.size
         times = max(1, round(CROP_SIDE * box[2] / self.box_width / size))
-        # smaller once rather than for each of the three crops
+        # shrunk once instead of for each of the three crops
         x, y, width, height = box
         low, high = (x - width, y - height), (x + 2 * width, y + 2 * height)
         small, from_small = average_blocks(image, low, high, times)
@@ -306,6 +313,10 @@ def load_cascade(folder: Path | str) -> PointCascade:
     ----------
     folder : str or path
         Holds ``coarse.onnx`` and ``fine.onnx``.
+
+    Returns
+    -------
+    cascade : PointCascade
     """
     coarse, fine = Path(folder) / "coarse.onnx", Path(folder) / "fine.onnx"
     facts = read_metadata(coarse)
@@ -319,21 +330,25 @@ def load_cascade(folder: Path | str) -> PointCascade:
 
 
 def read_metadata(path: Path | str) -> dict:
-    """Read what :func:`~ferpipe.faces.landmark_network.export_network` wrote in a file.
+    """Read the metadata that :func:`~ferpipe.faces.landmark_network.export_network` wrote.
 
     Parameters
     ----------
     path : path
         The file.
+
+    Returns
+    -------
+    metadata : dict
     """
     written = OnnxNetwork(path).session.get_modelmeta().custom_metadata_map
     return current_metadata({name: json.loads(value) for name, value in written.items()})
 
 
 class OnnxNetwork:
-    """A network of a file, run by one thread.
+    """A network in an ONNX file, run by one thread.
 
-    Copies and pickles hold the path: the file is opened again where they arrive.
+    Copies and pickles hold the path and open the file again.
 
     Parameters
     ----------
@@ -342,7 +357,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path | str) -> None:
-        # else it writes an identifier of the computer to disk, and reports to its maker
+        # otherwise ONNX Runtime writes an identifier to disk and sends telemetry
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
@@ -356,7 +371,7 @@ class OnnxNetwork:
         self.size = self.session.get_inputs()[0].shape[-1]
 
     def run(self, outputs: list[str] | None, crop: np.ndarray) -> list[np.ndarray]:
-        """Return the named outputs, or all for None, of a crop (size, size)."""
+        """Return the named outputs for a crop (size, size); all outputs for None."""
         return self.session.run(outputs, {"crop": crop[None, None]})
 
     def __reduce__(self) -> tuple[type["OnnxNetwork"], tuple[Path]]:

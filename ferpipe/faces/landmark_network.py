@@ -1,4 +1,4 @@
-"""The network that finds points in a crop of a face, and how networks become files."""
+"""The network that finds points in a crop of a face, and its export to ONNX."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from ferpipe.faces.landmark_points import N_POINTS
 
 __all__ = ["CropNetwork", "PointNetwork", "export_network"]
 
-# weights of a fully connected layer from which on it computes in 8-bit integers too
+# number of weights from which a fully connected layer also computes in 8-bit integers
 _LARGE = 500_000
 
 
@@ -37,24 +37,24 @@ class CropNetwork(nn.Module):
 
 
 class PointNetwork(CropNetwork):
-    """Convolutions down to 1/16 of a crop and back to 1/8; one heat map a point.
+    """Convolutions down to 1/16 of a crop and back to 1/8, with one heat map per point.
 
     A point is the mean position under the softmax of its heat map (integral regression
-    [1]_), so that the error of its place is what training lowers.
+    [1]_), so that training minimizes the error of the position.
 
     Parameters
     ----------
     size : int
         Side of the crop, in pixels; a multiple of 16.
     channels : (int, int, int, int)
-        Feature maps at 1/2, 1/4, 1/8 and 1/16 of the side.
+        Numbers of feature maps at 1/2, 1/4, 1/8 and 1/16 of the side.
     n_points : int, default=68
-        Points.
+        Number of points.
 
     Notes
     -----
-    572,476 parameters with the channels 16, 32, 64, 128 and 68 points. Crops are brought
-    to mean 0 and standard deviation 1 first.
+    It has 572,476 parameters with the channels 16, 32, 64, 128 and 68 points. It first
+    standardizes crops to mean 0 and standard deviation 1.
 
     References
     ----------
@@ -116,7 +116,7 @@ class PointNetwork(CropNetwork):
         return self.mix(functional.relu(back + fine)), coarse
 
     def points_in(self, fine: torch.Tensor) -> torch.Tensor:
-        """Return the points that the feature maps at 1/8 of the side show."""
+        """Return the points from the feature maps at 1/8 of the side, in pixels."""
         heat = self.heat(fine).float()
         weights = heat.flatten(2).softmax(2).view(heat.shape)
         x = (weights.sum(2) * self.places).sum(2)
@@ -145,7 +145,7 @@ def _convolution(
 
 
 class _FromBytes(nn.Module):
-    """Takes the crop as it is cut out, in uint8."""
+    """Takes the crop in uint8."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -165,23 +165,23 @@ def export_network(
 ) -> None:
     """Write a network as an ONNX file whose convolutions compute in 8-bit integers.
 
-    Weights are rounded to 7 bits a channel, so that no processor's integer sums overflow,
-    and results are the same on all of them; the ranges of activations are the 99.99 %
-    quantiles over the crops. The first convolution and the one that makes heat maps stay in
-    floating point: they cost little time and would lose the most.
+    Weights are rounded to 7 bits per channel, so that integer sums overflow on no processor
+    and results are the same on all; the ranges of activations are the 99.99 % quantiles
+    over the crops. The first convolution and the last, which makes heat maps, stay in
+    floating point: they cost little time and would lose the most precision.
 
     Parameters
     ----------
     network : CropNetwork
-        Trained; it takes crops as :class:`PointNetwork` does, and has a ``size``.
+        A trained network that takes crops as :class:`PointNetwork` does.
     path : str or path
         The file.
     crops : ndarray of shape (n, size, size), uint8
-        Crops like those that it will see.
+        Crops like those that the network will process.
     outputs : tuple of str, default=("points",)
-        What the tensors that it gives are called.
+        Names of the network's outputs.
     **facts : numbers, strings and lists
-        What whoever runs it must know; written as JSON into the file's metadata.
+        Metadata of the file, written as JSON.
     """
     import onnx
 
@@ -201,7 +201,7 @@ def export_network(
         onnx.save(program.model_proto, exact)
         _quantize(exact, clean, whole, crops)
         model = onnx.load(whole)
-    # where the exporter stood and what it was given is nobody's concern
+    # remove paths and other traces of the exporter
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -215,7 +215,7 @@ def export_network(
 def _quantize(exact: Path, clean: Path, whole: Path, crops: np.ndarray) -> None:
     import onnx
 
-    # else it writes an identifier of the computer to disk, and reports to its maker
+    # otherwise ONNX Runtime writes an identifier to disk and sends telemetry
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -236,7 +236,7 @@ def _quantize(exact: Path, clean: Path, whole: Path, crops: np.ndarray) -> None:
         for node in graph.node
         if node.op_type == "Gemm"
     }
-    # those that take longer to fetch than to compute
+    # small layers take longer to load than to compute
     small = [name for name, size in layers.items() if size < _LARGE]
     quantization.quantize_static(
         str(clean),
@@ -255,7 +255,7 @@ def _quantize(exact: Path, clean: Path, whole: Path, crops: np.ndarray) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's and the quantizer's accounts of their inner workings back."""
+    """Suppress the log messages of the exporter and the quantizer."""
     levels = {name: logging.getLogger(name).level for name in (None, "torch.onnx")}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)

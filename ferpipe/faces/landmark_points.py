@@ -1,4 +1,4 @@
-"""The 68 points of a face: their numbering, mirroring and eye centers."""
+"""The 68 landmarks of a face: numbering, mirroring and eye centers."""
 
 import numpy as np
 
@@ -7,14 +7,14 @@ __all__ = ["INNER", "MIRRORED", "N_POINTS", "eye_centers", "outer_eye_distance"]
 N_POINTS = 68
 # all but the jaw
 INNER = slice(17, 68)
-# the number that each point has in a mirrored face
+# the index of each point in the mirrored face
 MIRRORED = np.array(
     [
         *range(16, -1, -1),  # jaw
         *range(26, 16, -1),  # brows
         *range(27, 31),  # bridge of the nose
         *range(35, 30, -1),  # nostrils
-        *(45, 44, 43, 42, 47, 46),  # the eye on the image's left becomes the other
+        *(45, 44, 43, 42, 47, 46),  # the subject's right eye becomes the left one
         *(39, 38, 37, 36, 41, 40),
         *range(54, 47, -1),  # outer lip, above
         *range(59, 54, -1),  # outer lip, below
@@ -35,7 +35,7 @@ def eye_centers(landmarks: np.ndarray) -> np.ndarray:
     Returns
     -------
     centers : ndarray of shape (..., 2, 2)
-        First the eye on the image's left.
+        In pixels; first the subject's right eye, on the left of the image.
     """
     return np.stack(
         [landmarks[..., 36:42, :].mean(-2), landmarks[..., 42:48, :].mean(-2)], axis=-2
@@ -53,6 +53,6 @@ def outer_eye_distance(landmarks: np.ndarray) -> np.ndarray:
     Returns
     -------
     distance : ndarray of shape (...)
-        In pixels. Errors of landmarks are given as a share of it.
+        In pixels. Errors of landmarks are reported as fractions of it.
     """
     return np.linalg.norm(landmarks[..., 36, :] - landmarks[..., 45, :], axis=-1)

@@ -1,4 +1,4 @@
-"""LandmarkPredictor: the 68 points of the face in each image."""
+"""LandmarkPredictor: the 68 landmarks of the face in each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _OWN = Path(ferpipe.__file__).parent / "pretrained" / "landmarks68"
-# dlib's boxes in the framing of FER2013's crops: median width and center, in sides
+# dlib's boxes in crops of FER2013: median width and center, as fractions of the side
 _CENTRAL_WIDTH = 0.79
 _CENTRAL_CENTER = (0.5, 0.57)
 
@@ -82,44 +82,45 @@ class LandmarkModel(Protocol):
 
 
 class LandmarkPredictor(RawImageMixin, BaseEstimator):
-    """The 68 points of the face in each image.
+    """Find the 68 landmarks of the face in each image.
 
-    Images of any sizes go in, in which one person's face is looked for
-    (:func:`ferpipe.faces.detection.find_face`); landmarks come out. Nothing is learned in
-    fit.
+    It takes images of any sizes, finds one person's face in each
+    (:func:`ferpipe.faces.detection.find_face`) and returns its landmarks. ``fit`` learns
+    nothing.
 
     Parameters
     ----------
     model : {"ferpipe", "face_recognition_models"} or path, default="ferpipe"
-        What finds the points. "ferpipe": two small networks that come with the package
-        (terms: research, as of the 300-W data; their ``card.json`` has the scores). A
-        path: a shape predictor of dlib with 68 points, ending in ``.dat``.
-        "face_recognition_models": the one in the installed package of that name (not for
-        commercial use).
+        The landmark model. "ferpipe": two small networks that come with the package (for
+        research, under the terms of the 300-W data; their ``card.json`` has the scores). A
+        path that ends in ``.dat``: a shape predictor of dlib with 68 points.
+        "face_recognition_models": the shape predictor in the installed package of that name
+        (not for commercial use).
     detector : {"dlib", "cascade", None} or path, default="dlib"
-        What finds the face, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
-        images are crops of faces already, framed about as FER2013's.
+        Face detector, as for :func:`ferpipe.faces.detection.detect_faces`. None: the
+        images are already crops of faces, framed about as in FER2013.
     min_size : float, default=None
         Smallest width of a face, in pixels; None means 80, or a sixth of the shorter side
         of the image where that is less.
     threshold : float, default=None
-        Score from which on a face is sure; None takes the detector's own.
+        Detection score above which a face is accepted; None for the detector's default.
     missing : {"raise", "nan", "center"}, default="raise"
-        What an image without a face gives: an error, NaN, or points that are looked for
-        in the middle of the image.
+        Result for an image without a face: an error, NaN, or points found in the center of
+        the image.
     n_jobs : int, default=None
-        Images at a time, one thread each; None means 1, -1 all processors.
+        Number of images processed in parallel, one thread each; None means 1, -1 all
+        processors.
     verbose : bool, default=False
         Show a progress bar.
 
     See Also
     --------
-    FaceAligner : Cut the faces out.
+    FaceAligner : Crops the faces.
 
     Notes
     -----
-    The numbering is 300-W's: 0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes (the one on the
-    image's left first), 48-67 lips.
+    The numbering is that of 300-W: 0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67
+    lips. Jaw, brows and eyes begin at the subject's right, the left of the image.
 
     Examples
     --------
@@ -200,8 +201,8 @@ class LandmarkPredictor(RawImageMixin, BaseEstimator):
         Raises
         ------
         NoFaceError
-            If there is no face in some images and ``missing="raise"``; it is a ValueError,
-            and its message names them.
+            If some images have no face and ``missing="raise"``. It is a ValueError, and
+            its message names the images.
         """
         validate_parameters(self)
         images = check_raw_images(X)
@@ -233,7 +234,7 @@ class LandmarkPredictor(RawImageMixin, BaseEstimator):
         -------
         found : Bunch
             ``boxes`` (n, 4): x, y, width, height in pixels; ``scores`` (n,) of the
-            detector; ``landmarks`` (n, 68, 2).
+            detector; ``landmarks`` (n, 68, 2) in pixels.
         """
         return locate_faces(
             check_raw_images(X),
@@ -268,8 +269,8 @@ def locate_faces(
     Returns
     -------
     found : Bunch
-        ``boxes`` (n, 4), ``scores`` (n,), ``landmarks`` (n, 68, 2); NaN where there is no
-        face.
+        ``boxes`` (n, 4) in pixels, ``scores`` (n,) of the detector, ``landmarks``
+        (n, 68, 2) in pixels; NaN where there is no face.
     """
     finder = load_model(model)
 
@@ -289,7 +290,7 @@ def locate_faces(
         landmarks = finder.predict(gray, face.box, face.angle)
         return np.array(face.box), face.score, landmarks
 
-    # dlib, OpenCV and ONNX Runtime let other threads run meanwhile
+    # dlib, OpenCV and ONNX Runtime release the interpreter lock
     done = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
         delayed(locate)(image) for image in images
     )
@@ -301,14 +302,14 @@ def locate_faces(
 def predict_in_center(
     images: Sequence[np.ndarray], found: Bunch, model: str | Path
 ) -> None:
-    """Find landmarks in the middle of the images in which there is no face.
+    """Fill in landmarks from the center of images without a face.
 
     Parameters
     ----------
     images : list of ndarray of shape (h_i, w_i) or (h_i, w_i, 3), uint8
         Gray or RGB.
     found : Bunch
-        What :func:`locate_faces` returned; its missing landmarks are filled in.
+        Result of :func:`locate_faces`; its missing landmarks are filled in, in place.
     model : {"ferpipe", "face_recognition_models"} or path
         As :class:`LandmarkPredictor` takes it.
     """
@@ -324,9 +325,9 @@ class NoFaceError(ValueError):
     Parameters
     ----------
     missing : ndarray of shape (n,), bool
-        Where no face was found.
+        True for images without a face.
     names : list of str of length n, default=None
-        What the images are called; None for ``X[index]``.
+        Names of the images; None for ``X[index]``.
     """
 
     def __init__(self, missing: np.ndarray, names: list[str] | None = None) -> None:
@@ -341,8 +342,8 @@ class NoFaceError(ValueError):
         return (
             f"No face was found in {len(indices)} of {len(self.missing)} images: "
             f"{', '.join(first)}{more}. Leave them out; or set missing='nan' or 'center', "
-            "a lower min_size or threshold, or detector=None for images that are crops of "
-            "faces already."
+            "a lower min_size or threshold, or detector=None for images that are already "
+            "crops of faces."
         )
 
 
@@ -352,16 +353,22 @@ def central_face(
     width: float = _CENTRAL_WIDTH,
     center: tuple[float, float] = _CENTRAL_CENTER,
 ) -> Face:
-    """Return the box of a face in the middle of an image, by default as FER2013's crops.
+    """Return the box of a face in the center of an image, by default as in FER2013.
 
     Parameters
     ----------
     image : ndarray of shape (h, w) or (h, w, 3)
         An image.
     width : float, default=0.79
-        Width of the face, in sides of the largest square in the middle of the image.
+        Width of the face, as a fraction of the side of the largest central square.
     center : (float, float), default=(0.5, 0.57)
-        ``(x, y)`` of its center, in sides of that square from its top left corner.
+        ``(x, y)`` of its center from the top left corner of that square, as fractions of
+        its side.
+
+    Returns
+    -------
+    face : Face
+        Its box is in pixels; its score is 0.
     """
     rows, columns = image.shape[:2]
     side = min(rows, columns)
@@ -379,7 +386,7 @@ def load_model(model: str | Path) -> LandmarkModel: ...
 
 
 def load_model(model: str | Path) -> LandmarkModel:
-    """Load what finds landmarks: it has ``predict`` and ``rescore``, as PointCascade.
+    """Load a landmark model.
 
     Parameters
     ----------
@@ -391,12 +398,12 @@ def load_model(model: str | Path) -> LandmarkModel:
     FileNotFoundError
         If the file or the package is missing.
     ValueError
-        If the name is unknown, or the file is no predictor of 68 points.
+        If the name is unknown, or the file is not a predictor of 68 points.
     """
     if model == "ferpipe":
         return _load_own()
     if model == "face_recognition_models":
-        # found, not imported: the package imports pkg_resources, which is gone
+        # located, not imported: the package imports pkg_resources, which may be missing
         package = find_spec(model)
         if package is None or not package.submodule_search_locations:
             raise FileNotFoundError(
@@ -423,7 +430,7 @@ class _DlibPredictor:
 
         x, y, width, height = box
         if angle:
-            # dlib starts from an upright mean face: turn the image instead
+            # dlib starts from an upright mean face: rotate the image instead
             size = image.shape[:2]
             center = (x + width / 2, y + height / 2)
             upright = similarity(1, -angle, center, center)
@@ -439,7 +446,7 @@ class _DlibPredictor:
     def rescore(
         self, image: np.ndarray, face: Face, *, detector: str | Path = "dlib"
     ) -> float:
-        """Leave the judgement to the detector."""
+        """Return the detector's score unchanged."""
         return face.score
 
 
@@ -453,11 +460,11 @@ def _load_dlib(path: str) -> _DlibPredictor:
     import dlib
 
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: there is no such landmark file.")
+        raise FileNotFoundError(f"{path}: this landmark file does not exist.")
     try:
         predictor = dlib.shape_predictor(path)
     except RuntimeError as error:
-        raise ValueError(f"{path}: this is no shape predictor of dlib.") from error
+        raise ValueError(f"{path}: this is not a shape predictor of dlib.") from error
     blank = np.zeros((8, 8), np.uint8)
     n_points = predictor(blank, dlib.rectangle(0, 0, 7, 7)).num_parts
     if n_points != N_POINTS:

@@ -1,1 +1,1 @@
-"""Synthetic faces: appearance, scene, rendering."""
+"""Synthetic faces: sampling of appearances, scene geometry and rendering."""

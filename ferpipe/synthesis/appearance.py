@@ -1,4 +1,4 @@
-"""How a synthetic face looks besides its geometry: the person, and the picture."""
+"""The appearance of a synthetic face besides its geometry: person and image."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,26 +7,25 @@ import numpy as np
 
 __all__ = ["NO_HAIR", "Appearance", "random_appearance"]
 
-# where the hair line of the bald begins
+# hair lines above this height are those of bald heads
 NO_HAIR = 1.5
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What a picture of a face shows besides its geometry.
+    """The appearance of a face in an image, without its geometry.
 
-    Tones are shares of white, darknesses shares of the skin's tone; lengths are in outer
-    eye distances unless said otherwise.
+    Tones are fractions of white, darknesses fractions of the skin's tone; lengths are in
+    outer eye distances unless noted otherwise.
 
     Attributes
     ----------
     skin : float
         Tone of the skin.
     texture : float
-        Strength of the skin's and the hair's unevenness, 0 to 1; with 0 the face is
-        symmetrical.
+        Strength of the texture of skin and hair, 0 to 1; at 0 the face is symmetric.
     texture_seed : int
-        What the unevenness is drawn from.
+        Seed of the texture.
     freckles : float
         Darkness of the freckles.
     beard : float
@@ -34,34 +33,34 @@ class Appearance:
     brow : float
         Darkness of the eyebrows.
     brow_thickness : float
-        Their height.
+        Height of the eyebrows.
     iris : float
-        Darkness of the iris, of white.
+        Darkness of the iris, as a fraction of white.
     lip : float
         Darkness of the lips.
     hair : float
         Tone of the hair.
     hair_line : float
-        Height over the eyes where the hair begins; above 1.5 there is none.
+        Height above the eyes at which the hair begins; above 1.5 there is no hair.
     hair_volume : float
-        How far the hair stands off the skull.
+        Distance of the hair's surface from the skull.
     hair_length : float
-        How far it falls below the temples.
+        Length of the hair below the temples.
     clothes : float
         Tone of the clothes.
     background : int
-        0 is plain, 1 a gradient, 2 blurred noise.
+        0 for a plain background, 1 for a gradient, 2 for blurred noise.
     background_tone : float
         Tone of the background.
     background_range : float
-        How much the tone of a gradient or of noise varies.
+        Variation of the tone of a gradient or of noise.
     background_seed : int
-        What the gradient's direction or the noise is drawn from.
+        Seed of the gradient's direction or of the noise.
     light : tuple of float
-        Direction to the lamp: to the right of the image, up and to the camera, of any
-        length.
+        Direction to the light source: components to the right of the image, up and to the
+        camera; of any length.
     ambient : float
-        Share of the light that comes from everywhere.
+        Fraction of ambient light.
     brightness : float
         Factor of all tones.
     contrast : float
@@ -101,15 +100,15 @@ class Appearance:
 def random_appearance(
     rng: np.random.Generator, *, person: Appearance | None = None
 ) -> Appearance:
-    """Draw an appearance.
+    """Sample an appearance.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        What it is drawn from.
+        The source of random numbers.
     person : Appearance, optional
-        Keep this person (skin, brows, eyes, lips, hair, clothes) and draw only the
-        picture: background, light, brightness, contrast, blur and noise.
+        Keep this person (skin, brows, eyes, lips, hair, clothes) and sample only
+        background, light, brightness, contrast, blur and noise.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Find the triangle that is seen at each pixel, and interpolate in it."""
+"""Rasterize triangles: find the visible triangle of each pixel and interpolate in it."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ __all__ = ["find_sides", "interpolate", "rasterize"]
 
 
 def find_sides(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the lines between which triangles lie, above and below their middle corner.
+    """Find the lines that bound triangles, above and below their middle corner.
 
     Parameters
     ----------
     x : ndarray of shape (..., 3, t)
-        Of the corners.
+        Coordinates of the corners, in pixels.
     y : ndarray of shape (..., 3, t)
-        Of the corners; y points down.
+        Coordinates of the corners, in pixels; y points down.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def find_sides(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ys[i], ys[j] = np.minimum(ys[i], ys[j]), np.maximum(ys[i], ys[j])
 
     def line(begin: int, end: int) -> np.ndarray:
-        # from top to bottom, so that neighbours compute their common side alike
+        # from top to bottom, so that neighbors compute their common side alike
         rise = ys[end] - ys[begin]
         slope = (xs[end] - xs[begin]) / np.where(rise > 0, rise, 1)
         return np.stack([slope, xs[begin] - slope * ys[begin]], axis=-2)
@@ -52,11 +52,11 @@ def rasterize(
     Parameters
     ----------
     sides : ndarray of shape (4, t, 2)
-        By :func:`find_sides`.
+        From :func:`find_sides`.
     heights : ndarray of shape (3, t)
-        By :func:`find_sides`.
+        From :func:`find_sides`.
     labels : ndarray of shape (t,), int16
-        Of the triangles.
+        Labels of the triangles.
     background : int
         Label of pixels that no triangle covers.
     size : int
@@ -64,7 +64,7 @@ def rasterize(
 
     Returns
     -------
-    labelled : ndarray of shape (size, size), int16
+    labeled : ndarray of shape (size, size), int16
     """
     rows = np.ceil(heights).clip(0, size).astype(np.int32)
     n_rows = (rows[1:] - rows[:2]).T.ravel()
@@ -74,13 +74,13 @@ def rasterize(
     end = np.ceil(c * row + d).clip(0, size).astype(np.int32)
     length = np.maximum(end - begin, 0)
     of_spans = np.repeat(np.repeat(labels, 2), n_rows)
-    labelled = np.full(size * size, background, np.int16)
-    labelled[_counted(row * size + begin, length)] = np.repeat(of_spans, length)
-    return labelled.reshape(size, size)
+    labeled = np.full(size * size, background, np.int16)
+    labeled[_counted(row * size + begin, length)] = np.repeat(of_spans, length)
+    return labeled.reshape(size, size)
 
 
 def _counted(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the whole numbers from each start on, one run after the other."""
+    """Return the integers from each start on, for the given lengths, concatenated."""
     ends = np.cumsum(lengths, dtype=np.int32)
     total = ends[-1] if len(ends) else 0
     return np.arange(total, dtype=np.int32) + np.repeat(starts - ends + lengths, lengths)
@@ -89,18 +89,18 @@ def _counted(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def interpolate(
     gradients: np.ndarray, labels: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """Interpolate values within labelled triangles.
+    """Interpolate values within labeled triangles.
 
     Parameters
     ----------
     gradients : ndarray of shape (k, 3, n_labels), float32
-        Each value of each triangle as a x + b y + c.
+        Coefficients a, b, c of each value of each triangle: a x + b y + c.
     labels : ndarray, int
         Triangles at the points, of a shape that x and y broadcast to.
     x : ndarray, float32
-        Of the points.
+        Coordinates of the points, in pixels.
     y : ndarray, float32
-        Of the points.
+        Coordinates of the points, in pixels.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def interpolate(
     values = np.empty((len(gradients), *labels.shape), np.float32)
     part = np.empty(labels.shape, np.float32)
     for value, (a, b, c) in zip(values, gradients, strict=True):
-        # all are in range: clipping saves a copy
+        # all indices are in range: mode="clip" saves a copy
         a.take(labels, out=value, mode="clip")
         value *= x
         b.take(labels, out=part, mode="clip")

@@ -1,9 +1,9 @@
-"""Draw wireframe faces as shaded images of varied people in varied surroundings.
+"""Render wireframe faces as shaded gray images of varied people.
 
-A face is painted once on a map; each image takes the map to where the vertices are, in the
-order of their depth, and lights it. Eyes, teeth and what is behind the person are rendered
-by themselves. Where an edge crosses a pixel, and in eyes and mouth, four points of the
-pixel are looked at instead of one.
+Each person has one texture map. For each image, the triangles are rasterized in order of
+depth, with tones from the map and light from the vertices. Eyes, teeth and background are
+computed separately. Where an edge crosses a pixel, and in eyes and mouth, the tone is the
+mean of four samples per pixel instead of one.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from ferpipe.synthesis.texture import FINENESS, N_LEVELS, find_folds, fold, pain
 __all__ = ["Appearance", "random_appearance", "render", "render_faces"]
 
 _SMALLEST_SIZE = 16
-# faces whose geometry is computed at once
+# faces whose geometry is computed together
 _BATCH = 16
-# faces of a task: what one process draws in about a quarter of a second
+# faces of a task: one process renders them in about a quarter of a second
 _TASK = 16 * _BATCH
-# points looked at in a pixel, from its middle: each is the center of a quarter
+# offsets of the four samples from the center of a pixel: the centers of its quarters
 _ACROSS = np.array([-0.25, 0.25, -0.25, 0.25], np.float32)[:, None, None]
 _DOWN = np.array([-0.25, -0.25, 0.25, 0.25], np.float32)[:, None, None]
-# pixels that are looked at closely come in rows: cv2 samples at most 2^15 in one
+# pixels with four samples are arranged in rows: cv2 samples at most 2^15 per row
 _WIDTH = 64
 
 
@@ -42,22 +42,22 @@ def render(
     *,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Draw one face.
+    """Render one face.
 
     Parameters
     ----------
     model : CandideModel
         The wireframe, with the vertices of
-        :func:`~ferpipe.candide.template.template_model`. Action units are known by their
-        names; those it lacks make no folds.
+        :func:`~ferpipe.candide.template.template_model`. The names of its action units
+        select the folds of the skin.
     parameters : array-like of shape (n_parameters,)
         As the model's ``parameter_names`` lists them.
     appearance : Appearance
-        What the picture shows besides.
+        The appearance of person and image.
     size : int
         Width and height of the image in pixels, at least 16.
     rng : numpy.random.Generator, optional
-        What the noise is rendered from; the same for every call by default.
+        The source of the noise; the same for every call by default.
 
     Returns
     -------
@@ -66,9 +66,8 @@ def render(
     Raises
     ------
     ValueError
-        If there are more or fewer parameters than the model has, one is not a finite
-        number, the scale is not positive, the size is below 16 or the model has other
-        vertices.
+        If the number of parameters is not that of the model, a parameter is not finite, the
+        scale is not positive, the size is below 16, or the model has other vertices.
     """
     parameters = _check(model, parameters, size, 1)
     rng = rng or np.random.default_rng(0)
@@ -85,7 +84,7 @@ def render_faces(
     random_state: int = 0,
     verbose: bool = False,
 ) -> np.ndarray:
-    """Draw many faces.
+    """Render many faces.
 
     Parameters
     ----------
@@ -94,14 +93,14 @@ def render_faces(
     parameters : array-like of shape (n, n_parameters)
         As the model's ``parameter_names`` lists them.
     appearances : sequence of Appearance
-        One for each face. It is faster if pictures of one person follow each other.
+        One for each face. Rendering is faster if images of one person are adjacent.
     size : int
         Width and height of the images in pixels, at least 16.
     n_jobs : int, optional
-        Number of processes, as joblib counts them; below some hundreds of faces there is
-        one. The images do not depend on it.
+        Number of processes, as for joblib; a few hundred faces or fewer use one. The images
+        do not depend on it.
     random_state : int, default=0
-        What the noise is rendered from, 0 or more.
+        Seed of the noise, 0 or more.
     verbose : bool, default=False
         Show a progress bar.
 
@@ -112,7 +111,7 @@ def render_faces(
     Raises
     ------
     ValueError
-        As :func:`render`, or if there are more or fewer appearances than faces.
+        As :func:`render`, or if the numbers of appearances and faces differ.
     """
     parameters = _check(model, parameters, size, 2)
     n = len(parameters)
@@ -152,7 +151,7 @@ def _render_batches(
     random_state: int,
     start: int,
 ) -> np.ndarray:
-    """Draw the faces from a start on, a batch at a time."""
+    """Render faces in batches; the noise depends on ``start``, the first face's index."""
     n = len(parameters)
     images = np.empty((n, size, size), np.uint8)
     for first in range(0, n, _BATCH):
@@ -231,7 +230,7 @@ def _color(
     appearance: Appearance,
     flat: np.ndarray,
 ) -> np.ndarray:
-    """Return the tones of an image, given the triangles at the quarters of its pixels."""
+    """Return the tones of an image from the triangles at the quarters of its pixels."""
     size = len(quarters) // 2
     quarters = quarters.reshape(size, 2, size, 2).transpose(1, 3, 0, 2).reshape(4, -1)
     along = np.arange(size, dtype=np.float32)
@@ -249,22 +248,23 @@ def _color(
     labels = quarters[:, edges].astype(np.intp)
     rows, columns = np.divmod(edges, size, dtype=np.float32)
     x, y, light = interpolate(gradients, labels, columns + _ACROSS, rows + _DOWN)
-    seen = _sample(skin, x.reshape(-1, _WIDTH), y.reshape(-1, _WIDTH), level)
-    seen = seen.reshape(labels.shape)
+    samples = _sample(skin, x.reshape(-1, _WIDTH), y.reshape(-1, _WIDTH), level)
+    samples = samples.reshape(labels.shape)
     kinds = scene.kinds[labels]
     eye, mouth = np.nonzero(kinds == EYE), np.nonzero(kinds == MOUTH)
-    seen[eye] = _eye_tone(x[eye], y[eye], appearance)
-    seen[mouth] = _mouth_tone(x[mouth], y[mouth], flat)
-    seen *= light
-    seen = np.where(kinds == BACKGROUND, behind.ravel()[edges], seen)
-    tones.ravel()[edges] = seen.mean(0)
+    samples[eye] = _eye_tone(x[eye], y[eye], appearance)
+    samples[mouth] = _mouth_tone(x[mouth], y[mouth], flat)
+    samples *= light
+    samples = np.where(kinds == BACKGROUND, behind.ravel()[edges], samples)
+    tones.ravel()[edges] = samples.mean(0)
     return tones
 
 
 def _find_edges(scene: Scene, quarters: np.ndarray) -> np.ndarray:
-    """Return the pixels that need a closer look, some of them twice: (k, _WIDTH).
+    """Return the pixels that need four samples, some repeated: (k, _WIDTH).
 
-    They are those whose quarters (4, n) do not show one surface, and all of eyes and mouth.
+    They are the pixels whose quarters (4, n) show several surfaces, and all of eyes and
+    mouth.
     """
     first, *others = quarters
     close = (first != others[0]) | (first != others[1]) | (first != others[2])
@@ -279,7 +279,7 @@ def _find_edges(scene: Scene, quarters: np.ndarray) -> np.ndarray:
 def _sample(
     skin: np.ndarray, column: np.ndarray, row: np.ndarray, level: int
 ) -> np.ndarray:
-    """Return the tones at places of the finest map from another level."""
+    """Sample the map of a level at positions given in pixels of the finest level."""
     import cv2
 
     share = 0.5**level
@@ -291,7 +291,7 @@ def _sample(
 def _develop(
     tones: np.ndarray, appearance: Appearance, rng: np.random.Generator
 ) -> np.ndarray:
-    """Blur the image, and give it brightness, contrast and noise."""
+    """Apply blur, brightness, contrast and noise to an image."""
     import cv2
 
     if appearance.blur > 0:
@@ -303,7 +303,7 @@ def _develop(
     return np.rint(np.clip(tones, 0, 255, out=tones), out=tones)
 
 
-# What is not on the map
+# Tones that are not on the map
 
 _TEETH, _LOWER_LIP = 115, 40
 _IRIS_RADIUS, _PUPIL_RADIUS, _GLINT_RADIUS = 0.066, 0.026, 0.014
@@ -325,7 +325,7 @@ def _eye_tone(x: np.ndarray, y: np.ndarray, appearance: Appearance) -> np.ndarra
 
 
 def _mouth_tone(x: np.ndarray, y: np.ndarray, flat: np.ndarray) -> np.ndarray:
-    """Return the tone in the open mouth, at places of the unturned face."""
+    """Return the tone in the open mouth, at positions of the unrotated face."""
     tone = np.full(len(x), 0.07, np.float32)
     low = flat[_LOWER_LIP, 1]
     tongue = (x / 0.17) ** 2 + ((y - low) / 0.1) ** 2 < 1
@@ -337,7 +337,7 @@ def _mouth_tone(x: np.ndarray, y: np.ndarray, flat: np.ndarray) -> np.ndarray:
 
 
 def _background(appearance: Appearance, size: int) -> np.ndarray:
-    """Paint what is behind the person."""
+    """Return the tones of the background."""
     import cv2
 
     tone, spread = np.float32(appearance.background_tone), appearance.background_range

@@ -1,7 +1,7 @@
-"""The triangles of a scene: a wireframe, what is about it, and how they are lit.
+"""The triangles of a scene: a wireframe and its surroundings, and their light.
 
-Back of the head, ears, neck and clothes are further triangles about the wireframe. Eyes
-and mouth are triangles too, in the openings between lids and lips.
+Further triangles represent the back of the head, ears, neck and clothes. Eyes and mouth
+are triangles too, in the openings between lids and lips.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,9 +35,9 @@ __all__ = ["BACKGROUND", "EYE", "MOUTH", "Scene", "View", "scene_of"]
 _Triangle = tuple[int, int, int]
 # the vertices on the middles of edges
 _Middles = dict[frozenset[int], int]
-# what a triangle shows
+# kinds of triangles
 SURFACE, EYE, MOUTH, BACKGROUND = range(4)
-# of the left half or across the middle; edges along them are drawn as curves
+# contours of the left half or across the middle, rendered as curves
 _CURVES = (
     (20, 97, 21, 105, 23),
     (20, 99, 22, 107, 23),
@@ -50,11 +50,11 @@ _CURVES = (
     (14, 12, 11, 0, 44, 45, 47),
 )
 _STILL = (0.0, 0.0, 0.0)
-# triangles of less than half as many square pixels are not drawn
+# twice the least area of a rendered triangle, in square pixels
 _LEAST_AREA = 1e-6
 _LEAST_FORESHORTENING = 0.35
 _RIM = (28, 29, 14, 12, 11, 0, 44, 45, 47, 62, 61)
-# from which vertex, and how far: the middle, then the edge
+# vertices of the ear: a vertex of the wireframe and an offset; the middle, then the edge
 _EAR = (
     (28, 0.04, 0.16, -0.04),
     (29, -0.02, 0.06, 0.02),
@@ -63,7 +63,7 @@ _EAR = (
     (29, 0.13, -0.08, -0.14),
     (29, 0.10, 0.07, -0.10),
 )
-# about where the neck meets the head; they do not turn with it
+# where the neck meets the head; neck and clothes do not rotate with the head
 _NECK_PIVOT = (0, -0.7, -0.45)
 _CLOTHES = (
     (0, -1.15, 0.3),
@@ -77,7 +77,7 @@ _CLOTHES = (
 
 
 class View(NamedTuple):
-    """Scenes as cameras see them.
+    """Projected scenes, ready to be rasterized.
 
     Attributes
     ----------
@@ -86,10 +86,11 @@ class View(NamedTuple):
     orders : list of ndarray of shape (t_i,)
         Triangles that face the camera, far ones first.
     gradients : ndarray of shape (n, 3, 3, n_triangles + 1), float32
-        Column and row of the map, or the place in an opening, and the light: each as
-        a x + b y + c of the pixel. The last triangle stands for the background and is 0.
+        Coefficients a, b, c of a x + b y + c over pixels, for the column and row of the map
+        (or the position in an opening) and for the light. The last triangle, all 0, stands
+        for the background.
     flat : ndarray of shape (n, n_vertices, 3)
-        Vertices of the faces before they are turned.
+        Vertices of the faces before rotation.
     """
 
     corners: np.ndarray
@@ -99,7 +100,7 @@ class View(NamedTuple):
 
 
 def scene_of(model: CandideModel) -> "Scene":
-    """Return the scene about a wireframe; it is made once.
+    """Return the scene of a wireframe; it is built once and cached.
 
     Parameters
     ----------
@@ -119,24 +120,24 @@ def _scene(triangles: tuple[tuple[int, ...], ...]) -> "Scene":
 
 
 class Scene:
-    """The triangles of a face and of what is about it.
+    """The triangles of a face and its surroundings.
 
     Parameters
     ----------
     triangles : array-like of shape (t, 3), int
-        Of the wireframe.
+        Triangles of the wireframe.
 
     Attributes
     ----------
     background : int
-        Number of triangles: the label of where there is none.
+        Number of triangles, which is the label of the background.
     kinds : ndarray of shape (n_triangles + 1,)
-        SURFACE, EYE or MOUTH; BACKGROUND for the label of where there is none.
+        SURFACE, EYE or MOUTH; BACKGROUND for the label of the background.
     open : ndarray of shape (n_triangles + 1,), bool
-        Whether they are in an opening: eye or mouth.
+        True for triangles in an opening: eye or mouth.
     smooth : ndarray of shape (n_triangles + 1, n_triangles + 1), bool
-        Whether two triangles are skin, hair or cloth with a common side, or the same one:
-        no edge is seen between them.
+        True for two triangles of skin, hair or cloth with a common side, or the same one:
+        there is no visible edge between them.
     """
 
     def __init__(self, triangles: ArrayLike) -> None:
@@ -178,7 +179,7 @@ class Scene:
         )
         self.background = len(self.triangles)
         self.open = np.isin(self.kinds, (EYE, MOUTH))
-        # the hair that falls behind the neck, the neck and the clothes come first
+        # long hair behind the neck, the neck and the clothes are rendered first
         self.rank = np.full(len(self.triangles), 3)
         first = len(triangles) + len(self.of_head)
         self.rank[first - 2 : first] = 0
@@ -187,7 +188,7 @@ class Scene:
 
         self.openings = np.flatnonzero(self.open)
         self.opened = self.triangles[self.openings]
-        # of eyes the pupil
+        # the pupil, for eyes
         self.origins = np.array([113, 114, -1])[owners[owners > 0] - 1]
         lit = np.ones(len(self.on_map))
         upper = _with_middles([_CURVES[0]], middles)
@@ -203,7 +204,7 @@ class Scene:
         touching[:-1, :-1] = incidence.T @ incidence >= 2
         surface = self.kinds == SURFACE
         self.smooth = touching & surface & surface[:, None]
-        # no edge where the back of the head begins
+        # no visible edge where the back of the head begins
         rim = _with_middles([_RIM], middles)
         begun = np.arange(len(on_map), len(on_map) + len(rim))
         incidence[rim] += incidence[begun]
@@ -211,12 +212,12 @@ class Scene:
         self.incidence = csr_array(incidence)
 
     def _add_head(self, flat: np.ndarray, middles: _Middles) -> None:
-        """Add the back of the head, the ears and long hair about the rim of the face."""
+        """Add the back of the head, the ears and long hair around the rim of the face."""
         rim = _with_middles([_RIM], middles)
         n = len(rim)
         outline = flat[rim]
         outward = (outline - (0, 0.3)) * (1, 0.9)
-        # hair stands off the skull, not the ears, and rounds the top of the head
+        # hair adds volume over the skull, not the ears, and rounds the top of the head
         height = np.clip((outline[:, 1] + 0.3) / 0.4, 0.1, 1)[:, None]
         step = np.arange(n)
         rounding = np.clip(0.7 - np.abs(outline[:, :1]), 0, None) * (0, 1)
@@ -225,7 +226,7 @@ class Scene:
         low = outline[:, 1] < 0.05
         columns[low] = np.where(step < n // 2, *SKIN_COLUMNS)[low]
         on_map = np.stack([columns, to_map(outline)[:, 1]], axis=1)
-        # vertex, offset from it, what hair and its length add, place on the map, light
+        # vertex, offset, offsets per volume and length of hair, position on the map, light
         corners: list[tuple[Any, ...]] = []
         for offset, stands, light in (
             (np.zeros((n, 3)), 0, 1.0),
@@ -266,22 +267,22 @@ class Scene:
         triangles += [(first, first + 2, first + 3), (first, first + 3, first + 1)]
         self.of_head = np.array(triangles)
         arrays = (np.array(column) for column in zip(*corners, strict=True))
-        self.anchors, self.offsets, self.away, self.falls, *shown = arrays
-        self.head_on_map, self.head_occlusion = shown
+        self.anchors, self.offsets, self.away, self.falls, *rest = arrays
+        self.head_on_map, self.head_occlusion = rest
 
     def view(
         self, vertices: np.ndarray, poses: np.ndarray, appearances: Sequence[Appearance]
     ) -> View:
-        """Turn faces as their poses say, light them, and appearance.
+        """Rotate, light and project faces.
 
         Parameters
         ----------
         vertices : ndarray of shape (n, 116, 3)
-            Of the faces' wireframes.
+            Vertices of the faces.
         poses : ndarray of shape (n, 6)
-            rx, ry, rz, s, tx, ty.
+            rx, ry, rz (radians), s, tx, ty (pixels).
         appearances : sequence of Appearance
-            Hair and light of each.
+            They give the hair and the light of each.
 
         Returns
         -------
@@ -289,14 +290,14 @@ class Scene:
         """
         flat = _mix(self.blend, vertices)
         rotations = rotation_matrix(poses[:, :3])
-        turned = self._turn(flat, rotations, appearances)
-        points = poses[:, 3, None, None] * turned[..., :2] * (1, -1) + poses[:, None, 4:]
+        rotated = self._rotate(flat, rotations, appearances)
+        points = poses[:, 3, None, None] * rotated[..., :2] * (1, -1) + poses[:, None, 4:]
         corners = np.moveaxis(points, 2, 0)[..., self.triangles.T]
         first, second = np.moveaxis(corners[:, :, 1:] - corners[:, :, :1], 2, 0)
         area = first[0] * second[1] - first[1] * second[0]
-        # y points down: what faces the camera is clockwise
+        # y points down: triangles that face the camera are clockwise
         visible = area < -_LEAST_AREA
-        depth = turned[..., 2][:, self.triangles.T].sum(1)
+        depth = rotated[..., 2][:, self.triangles.T].sum(1)
         ordered = np.lexsort((depth, np.broadcast_to(self.rank, depth.shape)))
         orders = [
             order[faces[order]] for order, faces in zip(ordered, visible, strict=True)
@@ -304,16 +305,16 @@ class Scene:
 
         values = np.empty((3, *corners.shape[1:]))
         values[:2] = self.on_map.T[:, None, self.triangles.T]
-        values[:2, ..., self.openings] = self._places(flat, turned, rotations)
-        values[2] = self._light(turned, appearances)[:, self.triangles.T]
+        values[:2, ..., self.openings] = self._positions(flat, rotated, rotations)
+        values[2] = self._light(rotated, appearances)[:, self.triangles.T]
         values[2][..., self.openings] *= self.lit
         gradients = _gradients(corners, values, np.where(visible, area, 1))
         return View(corners, orders, gradients, flat)
 
-    def _turn(
+    def _rotate(
         self, flat: np.ndarray, rotations: np.ndarray, appearances: Sequence[Appearance]
     ) -> np.ndarray:
-        """Return all vertices of the scenes, turned."""
+        """Return all vertices of the scenes after rotation."""
         hair = [
             (appearance.hair_volume, appearance.hair_length)
             if appearance.hair_line <= NO_HAIR
@@ -328,9 +329,9 @@ class Scene:
             [head, self.body + (rotations @ _NECK_PIVOT)[:, None]], axis=1
         )
 
-    def _light(self, turned: np.ndarray, appearances: Sequence[Appearance]) -> np.ndarray:
+    def _light(self, rotated: np.ndarray, appearances: Sequence[Appearance]) -> np.ndarray:
         """Return the light on the vertices."""
-        corners = turned[:, self.triangles]
+        corners = rotated[:, self.triangles]
         first, second = np.moveaxis(corners[:, :, 1:] - corners[:, :, :1], 2, 0)
         normals = _mix(self.incidence, np.cross(first, second))
         towards = np.array([appearance.light for appearance in appearances], np.float64)
@@ -340,20 +341,20 @@ class Scene:
         ambient = np.array([[appearance.ambient] for appearance in appearances])
         return (ambient + (1 - ambient) * lit) * self.occlusion
 
-    def _places(
-        self, flat: np.ndarray, turned: np.ndarray, rotations: np.ndarray
+    def _positions(
+        self, flat: np.ndarray, rotated: np.ndarray, rotations: np.ndarray
     ) -> np.ndarray:
-        """Return the places of the openings' corners (2, n, 3, t), by which they are drawn.
+        """Return positions (2, n, 3, t) of the openings' corners, which give their tones.
 
-        In the eyes they are offsets from the pupil, as if seen from before; in the mouth
-        they are of the face that is not turned.
+        In the eyes they are offsets from the pupil in a frontal view; in the mouth they are
+        positions of the unrotated face.
         """
-        places = flat[:, self.opened, :2]
+        positions = flat[:, self.opened, :2]
         in_eye = self.origins >= 0
-        pupils = turned[:, self.origins[in_eye], None, :2]
-        offsets = turned[:, self.opened[in_eye], :2] - pupils
-        places[:, in_eye] = offsets @ _unturned(rotations)[:, None]
-        return np.moveaxis(places, (3, 2), (0, 2))
+        pupils = rotated[:, self.origins[in_eye], None, :2]
+        offsets = rotated[:, self.opened[in_eye], :2] - pupils
+        positions[:, in_eye] = offsets @ _unrotated(rotations)[:, None]
+        return np.moveaxis(positions, (3, 2), (0, 2))
 
 
 def _mix(matrix: csr_array, vertices: np.ndarray) -> np.ndarray:
@@ -367,10 +368,10 @@ def _in_depth(plane: np.ndarray, z: float) -> np.ndarray:
     return np.column_stack([plane, np.full(len(plane), z)])
 
 
-def _unturned(rotations: np.ndarray) -> np.ndarray:
-    """Return what takes offsets in the image back into the plane of the face."""
+def _unrotated(rotations: np.ndarray) -> np.ndarray:
+    """Return the matrices from offsets in the image to the plane of the face."""
     left, share, right = np.linalg.svd(rotations[:, :2, :2])
-    # an eye is round: in profile too something of its iris is seen
+    # an eye is round: even in profile a part of its iris is visible
     return (left / np.maximum(share, _LEAST_FORESHORTENING)[:, None]) @ right
 
 
@@ -393,7 +394,7 @@ def _gradients(corners: np.ndarray, values: np.ndarray, area: np.ndarray) -> np.
 def _curved(
     triangles: np.ndarray, owners: np.ndarray, curves: Sequence[tuple[int, ...]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, _Middles]:
-    """Put a vertex onto the middle of each edge along the curves, and split triangles.
+    """Add a vertex at the middle of each edge along the curves, and split triangles.
 
     Returns the matrix from old to new vertices, the triangles, their owners and the new
     vertex of each edge.
@@ -426,7 +427,7 @@ def _middle_of_curve(curve: Sequence[int], position: int) -> np.ndarray:
     weights[start] += 9 / 16
     weights[end] += 9 / 16
     for outer, near, far in ((before, start, end), (after, end, start)):
-        if outer is None:  # the curve goes on as it came
+        if outer is None:  # the curve continues straight
             weights[near] -= 2 / 16
             weights[far] += 1 / 16
         else:
@@ -465,7 +466,7 @@ def _with_middles(
 
 
 def _neck() -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners of the neck's front, about its pivot, and the triangles."""
+    """Return the corners of the neck's front, relative to its pivot, and its triangles."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, 7)
     x, z = 0.5 * np.sin(angle), 0.42 * np.cos(angle) - 0.2
     top = np.stack([x, np.full(7, 0.1), z], axis=1)

@@ -1,8 +1,7 @@
-"""Paint a person's face on a map: the frontal view of the wireframe at rest.
+"""The texture map of a person: the frontal view of the neutral wireframe.
 
-The map is kept at several finenesses, so that small pictures need not look at all of it.
-What an action unit does to the skin is a patch of folds that darkens the map by as much as
-the unit is active.
+The map has several levels of resolution, coarser ones for small images. An action unit
+folds the skin: it darkens a patch of the map in proportion to its parameter.
 """
 
 from collections import namedtuple
@@ -29,15 +28,15 @@ __all__ = [
     "to_map",
 ]
 
-# pixels for each unit of the model; each level after the first has half as many
+# pixels per unit of the model; each level has half the resolution of the one before
 FINENESS = 80
 N_LEVELS = 3
 _COARSEST = 2 ** (N_LEVELS - 1)
 _FACE_SHAPE = (224, 144)
-# the middle of the face lies between two columns of each level
+# chosen so that the middle of the face lies between two columns of each level
 _LEFT, _TOP = -71.5 / FINENESS, 1.42
-# Beside the face are columns from which other parts take their tones. They are wider than
-# what is looked at, by enough for the coarsest level.
+# Columns beside the face hold the tones of other parts. They are wider than the sampled
+# columns, by enough for the coarsest level.
 _SKIN, _HAIR, _OTHER_SKIN, _CLOTHES = (144, 156), (156, 180), (180, 192), (192, 204)
 _MAP_SHAPE = (_FACE_SHAPE[0], _CLOTHES[1])
 MIDDLE_ROW = _MAP_SHAPE[0] / 2
@@ -45,16 +44,16 @@ SKIN_COLUMNS = tuple((first + end - 1) / 2 for first, end in (_SKIN, _OTHER_SKIN
 HAIR_COLUMNS = (_HAIR[0] + _COARSEST, _HAIR[1] - _COARSEST - 1)
 CLOTHES_COLUMN = (_CLOTHES[0] + _CLOTHES[1] - 1) / 2
 _DEEPEST_FOLD = 0.75
-# over which an eyebrow fades, in outer eye distances
+# width of the fading edge of an eyebrow, in outer eye distances
 _BROW_EDGE = 0.03
-# folds of less darkness are not seen
+# least darkness of a visible fold
 _FAINT = 2e-4
 # index of a unit, rows, columns, and how much the unit darkens them
 Fold = tuple[int, slice, slice, np.ndarray]
 
 
 def to_map(points: ArrayLike) -> np.ndarray:
-    """Return where points of the frontal view are on the map.
+    """Return the positions on the map of points of the frontal view.
 
     Parameters
     ----------
@@ -64,7 +63,7 @@ def to_map(points: ArrayLike) -> np.ndarray:
     Returns
     -------
     places : ndarray of shape (..., 2)
-        Column and row, in pixels of the finest level.
+        Columns and rows, in pixels of the finest level.
     """
     points = np.asarray(points, np.float64)
     return (points - (_LEFT, _TOP)) * (FINENESS, -FINENESS)
@@ -79,7 +78,7 @@ _person_of = attrgetter(*_Person._fields)
 
 
 def paint(appearance: Appearance, level: int) -> np.ndarray:
-    """Paint a person; who was painted lately is remembered.
+    """Paint the map of a person; recent maps are cached.
 
     Parameters
     ----------
@@ -142,7 +141,7 @@ _GRAIN_SIZE = 400
 
 @cache
 def _fine_grain() -> np.ndarray:
-    """Return a sheet of noise; each person's skin is another part of it."""
+    """Return an array of noise; each person's skin is a different part of it."""
     return np.random.default_rng(0).standard_normal((_GRAIN_SIZE, _GRAIN_SIZE), np.float32)
 
 
@@ -156,14 +155,14 @@ def _grain(
 
 
 def _coarser(image: np.ndarray, level: int) -> np.ndarray:
-    """Return the image as on a coarser map."""
+    """Return the image at a coarser level."""
     import cv2
 
     size = image.shape[1] >> level, image.shape[0] >> level
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-# Folds of the left half: unit, depth, width and course in the frontal view at rest
+# folds of the left half: unit, depth, width and curve, in the frontal view at rest
 _FOLDS = """
 AU01  .30 .020  0 .43  .14 .44  .27 .42
 AU01  .34 .022  0 .53  .15 .54  .30 .52
@@ -214,37 +213,37 @@ AU43  .20 .016  .22 .04  .35 .085  .46 .05
 
 @cache
 def _fold_maps() -> dict[str, np.ndarray]:
-    """Return for each unit how much it darkens the map at its full strength."""
+    """Return for each unit the darkness of its folds for a parameter of 1."""
     import cv2
 
     maps: dict[str, np.ndarray] = {}
     for line in _FOLDS.strip().splitlines():
         name, *numbers = line.split()
-        depth, width, *course = (float(number) for number in numbers)
-        narrow = _stroke(np.reshape(course, (-1, 2)), width)
+        depth, width, *curve = (float(number) for number in numbers)
+        narrow = _stroke(np.reshape(curve, (-1, 2)), width)
         narrow = cv2.GaussianBlur(narrow, (0, 0), 0.45 * width * FINENESS)
-        # the bulge beside a fold catches light
+        # the bulge beside a fold is brighter
         wide = cv2.GaussianBlur(narrow, (0, 0), 1.4 * width * FINENESS)
         fold = depth * (narrow - 0.35 * wide)
         maps[name] = maps.get(name, np.zeros(_FACE_SHAPE, np.float32)) + fold
     return maps
 
 
-def _stroke(course: ArrayLike, width: float) -> np.ndarray:
-    """Return the share of each pixel of the map that a line and its mirror image cover."""
+def _stroke(curve: ArrayLike, width: float) -> np.ndarray:
+    """Return the fraction of each pixel that a curve and its mirror image cover."""
     import cv2
 
-    course = _smooth(np.asarray(course, np.float64))
+    curve = _smooth(np.asarray(curve, np.float64))
     mask = np.zeros(_FACE_SHAPE, np.uint8)
     thickness = max(1, round(width * FINENESS))
     for side in (1, -1):
-        pixels = np.rint(16 * to_map(course * (side, 1))).astype(np.int32)
+        pixels = np.rint(16 * to_map(curve * (side, 1))).astype(np.int32)
         cv2.polylines(mask, [pixels], False, 255, thickness, cv2.LINE_AA, shift=4)
     return mask.astype(np.float32) / 255
 
 
 def _area(outline: ArrayLike) -> np.ndarray:
-    """Return the share of each pixel of the map within an outline on the left and right."""
+    """Return the fraction of each pixel inside an outline or its mirror image."""
     import cv2
 
     mask = np.zeros(_FACE_SHAPE, np.uint8)
@@ -254,23 +253,23 @@ def _area(outline: ArrayLike) -> np.ndarray:
     return mask.astype(np.float32) / 255
 
 
-def _smooth(course: np.ndarray) -> np.ndarray:
-    """Put three points between any two of a course, on a smooth curve through all."""
-    if len(course) < 3:
-        return course
-    ends = 2 * course[[0, -1]] - course[[1, -2]]
-    padded = np.concatenate([ends[:1], course, ends[1:]])
+def _smooth(curve: np.ndarray) -> np.ndarray:
+    """Insert three points between neighbors of a curve, on a smooth curve through all."""
+    if len(curve) < 3:
+        return curve
+    ends = 2 * curve[[0, -1]] - curve[[1, -2]]
+    padded = np.concatenate([ends[:1], curve, ends[1:]])
     before, start, end, after = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
     share = np.array([0, 0.25, 0.5, 0.75])[:, None, None]
-    turn = 0.5 * (end - before)
-    turn_after = 0.5 * (after - start)
-    curve = (
+    tangent = 0.5 * (end - before)
+    tangent_after = 0.5 * (after - start)
+    smooth = (
         (2 * share**3 - 3 * share**2 + 1) * start
-        + (share**3 - 2 * share**2 + share) * turn
+        + (share**3 - 2 * share**2 + share) * tangent
         + (3 * share**2 - 2 * share**3) * end
-        + (share**3 - share**2) * turn_after
+        + (share**3 - share**2) * tangent_after
     )
-    return np.concatenate([np.swapaxes(curve, 0, 1).reshape(-1, 2), course[-1:]])
+    return np.concatenate([np.swapaxes(smooth, 0, 1).reshape(-1, 2), curve[-1:]])
 
 
 @cache
@@ -349,16 +348,16 @@ def _map_positions() -> tuple[np.ndarray, np.ndarray]:
 
 
 def fold(skin: np.ndarray, folds: list[Fold], alpha: np.ndarray) -> np.ndarray:
-    """Fold the skin as the action units say.
+    """Darken the skin by the folds of the action units.
 
     Parameters
     ----------
     skin : ndarray of shape (rows, columns), float32
-        What :func:`paint` painted.
+        A map from :func:`paint`.
     folds : list of tuple
-        Of the same level, by :func:`find_folds`.
+        The folds of the same level, from :func:`find_folds`.
     alpha : ndarray of shape (n_animation,)
-        Action units; they count from 0 to 1.
+        Animation parameters; they are clipped to 0 to 1.
 
     Returns
     -------
@@ -375,19 +374,19 @@ def fold(skin: np.ndarray, folds: list[Fold], alpha: np.ndarray) -> np.ndarray:
 
 @cache
 def find_folds(animation_names: tuple[str, ...]) -> tuple[list[Fold], ...]:
-    """Find the folds that action units make.
+    """Find the folds of action units.
 
     Parameters
     ----------
     animation_names : tuple of str
-        Names of the action units; those of one side of the face end in ``_left`` or
-        ``_right``. Units that are not known make no folds.
+        Names of the action units; those of one side of the face (the subject's) end in
+        ``_left`` or ``_right``. Units without folds in the table are left out.
 
     Returns
     -------
     levels : tuple of list of tuple
-        For each level of the map: index of the unit, slices of rows and columns, and how
-        much the unit darkens them at its full strength.
+        For each level of the map: index of the unit, slices of rows and columns, and their
+        darkness for a parameter of 1.
     """
     left = np.clip(0.5 + _map_positions()[0] / 0.08, 0, 1)
     shares = {"left": left, "right": 1 - left}
@@ -399,8 +398,8 @@ def find_folds(animation_names: tuple[str, ...]) -> tuple[list[Fold], ...]:
         darkness = _fold_maps()[base] * shares.get(side, np.float32(1))
         box = []
         for axis in (1, 0):
-            seen = np.flatnonzero(np.abs(darkness).max(axis) > _FAINT)
-            box.append((seen[0] // _COARSEST, seen[-1] // _COARSEST + 1))
+            extent = np.flatnonzero(np.abs(darkness).max(axis) > _FAINT)
+            box.append((extent[0] // _COARSEST, extent[-1] // _COARSEST + 1))
         for level, folds in enumerate(levels):
             times = _COARSEST >> level
             rows, columns = (slice(times * low, times * high) for low, high in box)

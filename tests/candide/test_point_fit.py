@@ -42,8 +42,8 @@ def visible(model):
     return np.array(sorted(model.landmarks))
 
 
-def draw(model, visible, prior, n, seed):
-    """Draw parameters from a prior, and the points that such faces show."""
+def sample(model, visible, prior, n, seed):
+    """Sample parameters from a prior, and the points that such faces show."""
     rng = np.random.default_rng(seed)
     units = rng.multivariate_normal(prior.mean, prior.covariance, n, method="cholesky")
     angles = rng.normal(0, [0.2, 0.3, 0.3], (n, 3))
@@ -114,24 +114,26 @@ def gain_left(residuals, parameters):
 
 @pytest.mark.parametrize("prior", [NARROW, USUAL], ids=["narrow", "usual"])
 def test_faces_are_shown_about_as_exactly_as_their_points_are(model, visible, prior):
-    drawn, points = draw(model, visible, prior, 60, 0)
+    sampled, points = sample(model, visible, prior, 60, 0)
     fitted = fit_points(model, prior, visible, points)
-    assert fitted.shape == drawn.shape
-    scale = drawn[:, 3, None, None]
+    assert fitted.shape == sampled.shape
+    scale = sampled[:, 3, None, None]
     off = (shown_by(model, visible, fitted) - points) / scale
     assert 0.6 * prior.noise < np.sqrt((off**2).mean()) < prior.noise
     # nearer to where the vertices really are than the points are
-    off_truth = (shown_by(model, visible, fitted) - shown_by(model, visible, drawn)) / scale
+    off_truth = (
+        shown_by(model, visible, fitted) - shown_by(model, visible, sampled)
+    ) / scale
     assert np.sqrt((off_truth**2).mean()) < 0.8 * prior.noise
 
 
 def test_the_pose_is_found(model, visible):
     prior = replace(NARROW, noise=0.003)
-    drawn, points = draw(model, visible, prior, 100, 1)
+    sampled, points = sample(model, visible, prior, 100, 1)
     fitted = fit_points(model, prior, visible, points)
-    assert degrees_between(fitted[:, :3], drawn[:, :3]).max() < 2
-    np.testing.assert_allclose(fitted[:, 3], drawn[:, 3], rtol=0.05)
-    np.testing.assert_allclose(fitted[:, 4:6], drawn[:, 4:6], atol=5)
+    assert degrees_between(fitted[:, :3], sampled[:, :3]).max() < 2
+    np.testing.assert_allclose(fitted[:, 3], sampled[:, 3], rtol=0.05)
+    np.testing.assert_allclose(fitted[:, 4:6], sampled[:, 4:6], atol=5)
 
 
 def test_units_that_points_show_are_found(model, visible):
@@ -141,9 +143,9 @@ def test_units_that_points_show_are_found(model, visible):
     chosen = [names.index(name) for name in shown]
     alone[chosen] = 1
     prior = prior_of(alone, 1e-3)
-    drawn, points = draw(model, visible, prior, 20, 2)
+    sampled, points = sample(model, visible, prior, 20, 2)
     fitted = fit_points(model, prior, visible, points)
-    found, true = (one[:, 6:][:, chosen] for one in (fitted, drawn))
+    found, true = (one[:, 6:][:, chosen] for one in (fitted, sampled))
     np.testing.assert_allclose(found, true, atol=0.1)
     others = np.delete(fitted[:, 6:], chosen, axis=1)
     assert np.abs(others).max() < 0.01
@@ -155,7 +157,7 @@ def test_what_is_found_is_most_probable(model, visible, seed, weighted):
     rng = np.random.default_rng(seed)
     mean = rng.normal(0, 0.1, N_UNITS)
     prior = replace(USUAL, mean=mean)
-    _, points = draw(model, visible, prior, 1, seed)
+    _, points = sample(model, visible, prior, 1, seed)
     weights = rng.uniform(0.2, 3, (1, len(visible))) if weighted else None
     (fitted,) = fit_points(model, prior, visible, points, weights=weights)
     used = np.ones(len(visible)) if weights is None else weights[0]
@@ -168,7 +170,7 @@ def test_what_is_found_is_most_probable(model, visible, seed, weighted):
 
 def test_the_prior_wins_where_points_say_little(model, visible):
     mean = np.random.default_rng(0).normal(0, 0.2, N_UNITS)
-    _, points = draw(model, visible, USUAL, 5, 3)
+    _, points = sample(model, visible, USUAL, 5, 3)
     prior = replace(USUAL, mean=mean, noise=1e4)
     fitted, covariances = fit_points(model, prior, visible, points, covariances=True)
     np.testing.assert_allclose(fitted[:, 6:], np.tile(mean, (5, 1)), atol=1e-5)
@@ -185,7 +187,7 @@ def test_the_prior_wins_where_points_say_little(model, visible):
 
 def test_faces_are_known_not_to_turn_far(model, visible):
     prior = replace(NARROW, noise=0.3)
-    _, points = draw(model, visible, prior, 6, 17)
+    _, points = sample(model, visible, prior, 6, 17)
     fitted = fit_points(model, prior, visible, points)
     for one, parameters in zip(points, fitted, strict=True):
         assert gain_left(residuals_of(model, visible, prior, one), parameters) < 1e-3
@@ -198,7 +200,7 @@ def test_faces_are_known_not_to_turn_far(model, visible):
 
 
 def test_covariances_are_those_of_the_linearized_model(model, visible):
-    _, points = draw(model, visible, USUAL, 3, 4)
+    _, points = sample(model, visible, USUAL, 3, 4)
     fitted, covariances = fit_points(model, USUAL, visible, points, covariances=True)
     assert covariances.shape == (3, N_UNITS, N_UNITS)
     for one, found, where in zip(points, covariances, fitted, strict=True):
@@ -212,7 +214,7 @@ def test_covariances_are_those_of_the_linearized_model(model, visible):
 
 def test_covariances_are_symmetric_positive_definite_and_below_the_priors(model, visible):
     for prior in (NARROW, USUAL):
-        _, points = draw(model, visible, prior, 30, 5)
+        _, points = sample(model, visible, prior, 30, 5)
         _, covariances = fit_points(model, prior, visible, points, covariances=True)
         transposed = np.swapaxes(covariances, 1, 2)
         np.testing.assert_allclose(covariances, transposed, atol=1e-10)
@@ -224,9 +226,9 @@ def test_covariances_are_symmetric_positive_definite_and_below_the_priors(model,
 
 
 def test_covariances_say_how_far_fits_are_off(model, visible):
-    drawn, points = draw(model, visible, USUAL, 150, 6)
+    sampled, points = sample(model, visible, USUAL, 150, 6)
     fitted, covariances = fit_points(model, USUAL, visible, points, covariances=True)
-    off = (fitted - drawn)[:, 6:]
+    off = (fitted - sampled)[:, 6:]
     squares = np.einsum(
         "ni,ni->n", off, np.linalg.solve(covariances, off[..., None])[..., 0]
     )
@@ -235,7 +237,7 @@ def test_covariances_say_how_far_fits_are_off(model, visible):
 
 
 def test_asking_for_covariances_changes_nothing_else(model, visible):
-    _, points = draw(model, visible, USUAL, 4, 7)
+    _, points = sample(model, visible, USUAL, 4, 7)
     fitted, _ = fit_points(model, USUAL, visible, points, covariances=True)
     np.testing.assert_array_equal(fit_points(model, USUAL, visible, points), fitted)
 
@@ -244,7 +246,7 @@ def test_asking_for_covariances_changes_nothing_else(model, visible):
 
 
 def test_a_point_of_weight_0_does_not_matter(model, visible):
-    _, points = draw(model, visible, USUAL, 6, 8)
+    _, points = sample(model, visible, USUAL, 6, 8)
     weights = np.ones(points.shape[:2])
     weights[::2, [3, 17]] = 0
     weights[1::2, 30] = 0
@@ -264,7 +266,7 @@ def test_a_point_of_weight_0_does_not_matter(model, visible):
 
 
 def test_weights_are_noise_turned_round(model, visible):
-    _, points = draw(model, visible, USUAL, 5, 9)
+    _, points = sample(model, visible, USUAL, 5, 9)
     fours = np.full(points.shape[:2], 4.0)
     weighted = fit_points(model, USUAL, visible, points, weights=fours)
     exact = replace(USUAL, noise=USUAL.noise / 2)
@@ -278,7 +280,7 @@ def test_weights_are_noise_turned_round(model, visible):
 
 def test_faces_are_fitted_alone_as_among_others(model, visible):
     for prior in (USUAL, WILD):
-        _, points = draw(model, visible, prior, 20, 10)
+        _, points = sample(model, visible, prior, 20, 10)
         together = fit_points(model, prior, visible, points)
         for one, expected in zip(points, together, strict=True):
             (alone,) = fit_points(model, prior, visible, one[None])
@@ -286,7 +288,7 @@ def test_faces_are_fitted_alone_as_among_others(model, visible):
 
 
 def test_a_face_that_takes_more_steps_is_not_left_on_its_way(model, visible):
-    _, points = draw(model, visible, WILD, 20, 13)
+    _, points = sample(model, visible, WILD, 20, 13)
     for one, together in zip(points, fit_points(model, WILD, visible, points), strict=True):
         (alone,) = fit_points(model, WILD, visible, one[None])
         of = residuals_of(model, visible, WILD, one)
@@ -295,13 +297,13 @@ def test_a_face_that_takes_more_steps_is_not_left_on_its_way(model, visible):
 
 
 def test_a_face_with_points_far_off_is_fitted_to_the_end(model, visible):
-    _, points = draw(model, visible, replace(WILD, noise=2 * WILD.noise), 10, 25)
+    _, points = sample(model, visible, replace(WILD, noise=2 * WILD.noise), 10, 25)
     (fitted,) = fit_points(model, WILD, visible, points[1:2])
     assert gain_left(residuals_of(model, visible, WILD, points[1]), fitted) < 0.01
 
 
 def test_more_faces_than_are_fitted_at_once(model, visible):
-    _, points = draw(model, visible, NARROW, 3, 11)
+    _, points = sample(model, visible, NARROW, 3, 11)
     weights = np.random.default_rng(0).uniform(0.5, 2, points.shape[:2])
     fit = partial(fit_points, model, NARROW, visible, covariances=True)
     few, few_covariances = fit(points, weights=weights)
@@ -312,7 +314,7 @@ def test_more_faces_than_are_fitted_at_once(model, visible):
 
 
 def test_faces_without_a_pose_are_refused(model, visible):
-    _, points = draw(model, visible, NARROW, 2, 12)
+    _, points = sample(model, visible, NARROW, 2, 12)
     points[1] = points[1, 0]
     with pytest.raises(ValueError, match="not determine a pose"):
         fit_points(model, NARROW, visible, points)
@@ -322,7 +324,7 @@ def test_faces_without_a_pose_are_refused(model, visible):
 
 
 def test_larger_images_change_scale_and_shift_only(model, visible):
-    _, points = draw(model, visible, USUAL, 10, 13)
+    _, points = sample(model, visible, USUAL, 10, 13)
     small = fit_points(model, USUAL, visible, points)
     large = fit_points(model, USUAL, visible, 3 * points)
     np.testing.assert_allclose(large[:, 3:6], 3 * small[:, 3:6], rtol=1e-7)
@@ -331,7 +333,7 @@ def test_larger_images_change_scale_and_shift_only(model, visible):
 
 
 def test_a_face_elsewhere_changes_the_shift_only(model, visible):
-    _, points = draw(model, visible, USUAL, 10, 14)
+    _, points = sample(model, visible, USUAL, 10, 14)
     here = fit_points(model, USUAL, visible, points)
     there = fit_points(model, USUAL, visible, points + np.array([500, -70]))
     expected = here + np.r_[0, 0, 0, 0, 500, -70, np.zeros(N_UNITS)]
@@ -349,7 +351,7 @@ def test_mirrored_faces_have_mirrored_parameters(model):
     prior = Prior((mean + mean[order]) / 2, covariance, 0.01)
     landmarks = np.zeros((10, 68, 2))
     visible = np.array(sorted(model.landmarks))
-    _, points = draw(model, visible, prior, 10, 16)
+    _, points = sample(model, visible, prior, 10, 16)
     for vertex, seen in zip(visible, np.moveaxis(points, 1, 0), strict=True):
         landmarks[:, list(model.landmarks[vertex])] = seen[:, None]
     width = 400
@@ -369,7 +371,7 @@ def test_mirrored_faces_have_mirrored_parameters(model):
 
 
 def test_limits_are_kept_and_the_rest_is_most_probable(model, visible):
-    _, points = draw(model, visible, USUAL, 3, 18)
+    _, points = sample(model, visible, USUAL, 3, 18)
     free = fit_points(model, USUAL, visible, points)
     size = np.abs(free[:, 6:]).mean()
     limits = np.array([np.full(N_UNITS, -size / 2), np.full(N_UNITS, size)])
@@ -390,7 +392,7 @@ def test_limits_are_kept_and_the_rest_is_most_probable(model, visible):
 
 
 def test_limits_that_no_unit_reaches_change_nothing(model, visible):
-    _, points = draw(model, visible, USUAL, 4, 19)
+    _, points = sample(model, visible, USUAL, 4, 19)
     limits = np.array([np.full(N_UNITS, -50.0), np.full(N_UNITS, 50.0)])
     np.testing.assert_array_equal(
         fit_points(model, USUAL, visible, points, limits=limits),
@@ -399,7 +401,7 @@ def test_limits_that_no_unit_reaches_change_nothing(model, visible):
 
 
 def test_units_of_equal_limits_are_fixed(model, visible):
-    _, points = draw(model, visible, USUAL, 2, 20)
+    _, points = sample(model, visible, USUAL, 2, 20)
     limits = unit_limits(model, USUAL)
     limits[:, 5] = 0.3
     fitted = fit_points(model, USUAL, visible, points, limits=limits)
@@ -407,7 +409,7 @@ def test_units_of_equal_limits_are_fixed(model, visible):
 
 
 def test_limits_the_wrong_way_round_are_refused(model, visible):
-    _, points = draw(model, visible, USUAL, 2, 20)
+    _, points = sample(model, visible, USUAL, 2, 20)
     with pytest.raises(ValueError, match="must not be above"):
         fit_points(model, USUAL, visible, points, limits=unit_limits(model, USUAL)[::-1])
 
@@ -416,7 +418,7 @@ def test_limits_the_wrong_way_round_are_refused(model, visible):
 
 
 def test_equally_sure_targets_are_points(model, visible):
-    _, points = draw(model, visible, USUAL, 2, 21)
+    _, points = sample(model, visible, USUAL, 2, 21)
     fitted = fit_points(model, USUAL, visible, points)
     for one, expected in zip(points, fitted, strict=True):
         typical = model.shape(np.zeros(N_SHAPE), np.zeros(N_ANIMATION))[visible]
@@ -432,7 +434,7 @@ def test_equally_sure_targets_are_points(model, visible):
 
 def test_what_targets_are_not_sure_of_does_not_matter(model, visible):
     rng = np.random.default_rng(22)
-    drawn, points = draw(model, visible, USUAL, 1, 22)
+    sampled, points = sample(model, visible, USUAL, 1, 22)
     directions = rng.normal(size=(len(visible), 2))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     sure = directions[:, :, None] * directions[:, None, :] * 0.5
@@ -441,19 +443,19 @@ def test_what_targets_are_not_sure_of_does_not_matter(model, visible):
     elsewhere = points[0] + rng.normal(0, 30, (len(visible), 1)) * across
     elsewhere[4] += (500, -70)
     fit = partial(fit_targets, model, USUAL, visible)
-    found, expected = (fit(t, sure, drawn[0]) for t in (elsewhere, points[0]))
+    found, expected = (fit(t, sure, sampled[0]) for t in (elsewhere, points[0]))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     # while the other direction does
-    moved = fit(points[0] + 5 * directions, sure, drawn[0])
+    moved = fit(points[0] + 5 * directions, sure, sampled[0])
     assert np.abs(moved - expected).max() > 0.1
 
 
 def test_oblique_precisions_weigh_as_their_residuals_say(model, visible):
     rng = np.random.default_rng(23)
-    drawn, points = draw(model, visible, USUAL, 1, 23)
+    sampled, points = sample(model, visible, USUAL, 1, 23)
     factors = rng.normal(0, 0.4, (len(visible), 2, 2))
     sure = factors @ np.swapaxes(factors, 1, 2)
-    found = fit_targets(model, USUAL, visible, points[0], sure, drawn[0])
+    found = fit_targets(model, USUAL, visible, points[0], sure, sampled[0])
 
     def cost(parameters):
         off = shown_by(model, visible, parameters) - points[0]
@@ -463,15 +465,15 @@ def test_oblique_precisions_weigh_as_their_residuals_say(model, visible):
     gradient = differentiate(cost, found)
     steps = 1e-2 * np.r_[1, 1, 1, found[3], found[3], found[3], np.ones(N_UNITS)]
     assert np.abs(gradient * steps).max() < 0.01 * cost(found)
-    assert cost(found) < 0.5 * cost(drawn[0])
+    assert cost(found) < 0.5 * cost(sampled[0])
 
 
 def test_targets_without_a_step_stay_within_the_limits(model, visible):
-    drawn, points = draw(model, visible, WILD, 1, 24)
+    sampled, points = sample(model, visible, WILD, 1, 24)
     limits = unit_limits(model, NARROW)
     none = np.zeros((len(visible), 2, 2))
     found = fit_targets(
-        model, WILD, visible, points[0], none, drawn[0], limits=limits, most_steps=0
+        model, WILD, visible, points[0], none, sampled[0], limits=limits, most_steps=0
     )
-    np.testing.assert_array_equal(found[6:], np.clip(drawn[0, 6:], *limits))
-    np.testing.assert_array_equal(found[:6], drawn[0, :6])
+    np.testing.assert_array_equal(found[6:], np.clip(sampled[0, 6:], *limits))
+    np.testing.assert_array_equal(found[:6], sampled[0, :6])

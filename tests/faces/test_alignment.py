@@ -179,9 +179,9 @@ def test_frames_of_clips_are_aligned_one_by_one(crop):
     ("template", "message"),
     [
         ("fer", "template"),
-        ([0.3, 0.4], "places of both eyes"),
-        ([(0.7, 0.4), (0.3, 0.4)], "left first"),
-        ([(0.7, np.nan), (0.3, 0.4)], "places of both eyes"),
+        ([0.3, 0.4], "positions of both eyes"),
+        ([(0.7, 0.4), (0.3, 0.4)], "subject's right eye"),
+        ([(0.7, np.nan), (0.3, 0.4)], "positions of both eyes"),
     ],
 )
 def test_wrong_templates(template, message):

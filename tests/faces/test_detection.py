@@ -260,7 +260,9 @@ def test_wrong_detectors(tmp_path):
         ValueError, match=r"'haar' is not known; expected 'dlib', 'cascade'"
     ):
         detect_faces(image, detector="haar")
-    with pytest.raises(FileNotFoundError, match=r"none\.onnx: there is no such detector"):
+    with pytest.raises(
+        FileNotFoundError, match=r"none\.onnx: this detector file does not exist"
+    ):
         detect_faces(image, detector=tmp_path / "none.onnx")
     (tmp_path / "words.onnx").write_text("words")
     with pytest.raises(ValueError, match=r"words\.onnx: OpenCV cannot read this"):

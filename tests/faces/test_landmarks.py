@@ -183,10 +183,12 @@ def test_the_installed_package_of_models_is_found_without_importing_it(
 def test_wrong_models(tmp_path, expected):
     with pytest.raises(ValueError, match=r"'dlib' is not known; expected 'ferpipe'"):
         LandmarkPredictor("dlib").fit([FACE])
-    with pytest.raises(FileNotFoundError, match=r"none\.dat: there is no such landmark"):
+    with pytest.raises(
+        FileNotFoundError, match=r"none\.dat: this landmark file does not exist"
+    ):
         LandmarkPredictor(tmp_path / "none.dat").fit([FACE])
     (tmp_path / "words.dat").write_text("words")
-    with pytest.raises(ValueError, match=r"words\.dat: this is no shape predictor"):
+    with pytest.raises(ValueError, match=r"words\.dat: this is not a shape predictor"):
         LandmarkPredictor(tmp_path / "words.dat").transform([FACE])
     train_dlib(tmp_path / "five.dat", expected[[36, 39, 42, 45, 33]])
     with pytest.raises(ValueError, match=r"five\.dat: it finds 5 points; 68 are needed"):
