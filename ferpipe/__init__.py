@@ -5,6 +5,7 @@ neither torch nor OpenCV nor dlib.
 """
 
 from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -57,7 +58,7 @@ _SUBPACKAGES = ("datasets", "features", "networks")
 __all__ = ["__version__", *_PUBLIC, *_SUBPACKAGES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
     if name in _SUBPACKAGES:
@@ -65,5 +66,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'ferpipe' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

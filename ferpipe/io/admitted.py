@@ -10,7 +10,7 @@ methods that were read and fails for a class that gains one.
 __all__ = ["CALLED", "CLASSES", "NAMED"]
 
 
-def _names(listed):
+def _names(listed: dict[str, str]) -> frozenset[str]:
     return frozenset(
         f"{module}.{name}" for module, names in listed.items() for name in names.split()
     )

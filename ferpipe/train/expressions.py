@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from hashlib import sha256
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +46,7 @@ class Trained:
     recipe: dict
 
 
-def train_expressions(
-    experiment: str | PathLike[str], folder: str | PathLike[str]
-) -> Trained:
+def train_expressions(experiment: str | Path, folder: str | Path) -> Trained:
     """Run an experiment whose pipeline is one ImageNetwork and write its weights.
 
     The report goes where the experiment says. A run that was stopped resumes if the
@@ -109,7 +106,7 @@ def train_expressions(
     )
 
 
-def add_fingerprints(path: str | PathLike[str], folder: str | PathLike[str]) -> Path:
+def add_fingerprints(path: str | Path, folder: str | Path) -> Path:
     """Write the fingerprints of FER2013's Training beside a network that was trained on it.
 
     For networks that were trained before training kept fingerprints.
