@@ -23,6 +23,7 @@ def test_the_files_are_all_there():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:.*was saved with:UserWarning")
+@pytest.mark.filterwarnings("ignore:Trying to unpickle estimator")
 def test_a_model_of_format_1_predicts_as_on_the_day_it_was_saved(
     name, tmp_path, monkeypatch
 ):
