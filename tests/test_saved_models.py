@@ -1,6 +1,6 @@
 """Model files of every format load and predict the same as on the day they were saved.
 
-Those of format 1 were saved at commit 13a3f9c, before modules and parameters got other names.
+Those of format 1 were saved at commit 13a3f9c, before modules and parameters were renamed.
 There is one file per public estimator and parameter object, with other parameters than the
 defaults, and files of pipelines. ``samples.npz`` holds synthetic faces and random numbers;
 each model's ``.npz`` holds the name of its data and its answers of that day.
