@@ -195,7 +195,7 @@ def test_a_protocol_stands_in_the_place_of_folds(file, tmp_path, capsys):
     words = [str(file), "--protocol", "random-80-20", "--n-jobs", "1"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "protocol random-80-20: A random fifth of each class is tested" in printed
+    assert "protocol random-80-20: A random fifth of each class is the test part" in printed
     # 4 candidates x 2 inner folds and the refit
     assert "4 candidates; 67 to train, 17 to test; 9 fits" in printed
     results = json.loads((tmp_path / "out" / "results.json").read_text())

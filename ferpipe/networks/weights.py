@@ -81,13 +81,13 @@ def read_weights(
         with safe_open(path, framework="np") as file:
             facts = json.loads((file.metadata() or {})["image_network"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError) as error:
+        if "frames" in facts["parameters"]:
+            facts, arrays = current_facts(facts), current_tensors(arrays)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: these are no weights of an ImageNetwork, or the file was cut short "
             f"({error})."
         ) from error
-    if "frames" in facts["parameters"]:
-        facts, arrays = current_facts(facts), current_tensors(arrays)
     return facts, {
         name: value.astype(np.float32) if value.dtype == np.float16 else value
         for name, value in arrays.items()

@@ -239,7 +239,7 @@ def test_points_outside_take_the_edge(rng):
 
 
 def test_points_are_needed_for_each_image(rng):
-    with pytest.raises(ValueError, match="those of 1 images for 2 images"):
+    with pytest.raises(ValueError, match="1 sets for 2 images"):
         gabor_at_points(rng.random((2, 9, 9)), np.zeros((1, 4, 2)))
 
 
