@@ -95,3 +95,6 @@ def guard_forks() -> None:
 
 def _compute_in_one_thread() -> None:
     threadpool_limits(1, user_api="openmp")
+    if "torch" in sys.modules:
+        # MKL has a number of its own where MKL_NUM_THREADS is set
+        sys.modules["torch"].set_num_threads(1)

@@ -267,7 +267,10 @@ def test_only_one_place_counts_cores_or_sets_threads():
         if word in path.read_text("utf-8")
     }
     # trainings that spread over processes give each one thread
-    allowed = {("threads.py", "cpu_count"), ("threads.py", "sched_getaffinity")}
+    allowed = {
+        ("threads.py", word)
+        for word in ("cpu_count", "sched_getaffinity", "set_num_threads")
+    }
     allowed |= {
         (name, "set_num_threads")
         for name in ("wireframe_network.py", "landmark_networks.py")
